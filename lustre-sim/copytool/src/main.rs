@@ -1,0 +1,2 @@
+//! A small POSIX copytool.
+fn main() {}

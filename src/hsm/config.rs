@@ -1,0 +1,96 @@
+//! What an administrator decides about placement, batching and reporting.
+
+use std::time::Duration;
+
+/// Configuration of the coordinator's core, already checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HsmConfig {
+    /// Name of the file system: goes into every list, and `queue` requests for another are refused.
+    pub fsname: String,
+    /// Archive ids that we registered for; empty for any.
+    pub archive_ids: Vec<u32>,
+    /// How long a mover that lost its connection keeps its work (`client_grace_ms`).
+    pub client_grace: Duration,
+    /// Lease granted to movers that understand leases, at most `client_grace`.
+    pub lease: Duration,
+    /// `archive_on_hosts` and `archive_on_hosts_ch` in the order of the file. The **last** one is tried first (C 0.4).
+    pub host_mappings: Vec<HostMapping>,
+    /// `batch_archives_slices_sec`; `None` turns batching off.
+    pub batch: Option<BatchConfig>,
+    /// `reporting_hint`, normalised to end in `=`; `None` when reporting is off.
+    pub reporting_hint: Option<String>,
+    /// `reporting_schedule_interval_ms`; zero writes no progress and removes no file.
+    pub reporting_interval: Duration,
+    /// How much later a remove may be served than a restore that came at the same time, and an archive than a remove.
+    /// A request that has waited this much longer goes first, so nothing starves.
+    pub ageing: Ageing,
+    /// How long a request that was recovered without a mover is held so that its mover may claim it.
+    pub settle: Duration,
+}
+
+/// Head start of the more urgent kinds of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ageing {
+    /// Of restores before removes.
+    pub remove: Duration,
+    /// Of restores before archives.
+    pub archive: Duration,
+}
+
+impl Default for Ageing {
+    fn default() -> Self {
+        Self { remove: Duration::from_secs(600), archive: Duration::from_secs(3600) }
+    }
+}
+
+/// Requests with a tag go to certain hosts only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostMapping {
+    /// The tag to look for in the data: a whole hint (`tag=n0`), or one up to its `=` (`grouping=`).
+    pub tag: String,
+    /// Mover ids that may take the request; never empty.
+    pub hosts: Vec<String>,
+    /// How a host is chosen.
+    pub choice: HostChoice,
+}
+
+/// How a mapping chooses among its hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostChoice {
+    /// `archive_on_hosts`: any of them, online ones first.
+    Any,
+    /// `archive_on_hosts_ch`: always the same one, by the djb2 hash of the tag's value. With a modulus the value is first
+    /// replaced by hash % modulus in what movers see.
+    Hash {
+        /// `None` (0 in the file) keeps the value.
+        modulus: Option<u64>,
+    },
+}
+
+/// Batching of archives with the same data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchConfig {
+    /// A slot without work for this long is given to another tag.
+    pub idle: Duration,
+    /// A slot is given up after this long even if there is work; `None` for no such limit.
+    pub max: Option<Duration>,
+    /// Slots of each mover (`batch_archives_slots_per_client`), at least 1.
+    pub slots: u32,
+}
+
+impl Default for HsmConfig {
+    fn default() -> Self {
+        Self {
+            fsname: String::new(),
+            archive_ids: Vec::new(),
+            client_grace: Duration::from_secs(600),
+            lease: Duration::from_secs(60),
+            host_mappings: Vec::new(),
+            batch: None,
+            reporting_hint: None,
+            reporting_interval: Duration::from_secs(60),
+            ageing: Ageing::default(),
+            settle: Duration::ZERO,
+        }
+    }
+}

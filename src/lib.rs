@@ -1,0 +1,21 @@
+//! coordinatool: a Lustre HSM coordinator in user space.
+//!
+//! The parts that decide ([`hsm`], [`shim`], [`wire`]'s codec and [`store`]'s recovery) are state machines without I/O,
+//! clocks or threads; the parts that touch the world ([`mod@server`], [`lustre`], [`client`]) carry out what they say. `docs/development.md`
+//! draws the picture.
+
+pub mod hsm;
+pub mod shim;
+pub mod wire;
+
+#[cfg(feature = "daemon")]
+pub mod lustre;
+#[cfg(feature = "daemon")]
+pub mod server;
+#[cfg(any(feature = "daemon", feature = "sim"))]
+pub mod store;
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "sim")]
+pub mod sim;

@@ -1,0 +1,85 @@
+//! Persistence behind one trait: the embedded store and none; redis speaks the same trait.
+//!
+//! The shell runs a [`Store`] on a thread of its own: it appends the operations of many calls of the coordinator, makes
+//! them durable with one [`Store::sync`], and only then lets their consequences be seen.
+
+use std::io;
+
+use crate::hsm::effect::StoreOp;
+use crate::hsm::{ActionItem, RequestKey};
+
+/// Keeps requests and assignments across crashes.
+pub trait Store: Send {
+    /// Reads what an earlier run left, in the order in which it was first admitted. A damaged record is set aside, counted
+    /// in the summary and logged; it never prevents a start.
+    fn recover(&mut self, found: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError>;
+
+    /// Takes operations, all or none. They are durable only after the next [`Store::sync`].
+    fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError>;
+
+    /// Makes everything appended so far durable.
+    fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Whether there is room for more requests. Asked when an append or sync failed for want of room, and now and then
+    /// until it is true again.
+    fn has_room(&mut self) -> bool;
+
+    /// Notes that this run ends cleanly: assignments stay, and nothing recovered next time is suspect.
+    fn close(&mut self) -> Result<(), StoreError>;
+
+    /// For logs: `embedded store /var/lib/...`, `no store`.
+    fn describe(&self) -> String;
+}
+
+/// What a store found at start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Requests handed over.
+    pub requests: u64,
+    /// Records set aside, with where and why.
+    pub quarantined: Vec<String>,
+    /// Whether a request without a mover may be held by one all the same: the last run did not end cleanly and the store
+    /// does not keep assignments in order.
+    pub suspect: bool,
+}
+
+/// Why a store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No room: the disk is full or a quota is reached.
+    #[error("{store}: no room left ({source})")]
+    Full {
+        /// Which store.
+        store: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else of the system.
+    #[error("{store}: {context}: {source}")]
+    Io {
+        /// Which store.
+        store: String,
+        /// What was being done.
+        context: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store was written by something newer, or by something else.
+    #[error("{store}: {reason}")]
+    Incompatible {
+        /// Which store.
+        store: String,
+        /// What does not fit, and what to do.
+        reason: String,
+    },
+    /// An assignment or removal names a request that the store cannot hold.
+    #[error("{store}: cannot store {key}: {reason}")]
+    Unstorable {
+        /// Which store.
+        store: String,
+        /// Which request.
+        key: RequestKey,
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! The mover protocol: JSON objects over TCP, one after the other, without any separator.
