@@ -251,7 +251,7 @@ layout!(hsm_copyaction_private, size 368, align 8, magic 0, source_fd 4, data_fd
 /// `hsm_copytool_private.magic` of a copytool registered through the real library.
 pub const CT_PRIV_MAGIC: u32 = 0xC0BE_2001;
 /// `hsm_copyaction_private.magic`.
-pub const CP_PRIV_MAGIC: u32 = 0x19DF_2002;
+pub const CP_PRIV_MAGIC: u32 = 0x1988_0429;
 
 /// `hsm_extent.length` of a whole file.
 pub const EXTENT_EOF: u64 = u64::MAX;
