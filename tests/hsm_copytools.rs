@@ -304,8 +304,8 @@ fn server_restarts_in_transfers() {
 /// from the seconds since 1970: this bites in 2038).
 #[test]
 fn long_cookies() {
-    for first in ["0x7ffffffa", "0xfffffffa", "0x123456789abcdef0"] {
-        let bed = TestbedSettings::new("cookies").argument("--first-cookie").argument(first).start();
+    for first in [0x7fff_fffa, 0xffff_fffa, 0x1234_5678_9abc_def0] {
+        let bed = TestbedSettings::new("cookies").first_cookie(first).start();
         let daemon = Daemon::start(&bed, &Settings::new());
         let _mover = MoverSettings::new(&bed, "agent_1", 1).start(&bed);
         let files = FileSet::create(&bed, 0..24);

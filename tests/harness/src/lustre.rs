@@ -199,14 +199,8 @@ impl Lustre {
 
     fn ledgers(&self) -> Ledgers {
         let text = self.run_checked(&["ledger", "--json"]);
-        let parts: Vec<Ledgers> = serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("the ledger is not as expected: {error}: {text}"));
-        let mut all = Ledgers::default();
-        for part in parts {
-            all.entries.extend(part.entries);
-            all.strays.extend(part.strays);
-        }
-        all
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("the ledger is not as expected: {error}: {text}"))
     }
 
     /// The ledger for people.

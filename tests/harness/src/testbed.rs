@@ -53,6 +53,12 @@ impl TestbedSettings {
         self
     }
 
+    /// The first cookie that the MDTs hand out: they count from the seconds of the wall clock.
+    #[must_use]
+    pub fn first_cookie(self, cookie: u64) -> Self {
+        self.argument("--wall").argument(&(cookie - 1).to_string())
+    }
+
     /// So many mounts.
     #[must_use]
     pub fn mounts(mut self, count: usize) -> Self {
