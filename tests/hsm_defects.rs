@@ -16,7 +16,7 @@ fn count(mover: &Mover<'_>, step: &str, action: &str) -> usize {
 }
 
 /// The items of the answer to `recv`.
-fn items(answer: &Value) -> Vec<Value> {
+fn work_in(answer: &Value) -> Vec<Value> {
     answer["hsm_action_list"]["list"].as_array().cloned().unwrap_or_default()
 }
 
@@ -25,7 +25,7 @@ fn take(peer: &mut Peer, wanted: usize, max: i64) -> Vec<Value> {
     let mut taken = Vec::new();
     while taken.len() < wanted {
         peer.ask_for_work(max);
-        taken.extend(items(&peer.receive()));
+        taken.extend(work_in(&peer.receive()));
     }
     taken
 }
@@ -316,7 +316,7 @@ fn everything_wakes_waiting_movers() {
     daemon
         .connect()
         .ask(&json!({"command": "queue", "fsname": "testfs0", "hsm_action_items": [item(1, "")]}));
-    assert_eq!(items(&waiting.receive()).len(), 1, "QUEUE wakes it");
+    assert_eq!(work_in(&waiting.receive()).len(), 1, "QUEUE wakes it");
 
     // A mover without an id takes one and goes: the other one gets it.
     let mut anonymous = daemon.connect();
@@ -327,7 +327,7 @@ fn everything_wakes_waiting_movers() {
     let taken = take(&mut anonymous, 1, -1);
     waiting.ask_for_work(-1);
     drop(anonymous);
-    assert_eq!(items(&waiting.receive())[0]["hai_fid"], taken[0]["hai_fid"], "a disconnect wakes it");
+    assert_eq!(work_in(&waiting.receive())[0]["hai_fid"], taken[0]["hai_fid"], "a disconnect wakes it");
 
     daemon.lock(1);
     daemon
@@ -335,7 +335,7 @@ fn everything_wakes_waiting_movers() {
         .ask(&json!({"command": "queue", "fsname": "testfs0", "hsm_action_items": [item(3, "")]}));
     waiting.ask_for_work(-1);
     daemon.lock(0);
-    assert_eq!(items(&waiting.receive()).len(), 1, "unlocking wakes it");
+    assert_eq!(work_in(&waiting.receive()).len(), 1, "unlocking wakes it");
 }
 
 /// Peer 24: "batch timer not armed": with slices of 1 s and more tags than slots, "84,000 of 100,000 never received".
@@ -350,7 +350,7 @@ fn slots_go_on_to_waiting_tags() {
     let mut order = Vec::new();
     while order.len() < 40 {
         mover.ask_for_work(-1);
-        for item in items(&mover.receive()) {
+        for item in work_in(&mover.receive()) {
             order.push(item["hai_data"].as_str().unwrap().to_owned());
             mover.done(&item, 0);
             mover.receive();
@@ -410,5 +410,5 @@ fn one_running_request_per_file() {
     mover.done(&first[0], 0);
     let mut answers = vec![mover.receive(), mover.receive()];
     answers.sort_by_key(|answer| answer["command"] == "recv");
-    assert_eq!(items(&answers[1])[0]["hai_data"], "second");
+    assert_eq!(work_in(&answers[1])[0]["hai_data"], "second");
 }
