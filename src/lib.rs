@@ -8,7 +8,7 @@ pub mod hsm;
 pub mod shim;
 pub mod wire;
 
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", feature = "client"))]
 pub mod lustre;
 #[cfg(feature = "daemon")]
 pub mod server;
