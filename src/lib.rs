@@ -4,6 +4,7 @@
 //! clocks or threads; the parts that touch the world ([`mod@server`], [`lustre`], [`client`]) carry out what they say. `docs/development.md`
 //! draws the picture.
 
+pub mod config;
 pub mod hsm;
 pub mod shim;
 pub mod wire;
