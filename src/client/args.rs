@@ -349,7 +349,11 @@ mod tests {
         ] {
             assert_eq!(options(line), want, "{line}");
         }
-        assert_eq!(options("--c me").client_id.as_deref(), Some("me"), "as in C, where `--config` is missing");
+        assert_eq!(
+            options("--c me").client_id.as_deref(),
+            Some("me"),
+            "as in C, where `--config` is missing"
+        );
         assert_eq!(options("--config f").config.as_deref(), Some("f"));
         assert_eq!(options("-cf").config.as_deref(), Some("f"));
         assert_eq!(options("-H -Q").host.as_deref(), Some("-Q"));

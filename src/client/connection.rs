@@ -284,7 +284,9 @@ impl Connection {
                 }
             }
             match self.stream.read(&mut self.buffer) {
-                Ok(0) if self.decoder.pending_bytes() > 0 => return Err(ConnectionError::Torn(self.peer.clone())),
+                Ok(0) if self.decoder.pending_bytes() > 0 => {
+                    return Err(ConnectionError::Torn(self.peer.clone()));
+                }
                 Ok(0) => return Err(ConnectionError::Closed(self.peer.clone())),
                 Ok(length) => self.decoder.push(&self.buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

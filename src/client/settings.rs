@@ -5,8 +5,8 @@ use std::io;
 
 use super::args::Options;
 use crate::config::{
-    CONF_ENV, DEFAULT_HOST, DEFAULT_PATH, DEFAULT_PORT, KEYS, LineKind, Owner, Problem, Verbosity, keys, lines,
-    parse_limit, parse_size, unknown_key,
+    CONF_ENV, DEFAULT_HOST, DEFAULT_PATH, DEFAULT_PORT, KEYS, LineKind, Owner, Problem, Verbosity, keys,
+    lines, parse_limit, parse_size, unknown_key,
 };
 
 /// Bytes of a configuration file that are read at most.
@@ -154,13 +154,16 @@ mod tests {
 
         fn file(&self, path: &str) -> io::Result<Vec<u8>> {
             let found = self.files.iter().find(|(known, _)| *known == path);
-            found.map(|(_, content)| content.as_bytes().to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
+            found
+                .map(|(_, content)| content.as_bytes().to_vec())
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
         }
     }
 
     fn resolve(options: &Options, world: &World) -> Result<(Settings, Vec<String>), String> {
         let mut warnings = Vec::new();
-        let settings = Settings::resolve(options, world, &mut warnings).map_err(|problem| problem.to_string())?;
+        let settings =
+            Settings::resolve(options, world, &mut warnings).map_err(|problem| problem.to_string())?;
         Ok((settings, warnings.iter().map(ToString::to_string).collect()))
     }
 
@@ -170,7 +173,9 @@ mod tests {
         let mut options = Options::default();
         assert_eq!(resolve(&options, &world), Ok((Settings::default(), vec![])));
 
-        world.files.push(("/etc/coordinatool.conf", "host a\nport 1\nMAX_archive 2k\nverbose info\nhal_size 4k\n"));
+        world
+            .files
+            .push(("/etc/coordinatool.conf", "host a\nport 1\nMAX_archive 2k\nverbose info\nhal_size 4k\n"));
         let from_file = Settings {
             host: "a".into(),
             port: "1".into(),
