@@ -7,6 +7,7 @@
 //! This is test code: what should not happen panics, with an explanation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod captured;
 mod daemon;
 mod directory;
 mod files;

@@ -187,6 +187,16 @@ impl Lustre {
         fids
     }
 
+    /// Gives a file that has no FID yet this one.
+    pub fn adopt(&self, path: &Path, fid: &str) {
+        let output = self.command(&["adopt", "--fid", fid]).arg(path).output().expect("lustre-sim starts");
+        assert!(
+            output.status.success(),
+            "lustre-sim adopt {fid}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     /// Every request that the MDTs ever had.
     pub fn ledger(&self) -> Vec<Entry> {
         self.ledgers().entries
@@ -270,18 +280,32 @@ impl Reader {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// What it read as text, or the error it printed.
+    pub fn finish(self) -> Result<String, String> {
+        self.finish_bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// What it read, or the error it printed.
-    pub fn finish(mut self) -> Result<String, String> {
+    pub fn finish_bytes(mut self) -> Result<Vec<u8>, String> {
         let mut child = self.child.take().expect("finished once");
-        if poll(patience(), || child.try_wait().ok().flatten()).is_none() {
+        // Read at once: it may print more than a pipe holds.
+        let mut output = child.stdout.take().expect("its output is a pipe");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let read = std::io::Read::read_to_end(&mut output, &mut bytes);
+            let _ = sender.send(read.map(|_| bytes));
+        });
+        let Ok(read) = receiver.recv_timeout(patience()) else {
             let _ = child.kill();
+            let _ = child.wait();
             return Err("still blocked".to_owned());
-        }
-        let output = child.wait_with_output().expect("its output can be read");
-        if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let end = child.wait_with_output().expect("its end can be waited for");
+        if end.status.success() {
+            read.map_err(|error| error.to_string())
         } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            Err(String::from_utf8_lossy(&end.stderr).into_owned())
         }
     }
 }
