@@ -7,8 +7,8 @@ use std::net::TcpStream;
 
 use harness::ledger::Status;
 use harness::{
-    Daemon, FileSet, Gate, Mover, MoverSettings, Peer, Request, Settings, Signal, Testbed, TestbedSettings,
-    Value, json, known,
+    Daemon, FarNetwork, FileSet, Gate, Mover, MoverSettings, Peer, Request, Settings, Signal, Testbed,
+    TestbedSettings, Value, json, known,
 };
 
 fn count(mover: &Mover<'_>, step: &str, action: &str) -> usize {
@@ -411,4 +411,37 @@ fn one_running_request_per_file() {
     let mut answers = vec![mover.receive(), mover.receive()];
     answers.sort_by_key(|answer| answer["command"] == "recv");
     assert_eq!(work_in(&answers[1])[0]["hai_data"], "second");
+}
+
+/// Peer 15: "no keepalive: a half-open mover blocks its own id". A mover whose machine is cut off does not answer any more;
+/// when it comes back under the same id, within seconds it must not be told 17 for ever.
+#[test]
+fn a_cut_off_mover_does_not_block_its_id() {
+    let bed = Testbed::start("half-open");
+    let network = match FarNetwork::start(&bed) {
+        Ok(network) => network,
+        Err(reason) => return skip("a_cut_off_mover_does_not_block_its_id", &reason),
+    };
+    let settings = Settings::three_at_a_time().line("host 0.0.0.0").line("client_grace_ms 600000");
+    let daemon = Daemon::start(&bed, &settings);
+    let gate = Gate::closed_for_all(&bed, "1");
+    let mover = |settings: MoverSettings| settings.behind(&gate);
+    let far = mover(MoverSettings::new(&bed, "agent_1", 1))
+        .variable("COORDINATOOL_HOST", network.near().to_string())
+        .prefix(network.prefix())
+        .start(&bed);
+    let files = FileSet::create(&bed, 0..10);
+    files.archive(&Request::default());
+    bed.wait("three have begun", || count(&far, "begun", "ARCHIVE") == 3);
+    let ehlo = json!({"command": "ehlo", "fsname": "testfs0", "id": "agent_1", "archive_ids": []});
+    let refused = daemon.connect().ask(&ehlo);
+    assert_eq!(refused["status"], 17, "while it lives its id is taken: {refused}");
+
+    network.cut();
+    let mut second = daemon.connect();
+    assert_eq!(second.ask(&ehlo), json!({"command": "ehlo"}), "it is dead, so its id is free");
+    // What it held was not claimed by the second one: it is handed out again.
+    let taken = take(&mut second, 3, 3);
+    assert_eq!(taken.len(), 3);
+    drop(far);
 }

@@ -20,6 +20,7 @@ pub struct MoverSettings {
     arguments: Vec<OsString>,
     variables: Vec<(String, OsString)>,
     without_library: bool,
+    prefix: Vec<String>,
 }
 
 impl MoverSettings {
@@ -32,6 +33,7 @@ impl MoverSettings {
             arguments: Vec::new(),
             variables: Vec::new(),
             without_library: false,
+            prefix: Vec::new(),
         }
     }
 
@@ -79,6 +81,13 @@ impl MoverSettings {
         self
     }
 
+    /// Started by another command, such as `nsenter`.
+    #[must_use]
+    pub fn prefix(mut self, command: Vec<String>) -> Self {
+        self.prefix = command;
+        self
+    }
+
     /// Starts it.
     pub fn start<'bed>(&self, bed: &'bed Testbed) -> Mover<'bed> {
         std::fs::create_dir_all(&self.archive).expect("an archive directory can be made");
@@ -86,7 +95,15 @@ impl MoverSettings {
     }
 
     fn spawn(&self, bed: &Testbed) -> Process {
-        let mut command = Command::new(bed.programs().path("lustre-sim-copytool"));
+        let copytool = bed.programs().path("lustre-sim-copytool");
+        let mut command = match self.prefix.split_first() {
+            None => Command::new(copytool),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(copytool);
+                command
+            }
+        };
         command
             .arg("--hsm-root")
             .arg(&self.archive)
