@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
 /// Version of this protocol; both ends must have the same.
@@ -69,7 +69,8 @@ pub struct Request {
 
 /// Connects to the server whose root directory is `root` (bytes of a path, without a NUL).
 pub fn connect(root: &[u8]) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut name = [0u8; 108];
     let long = root.len() + 1 + SOCKET.len() >= name.len();
     if long {
@@ -137,7 +138,13 @@ fn recv_all(socket: BorrowedFd<'_>, mut bytes: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn send_request(socket: BorrowedFd<'_>, op: u64, client: u32, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn send_request(
+    socket: BorrowedFd<'_>,
+    op: u64,
+    client: u32,
+    body: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     if body.len() > MAX_REQUEST || fds.len() > MAX_FDS {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -195,7 +202,13 @@ pub fn call(
 }
 
 /// [`call`] for answers of any length.
-pub fn call_vec(root: &[u8], op: u64, client: u32, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<(i32, Vec<u8>)> {
+pub fn call_vec(
+    root: &[u8],
+    op: u64,
+    client: u32,
+    body: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<(i32, Vec<u8>)> {
     let socket = connect(root)?;
     send_request(socket.as_fd(), op, client, body, fds)?;
     let (rc, len) = recv_reply_head(socket.as_fd())?;
@@ -229,7 +242,10 @@ pub fn read_request(socket: BorrowedFd<'_>) -> io::Result<Option<Request>> {
     let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let len = word(24) as usize;
     if word(0) != MAGIC || word(4) != VERSION || len > MAX_REQUEST || word(28) as usize != fds.len() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request of this version of the embedded Lustre"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not a request of this version of the embedded Lustre",
+        ));
     }
     let mut body = vec![0; len];
     recv_all(socket, &mut body)?;

@@ -270,7 +270,10 @@ pub unsafe extern "C" fn llapi_hsm_action_progress(
 /// # Safety
 /// As for the C function.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llapi_hsm_action_get_dfid(hcp: *const hsm_copyaction_private, fid: *mut lu_fid) -> c_int {
+pub unsafe extern "C" fn llapi_hsm_action_get_dfid(
+    hcp: *const hsm_copyaction_private,
+    fid: *mut lu_fid,
+) -> c_int {
     // SAFETY: the caller vouches for the pointers.
     unsafe {
         if hcp.is_null() || fid.is_null() || (*hcp).magic != CP_PRIV_MAGIC {

@@ -32,7 +32,9 @@ impl Root {
         debug_assert!(len < link.len());
         let mut root = Self { bytes: [0; ROOM], len: 0 };
         // SAFETY: `link` is NUL-terminated, the buffer has PATH_MAX bytes of room.
-        let n = unsafe { libc::readlink(link.as_ptr().cast(), root.bytes.as_mut_ptr().cast(), libc::PATH_MAX as usize) };
+        let n = unsafe {
+            libc::readlink(link.as_ptr().cast(), root.bytes.as_mut_ptr().cast(), libc::PATH_MAX as usize)
+        };
         root.len = usize::try_from(n).ok()?;
         root.find()
     }

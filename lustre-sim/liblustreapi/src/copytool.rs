@@ -4,9 +4,9 @@ use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
 use lustreapi_sys::abi::{
-    CT_PRIV_MAGIC, HAL_MAXSIZE, HMT_ACTION_LIST, KUC_GRP_HSM, KUC_MAGIC, KUC_MSG_SHUTDOWN, KUC_TRANSPORT_GENERIC,
-    KUC_TRANSPORT_HSM, LK_FLG_DATANR, LK_FLG_STOP, LK_NOFD, LL_HSM_MAX_ARCHIVES_PER_AGENT, hsm_action_list,
-    hsm_copytool_private, kuc_hdr, lustre_kernelcomm,
+    CT_PRIV_MAGIC, HAL_MAXSIZE, HMT_ACTION_LIST, KUC_GRP_HSM, KUC_MAGIC, KUC_MSG_SHUTDOWN,
+    KUC_TRANSPORT_GENERIC, KUC_TRANSPORT_HSM, LK_FLG_DATANR, LK_FLG_STOP, LK_NOFD,
+    LL_HSM_MAX_ARCHIVES_PER_AGENT, hsm_action_list, hsm_copytool_private, kuc_hdr, lustre_kernelcomm,
 };
 use lustreapi_sys::ioctl::HSM_CT_START;
 

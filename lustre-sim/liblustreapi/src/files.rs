@@ -48,7 +48,13 @@ pub fn with_open(path: &Path, flags: c_int, f: impl FnOnce(c_int) -> c_int) -> c
 }
 
 /// The argument of `FID2PATH`: head, then the path.
-fn fid2path_ioctl(fd: c_int, fid: lu_fid, recno: i64, linkno: u32, room: usize) -> Result<(i64, u32, Vec<u8>), c_int> {
+fn fid2path_ioctl(
+    fd: c_int,
+    fid: lu_fid,
+    recno: i64,
+    linkno: u32,
+    room: usize,
+) -> Result<(i64, u32, Vec<u8>), c_int> {
     let mut argument = vec![0u8; 32 + room];
     argument[..16].copy_from_slice(&fid_bytes(fid));
     argument[16..24].copy_from_slice(&recno.to_ne_bytes());
@@ -172,7 +178,11 @@ pub unsafe extern "C" fn llapi_fd2fid(fd: c_int, fid: *mut lu_fid) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llapi_path2fid(name: *const c_char, fid: *mut lu_fid) -> c_int {
     // SAFETY: the caller vouches for both.
-    unsafe { with_open(path(name), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOFOLLOW, |fd| llapi_fd2fid(fd, fid)) }
+    unsafe {
+        with_open(path(name), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOFOLLOW, |fd| {
+            llapi_fd2fid(fd, fid)
+        })
+    }
 }
 
 /// Opens a file by its FID; `lustre_fd` is anything in the file system.
@@ -215,7 +225,11 @@ fn set_and(rc: c_int) -> c_int {
 /// # Safety
 /// As for the C function.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llapi_get_mdt_index_by_fid(fd: c_int, fid: *const lu_fid, mdt_index: *mut c_int) -> c_int {
+pub unsafe extern "C" fn llapi_get_mdt_index_by_fid(
+    fd: c_int,
+    fid: *const lu_fid,
+    mdt_index: *mut c_int,
+) -> c_int {
     if fid.is_null() {
         return -libc::EINVAL;
     }
@@ -248,7 +262,11 @@ pub unsafe extern "C" fn llapi_file_fget_mdtidx(fd: c_int, mdt_index: *mut c_int
 /// # Safety
 /// As for the C function.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llapi_fid_parse(text: *const c_char, fid: *mut lu_fid, end: *mut *mut c_char) -> c_int {
+pub unsafe extern "C" fn llapi_fid_parse(
+    text: *const c_char,
+    fid: *mut lu_fid,
+    end: *mut *mut c_char,
+) -> c_int {
     if text.is_null() || fid.is_null() {
         return -libc::EINVAL;
     }
@@ -272,7 +290,8 @@ pub unsafe extern "C" fn llapi_fid_parse(text: *const c_char, fid: *mut lu_fid, 
             if std::ptr::eq(next, at) || (!last && *next as u8 != b':') {
                 return -libc::EINVAL;
             }
-            if errno() == libc::ERANGE || *part > [u64::MAX - 1, u64::from(u32::MAX), u64::from(u32::MAX)][i] {
+            if errno() == libc::ERANGE || *part > [u64::MAX - 1, u64::from(u32::MAX), u64::from(u32::MAX)][i]
+            {
                 rc = -libc::ERANGE;
             }
             at = if last { next } else { next.add(1) };
@@ -300,16 +319,24 @@ pub unsafe extern "C" fn llapi_fid_parse(text: *const c_char, fid: *mut lu_fid, 
 pub unsafe extern "C" fn llapi_fid_hash(fid: *const lu_fid, shift: c_uint) -> c_ulong {
     // SAFETY: the caller vouches for the FID.
     let fid = Fid::from(unsafe { fid.read_unaligned() });
-    let mixed = (fid.seq ^ (u64::from(fid.oid) << 7) ^ u64::from(fid.ver)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed =
+        (fid.seq ^ (u64::from(fid.oid) << 7) ^ u64::from(fid.ver)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     if shift == 0 || shift >= 64 { mixed } else { mixed >> (64 - shift) }
 }
 
 /// Creates a file without a name on the MDT `mdt` (-1: its parent's) and returns its descriptor.
 ///
 /// `source` is put into the name, as Lustre since 2.16 does on a restore.
-pub fn create_volatile(dir: &Path, mdt: c_int, flags: c_int, mode: c_uint, source: Option<c_int>) -> Result<c_int, c_int> {
+pub fn create_volatile(
+    dir: &Path,
+    mdt: c_int,
+    flags: c_int,
+    mode: c_uint,
+    source: Option<c_int>,
+) -> Result<c_int, c_int> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let access = if flags & libc::O_ACCMODE == libc::O_RDONLY { libc::O_RDWR } else { flags & libc::O_ACCMODE };
+    let access =
+        if flags & libc::O_ACCMODE == libc::O_RDONLY { libc::O_RDWR } else { flags & libc::O_ACCMODE };
     let flags = (flags & !libc::O_ACCMODE) | access | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
     loop {
         // Two processes may draw the same number: then the file exists and the next is tried.
@@ -348,7 +375,11 @@ pub fn create_volatile(dir: &Path, mdt: c_int, flags: c_int, mode: c_uint, sourc
 /// # Safety
 /// As for the C function.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llapi_create_volatile_idx(directory: *const c_char, mdt: c_int, flags: c_int) -> c_int {
+pub unsafe extern "C" fn llapi_create_volatile_idx(
+    directory: *const c_char,
+    mdt: c_int,
+    flags: c_int,
+) -> c_int {
     // SAFETY: the caller vouches for the string.
     create_volatile(unsafe { path(directory) }, mdt, flags, 0o600, None).unwrap_or_else(|rc| rc)
 }

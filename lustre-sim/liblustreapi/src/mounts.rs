@@ -28,7 +28,8 @@ fn root_dir(root: &Root) -> &Path {
 }
 
 fn fsname(root: &Root) -> Result<Vec<u8>, c_int> {
-    let name = std::fs::read(root_dir(root).join(protocol::FSNAME_FILE)).map_err(|e| -e.raw_os_error().unwrap_or(libc::EIO))?;
+    let name = std::fs::read(root_dir(root).join(protocol::FSNAME_FILE))
+        .map_err(|e| -e.raw_os_error().unwrap_or(libc::EIO))?;
     Ok(name.trim_ascii().to_vec())
 }
 
@@ -135,7 +136,8 @@ pub unsafe extern "C" fn llapi_is_lustre_mnt(entry: *const c_void) -> c_int {
     // SAFETY: the caller gives a struct mntent, which begins with these three strings.
     unsafe {
         let [source, dir, kind] = entry.cast::<[*const c_char; 3]>().read();
-        let real = llapi_is_lustre_mnttype(kind) != 0 && std::ffi::CStr::from_ptr(source).to_bytes().windows(2).any(|w| w == b":/");
+        let real = llapi_is_lustre_mnttype(kind) != 0
+            && std::ffi::CStr::from_ptr(source).to_bytes().windows(2).any(|w| w == b":/");
         c_int::from(real || path(dir).join(protocol::SOCKET).exists())
     }
 }
@@ -145,7 +147,11 @@ pub unsafe extern "C" fn llapi_is_lustre_mnt(entry: *const c_void) -> c_int {
 /// # Safety
 /// As for the C function.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llapi_get_agent_uuid(name: *const c_char, buffer: *mut c_char, room: usize) -> c_int {
+pub unsafe extern "C" fn llapi_get_agent_uuid(
+    name: *const c_char,
+    buffer: *mut c_char,
+    room: usize,
+) -> c_int {
     // SAFETY: the caller vouches for the pointers.
     unsafe {
         match agent_uuid(path(name)) {

@@ -3,8 +3,8 @@
 use std::ffi::{c_char, c_int, c_ulonglong, c_void};
 
 use lustreapi_sys::abi::{
-    HSS_ARCHIVE_ID, HSS_CLEARMASK, HSS_SETMASK, hsm_current_action, hsm_state_set, hsm_user_import, hsm_user_item,
-    hsm_user_request, hsm_user_state, lu_fid,
+    HSS_ARCHIVE_ID, HSS_CLEARMASK, HSS_SETMASK, hsm_current_action, hsm_state_set, hsm_user_import,
+    hsm_user_item, hsm_user_request, hsm_user_state, lu_fid,
 };
 use lustreapi_sys::ioctl::{HSM_ACTION, HSM_IMPORT, HSM_REQUEST, HSM_STATE_GET, HSM_STATE_SET};
 
@@ -59,7 +59,9 @@ pub unsafe extern "C" fn llapi_hsm_state_get_fd(fd: c_int, state: *mut hsm_user_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn llapi_hsm_state_get(name: *const c_char, state: *mut hsm_user_state) -> c_int {
     // SAFETY: the caller vouches for the pointers.
-    unsafe { with_open(path(name), libc::O_RDONLY | libc::O_NONBLOCK, |fd| llapi_hsm_state_get_fd(fd, state)) }
+    unsafe {
+        with_open(path(name), libc::O_RDONLY | libc::O_NONBLOCK, |fd| llapi_hsm_state_get_fd(fd, state))
+    }
 }
 
 /// Sets and clears HSM flags, and the archive id unless it is 0.
@@ -81,10 +83,17 @@ pub extern "C" fn llapi_hsm_state_set_fd(fd: c_int, setmask: u64, clearmask: u64
 /// # Safety
 /// As for the C function.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llapi_hsm_state_set(name: *const c_char, setmask: u64, clearmask: u64, archive_id: u32) -> c_int {
+pub unsafe extern "C" fn llapi_hsm_state_set(
+    name: *const c_char,
+    setmask: u64,
+    clearmask: u64,
+    archive_id: u32,
+) -> c_int {
     // SAFETY: the caller vouches for the string.
     let name = unsafe { path(name) };
-    with_open(name, libc::O_WRONLY | libc::O_NONBLOCK, |fd| llapi_hsm_state_set_fd(fd, setmask, clearmask, archive_id))
+    with_open(name, libc::O_WRONLY | libc::O_NONBLOCK, |fd| {
+        llapi_hsm_state_set_fd(fd, setmask, clearmask, archive_id)
+    })
 }
 
 /// What is being done to a file.
@@ -92,9 +101,14 @@ pub unsafe extern "C" fn llapi_hsm_state_set(name: *const c_char, setmask: u64, 
 /// # Safety
 /// As for the C function.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn llapi_hsm_current_action(name: *const c_char, action: *mut hsm_current_action) -> c_int {
+pub unsafe extern "C" fn llapi_hsm_current_action(
+    name: *const c_char,
+    action: *mut hsm_current_action,
+) -> c_int {
     // SAFETY: the caller vouches for the pointers.
-    unsafe { with_open(path(name), libc::O_RDONLY | libc::O_NONBLOCK, |fd| lustre_ioctl(fd, HSM_ACTION, action)) }
+    unsafe {
+        with_open(path(name), libc::O_RDONLY | libc::O_NONBLOCK, |fd| lustre_ioctl(fd, HSM_ACTION, action))
+    }
 }
 
 /// Makes a released file of what an archive holds. Stripe parameters have no meaning here.
@@ -151,6 +165,10 @@ pub extern "C" fn llapi_hsm_data_version_set(fd: c_int, data_version: u64) -> c_
     let mut argument = [data_version, 0];
     // SAFETY: 16 bytes, as the ioctl takes.
     unsafe {
-        lustre_ioctl(fd, lustre_sim::protocol::ioctl::DATA_VERSION_SET, argument.as_mut_ptr().cast::<c_void>())
+        lustre_ioctl(
+            fd,
+            lustre_sim::protocol::ioctl::DATA_VERSION_SET,
+            argument.as_mut_ptr().cast::<c_void>(),
+        )
     }
 }
