@@ -4,11 +4,12 @@
 //! clocks or threads; the parts that touch the world ([`mod@server`], [`lustre`], [`client`]) carry out what they say. `docs/development.md`
 //! draws the picture.
 
+pub mod config;
 pub mod hsm;
 pub mod shim;
 pub mod wire;
 
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", feature = "client"))]
 pub mod lustre;
 #[cfg(feature = "daemon")]
 pub mod server;
