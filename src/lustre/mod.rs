@@ -1,1 +1,3 @@
 //! Everything that touches Lustre.
+
+pub mod active_requests;

@@ -1,1 +1,4 @@
-//! The simulator.
+//! The deterministic simulator: whole systems in one process on virtual time, one seed for each run.
+
+pub mod network;
+pub mod rng;
