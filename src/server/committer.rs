@@ -1,0 +1,326 @@
+//! The store on a thread of its own: many commits, one sync.
+//!
+//! What cannot be written is kept in memory in order and tried again, so that the store is never left with a hole: once
+//! an operation had to wait, all later ones wait behind it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::hsm::RequestKey;
+use crate::hsm::effect::StoreOp;
+use crate::store::{Store, StoreError};
+
+/// How often a store without room is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What happened to commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Every commit up to this one has been dealt with.
+    Done {
+        /// The last of them.
+        upto: u64,
+        /// Those that are not durable, with a positive errno: they are kept in memory and tried again.
+        failed: Vec<(u64, i32)>,
+    },
+    /// The store cannot take more, or can again.
+    Full(bool),
+    /// The store was closed, or could not be.
+    Closed(Result<(), String>),
+}
+
+enum Job {
+    Commit(u64, Vec<StoreOp>),
+    Close,
+}
+
+/// Hands commits to the store's thread.
+#[derive(Debug)]
+pub struct Committer {
+    jobs: Sender<Job>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Starts the thread. `report` is called on it.
+    pub fn start(
+        store: Box<dyn Store>,
+        report: impl FnMut(Report) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let worker = Worker { store, report: Box::new(report), backlog: Backlog::default(), full: false };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || worker.run(&queue))?;
+        Ok(Self { jobs, thread: Some(thread) })
+    }
+
+    /// Hands over a commit. Numbers must increase.
+    pub fn commit(&self, number: u64, ops: Vec<StoreOp>) {
+        // The thread only goes away after `close`, or with the whole process.
+        let _ = self.jobs.send(Job::Commit(number, ops));
+    }
+
+    /// Makes everything durable, marks the store as cleanly closed and ends the thread. [`Report::Closed`] follows.
+    pub fn close(&self) {
+        let _ = self.jobs.send(Job::Close);
+    }
+
+    /// Waits for the thread to end after [`Committer::close`].
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    store: Box<dyn Store>,
+    report: Box<dyn FnMut(Report) + Send>,
+    backlog: Backlog,
+    full: bool,
+}
+
+impl Worker {
+    fn run(mut self, queue: &Receiver<Job>) {
+        loop {
+            let first = if self.backlog.is_empty() {
+                queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                queue.recv_timeout(RETRY)
+            };
+            match first {
+                Ok(job) => {
+                    if self.group(job, queue) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.retry(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Writes everything that waits now and syncs once. Returns whether it was the end.
+    fn group(&mut self, first: Job, queue: &Receiver<Job>) -> bool {
+        let mut failed = Vec::new();
+        let mut written: Vec<(u64, Vec<StoreOp>)> = Vec::new();
+        let mut upto = 0;
+        let mut close = false;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Commit(number, mut ops) => {
+                    upto = number;
+                    if let Err((errno, from)) = self.append(&ops) {
+                        failed.push((number, errno));
+                        self.backlog.push(ops.split_off(from));
+                    }
+                    if !ops.is_empty() {
+                        written.push((number, ops));
+                    }
+                }
+                Job::Close => {
+                    close = true;
+                    break;
+                }
+            }
+            next = queue.try_recv().ok();
+        }
+        if !written.is_empty()
+            && let Err(error) = self.store.sync()
+        {
+            let errno = self.complain(&error);
+            // Whether they reached the disk is unknown: they are written again, which changes nothing if they did.
+            let mut again = Backlog::default();
+            for (number, ops) in written {
+                failed.push((number, errno));
+                again.push(ops);
+            }
+            again.append(std::mem::take(&mut self.backlog));
+            self.backlog = again;
+            failed.sort_unstable();
+            failed.dedup_by_key(|(number, _)| *number);
+        }
+        if upto > 0 {
+            (self.report)(Report::Done { upto, failed });
+        }
+        if close {
+            self.close();
+        }
+        close
+    }
+
+    /// Appends all of `ops`, or says with which errno and from where on they could not be appended.
+    fn append(&mut self, ops: &[StoreOp]) -> Result<(), (i32, usize)> {
+        if !self.backlog.is_empty() {
+            return Err((if self.full { libc::ENOSPC } else { libc::EIO }, 0));
+        }
+        match self.store.append(ops) {
+            Ok(()) => Ok(()),
+            Err(StoreError::Unstorable { .. }) => self.append_one_by_one(ops),
+            Err(error) => Err((self.complain(&error), 0)),
+        }
+    }
+
+    /// Leaves out only what can never be stored.
+    fn append_one_by_one(&mut self, ops: &[StoreOp]) -> Result<(), (i32, usize)> {
+        for (index, op) in ops.iter().enumerate() {
+            match self.store.append(std::slice::from_ref(op)) {
+                Ok(()) => {}
+                Err(error @ StoreError::Unstorable { .. }) => {
+                    tracing::error!("{error}; it is served all the same, but a restart will forget it");
+                }
+                Err(error) => return Err((self.complain(&error), index)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries to write what waits.
+    fn retry(&mut self) {
+        if self.full && !self.store.has_room() {
+            return;
+        }
+        let mut appended = 0;
+        while let Some(ops) = self.backlog.groups.get(appended) {
+            let result = self.store.append(ops);
+            match result {
+                Ok(()) => appended += 1,
+                Err(StoreError::Unstorable { .. }) => {
+                    let ops = ops.clone();
+                    if self.append_one_by_one(&ops).is_err() {
+                        break;
+                    }
+                    appended += 1;
+                }
+                Err(error) => {
+                    self.complain(&error);
+                    break;
+                }
+            }
+        }
+        match self.store.sync() {
+            Ok(()) => self.backlog.drop_first(appended),
+            // All of it is written again: that changes nothing if it did reach the disk.
+            Err(error) => {
+                self.complain(&error);
+            }
+        }
+        if self.backlog.is_empty() {
+            tracing::warn!("{}: all requests are stored again", self.store.describe());
+            if self.full {
+                self.full = false;
+                (self.report)(Report::Full(false));
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &StoreError) -> i32 {
+        match error {
+            StoreError::Full { .. } => {
+                if !self.full {
+                    tracing::error!(
+                        "{error}: `queue` requests are refused; requests of Lustre are served but a restart would \
+                         forget them until there is room"
+                    );
+                }
+                self.full = true;
+                (self.report)(Report::Full(true));
+                libc::ENOSPC
+            }
+            other => {
+                tracing::error!("{other}: requests are served, but a restart may forget them");
+                libc::EIO
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if !self.backlog.is_empty() {
+            self.retry();
+        }
+        let lost = self.backlog.len();
+        let result = self.store.close().map_err(|error| error.to_string());
+        let result = match (result, lost) {
+            (Ok(()), 0) => Ok(()),
+            (Ok(()), lost) => Err(format!("{lost} changes could not be stored")),
+            (error, _) => error,
+        };
+        (self.report)(Report::Closed(result));
+    }
+}
+
+/// Operations that wait for room, in order.
+#[derive(Debug, Default)]
+struct Backlog {
+    groups: VecDeque<Vec<StoreOp>>,
+    ops: usize,
+    compacted: usize,
+}
+
+impl Backlog {
+    fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.ops
+    }
+
+    fn push(&mut self, ops: Vec<StoreOp>) {
+        if ops.is_empty() {
+            return;
+        }
+        self.ops += ops.len();
+        self.groups.push_back(ops);
+        if self.ops > 2 * self.compacted + 10_000 {
+            self.compact();
+        }
+    }
+
+    fn append(&mut self, other: Backlog) {
+        for ops in other.groups {
+            self.push(ops);
+        }
+    }
+
+    fn drop_first(&mut self, groups: usize) {
+        for ops in self.groups.drain(..groups) {
+            self.ops -= ops.len();
+        }
+    }
+
+    /// Forgets requests that came and went while nothing could be written.
+    fn compact(&mut self) {
+        #[derive(PartialEq)]
+        enum Life {
+            /// In the store already.
+            Stored,
+            /// First put in here.
+            Born,
+            /// Put and removed in here.
+            Gone,
+        }
+        let key_of = |op: &StoreOp| match op {
+            StoreOp::Put(item) => item.key(),
+            StoreOp::Assign { key, .. } | StoreOp::Unassign { key } | StoreOp::Remove { key } => *key,
+        };
+        let mut lives: BTreeMap<RequestKey, Life> = BTreeMap::new();
+        for op in self.groups.iter().flatten() {
+            let first = if matches!(op, StoreOp::Put(_)) { Life::Born } else { Life::Stored };
+            let life = lives.entry(key_of(op)).or_insert(first);
+            match op {
+                StoreOp::Remove { .. } if *life == Life::Born => *life = Life::Gone,
+                StoreOp::Put(_) if *life == Life::Gone => *life = Life::Born,
+                _ => {}
+            }
+        }
+        for ops in &mut self.groups {
+            ops.retain(|op| lives.get(&key_of(op)) != Some(&Life::Gone));
+        }
+        self.groups.retain(|ops| !ops.is_empty());
+        self.ops = self.groups.iter().map(Vec::len).sum();
+        self.compacted = self.ops;
+    }
+}
