@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_frame_cost_only_themselves() {
-        let bytes = [hal(b"one"), b"\x1c\x19\x07rubbish\x1c".to_vec(), hal(b"two")].concat();
+        let bytes = [hal(b"one"), b"rubbish\x1crubbish\x1c".to_vec(), hal(b"two")].concat();
         for part in [1, 3, bytes.len()] {
             let mut lists = Vec::new();
             let mut frames = Frames::default();
