@@ -1,4 +1,5 @@
 //! Command line, environment, file and defaults of the daemon put together.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
