@@ -1,0 +1,1 @@
+//! When the coordinator looks at its log.

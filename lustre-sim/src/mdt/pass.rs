@@ -1,0 +1,1 @@
+//! One pass of the coordinator over its log, and the sending of what it found.
