@@ -3,26 +3,30 @@
 mod client_support;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::thread;
 
 use client_support::{Act, Run, Server, client, finish, reply, run};
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 
 fn failed(got: &Run, reason: &str) {
     assert_eq!((got.code, got.stdout.as_str()), (Some(1), ""), "{got:?}");
     assert!(got.stderr.starts_with("coordinatool-client: ") && got.stderr.contains(reason), "{}", got.stderr);
 }
 
-/// A port on which nobody listens.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A socket with a port of its own on which it does not listen yet.
+fn silent_socket() -> (Socket, u16) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
 }
 
 #[test]
 fn a_server_that_is_not_there_is_named() {
-    let port = free_port();
+    let (_socket, port) = silent_socket();
     let got = run(port, &["--timeout", "0"], b"");
     failed(
         &got,
@@ -37,9 +41,7 @@ fn a_server_that_is_not_there_is_named() {
 /// As the C client does: a request piped in while the server restarts is not lost.
 #[test]
 fn a_server_that_starts_later_is_waited_for() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let (socket, port) = silent_socket();
     let mut command = client(port, &["--lock"]);
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -47,7 +49,8 @@ fn a_server_that_starts_later_is_waited_for() {
     let mut line = String::new();
     std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
     assert!(line.contains("cannot connect to") && line.contains("; trying again"), "{line}");
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    socket.listen(1).unwrap();
+    let listener = TcpListener::from(socket);
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"{\"command\": \"ehlo\"}{\"command\": \"lock\"}").unwrap();
