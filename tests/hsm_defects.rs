@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use harness::ledger::Status;
 use harness::{
     Daemon, FarNetwork, FileSet, Gate, Mover, MoverSettings, Peer, Request, Settings, Signal, Testbed,
-    TestbedSettings, Value, json, known,
+    TestbedSettings, Value, json, known, skip,
 };
 
 fn count(mover: &Mover<'_>, step: &str, action: &str) -> usize {
