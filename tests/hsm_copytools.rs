@@ -32,7 +32,7 @@ fn all_kinds(bed: &Testbed, settings: &Settings, mover: impl Fn(MoverSettings) -
     let readers: Vec<_> = (20..24).map(|number| bed.lustre().read(&files.path(number))).collect();
     files.part(0..20).restore(&Request::default());
     for (number, reader) in (20..24).zip(readers) {
-        assert_eq!(reader.finish(), Ok(format!("foo.{number}\n")), "a blocked reader gets the data");
+        assert_eq!(reader.finish_text(), Ok(format!("foo.{number}\n")), "a blocked reader gets the data");
     }
     files.wait_restored();
     files.wait_ended();
@@ -340,13 +340,7 @@ fn remove_of_an_unlinked_file() {
     // Queued while no work is handed out, so that it is seen in a store as well.
     daemon.lock(1);
     fs::remove_file(files.path(0)).unwrap();
-    bed.lustre().run_checked(&[
-        "remove",
-        "--mntpath",
-        &bed.mount(0).display().to_string(),
-        "--fid",
-        &fids[0],
-    ]);
+    bed.lustre().remove_by_fid(&fids[0]);
     bed.wait("the daemon has a remove", || daemon.status()["pending_remove"].as_u64() >= Some(1));
     daemon.crash_and_restart();
     bed.wait("the copy is removed", || mover.copies() == 1);
@@ -428,7 +422,7 @@ fn mdt_restart_with_a_running_restore() {
     assert!(readers[0].is_blocked());
     gate.open();
     for (number, reader) in (0..4).zip(readers.drain(..)) {
-        assert_eq!(reader.finish(), Ok(format!("foo.{number}\n")));
+        assert_eq!(reader.finish_text(), Ok(format!("foo.{number}\n")));
     }
     files.wait_restored();
     files.wait_ended();

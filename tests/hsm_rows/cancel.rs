@@ -39,9 +39,7 @@ fn row_14_cancel() {
         steps(&first.journal(), "received", "CANCEL").len() == 3
     });
     gate.open();
-    bed.wait("no active request is left", || {
-        (0..bed.mdts()).all(|mdt| bed.lustre().active_requests(mdt).trim().is_empty())
-    });
+    bed.wait("no active request is left", || bed.lustre().no_active_requests());
     daemon.wait_known(0);
     daemon.wait_mover("agent_1");
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::daemon::{Daemon, Settings};
 use crate::files::Request;
+use crate::lustre::Ask;
 use crate::mover::MoverSettings;
 use crate::testbed::{Testbed, TestbedSettings};
 
@@ -82,28 +83,28 @@ impl Captured {
                 lustre.ledger().iter().filter(|entry| entry.has_ended()).count() == count
             });
         };
-        lustre.request("archive", &of("f"), &Request::default());
+        lustre.request(Ask::Archive, &of("f"), &Request::default());
         ended(1);
-        lustre.release(&of("f"));
-        let read = lustre.read(&of("f")[0]).finish();
+        lustre.request(Ask::Release, &of("f"), &Request::default());
+        let read = lustre.read(&of("f")[0]).finish_text();
         assert_eq!(read, Ok("f of a real Lustre\n".to_owned()));
         ended(2);
         for (name, count) in [("r1", 3), ("r2", 4), ("r3", 5), ("m1", 6)] {
-            lustre.request("archive", &of(name), &Request::default());
+            lustre.request(Ask::Archive, &of(name), &Request::default());
             ended(count);
         }
-        lustre.release(&of("r1"));
-        lustre.release(&of("r2"));
+        lustre.request(Ask::Release, &of("r1"), &Request::default());
+        lustre.request(Ask::Release, &of("r2"), &Request::default());
         mover.stop();
 
-        lustre.request("archive", &of("a1"), &Request::data("tag=foo"));
-        lustre.request("archive", &of("a2"), &Request::data("tag=foo,and so on, 39 bytes of data....."));
-        lustre.request("archive", &of("a3"), &Request::default());
-        lustre.request("archive", &of("a4"), &Request { archive_id: Some(2), data: b"x".to_vec() });
-        lustre.request("restore", &of("r1"), &Request::data("rst"));
-        lustre.request("restore", &of("r2"), &Request::default());
-        lustre.request("remove", &of("m1"), &Request::data("rm"));
-        lustre.request("archive", &of("b1"), &Request::data("mdt1"));
+        lustre.request(Ask::Archive, &of("a1"), &Request::data("tag=foo"));
+        lustre.request(Ask::Archive, &of("a2"), &Request::data("tag=foo,and so on, 39 bytes of data....."));
+        lustre.request(Ask::Archive, &of("a3"), &Request::default());
+        lustre.request(Ask::Archive, &of("a4"), &Request { archive_id: Some(2), data: b"x".to_vec() });
+        lustre.request(Ask::Restore, &of("r1"), &Request::data("rst"));
+        lustre.request(Ask::Restore, &of("r2"), &Request::default());
+        lustre.request(Ask::Remove, &of("m1"), &Request::data("rm"));
+        lustre.request(Ask::Archive, &of("b1"), &Request::data("mdt1"));
         daemon.wait_known(8);
         daemon.kill();
         captured

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::ledger::{self, Entry};
+use crate::lustre::Ask;
 use crate::testbed::Testbed;
 
 /// State flag of `lfs hsm_state`: the file has a copy in the archive, perhaps an old one.
@@ -92,27 +93,27 @@ impl<'bed> FileSet<'bed> {
 
     /// Asks for archives.
     pub fn archive(&self, request: &Request) {
-        self.bed.lustre().request("archive", &self.paths(), request);
+        self.bed.lustre().request(Ask::Archive, &self.paths(), request);
     }
 
     /// Asks for restores.
     pub fn restore(&self, request: &Request) {
-        self.bed.lustre().request("restore", &self.paths(), request);
+        self.bed.lustre().request(Ask::Restore, &self.paths(), request);
     }
 
     /// Asks for the removal of the copies.
     pub fn remove(&self, request: &Request) {
-        self.bed.lustre().request("remove", &self.paths(), request);
+        self.bed.lustre().request(Ask::Remove, &self.paths(), request);
     }
 
     /// Cancels what was asked for.
     pub fn cancel(&self) {
-        self.bed.lustre().request("cancel", &self.paths(), &Request::default());
+        self.bed.lustre().request(Ask::Cancel, &self.paths(), &Request::default());
     }
 
     /// Gives the data back, which must be archived.
     pub fn release(&self) {
-        self.bed.lustre().release(&self.paths());
+        self.bed.lustre().request(Ask::Release, &self.paths(), &Request::default());
     }
 
     /// The archive ids that `lfs hsm_state` shows, in order.

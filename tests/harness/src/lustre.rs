@@ -1,8 +1,12 @@
 //! The embedded Lustre, and what its users and administrators do with it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
+use lustre_sim::client::{Client, ClientError, FileState};
+use lustre_sim::control::Command as Control;
+use lustreapi_sys::abi;
 use rustix::process::Signal;
 use serde::Deserialize;
 
@@ -26,20 +30,12 @@ pub struct Lustre {
     directory: PathBuf,
     mounts: Vec<PathBuf>,
     server: Process,
-}
-
-/// What `lfs hsm_state` shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HsmState {
-    /// `HS_*` flags.
-    pub flags: u32,
-    /// Where the copy is, 0 for nowhere.
-    pub archive_id: u32,
+    client: Client,
 }
 
 /// The whole ledger.
 #[derive(Debug, Clone, Default, Deserialize)]
-struct Ledgers {
+struct Ledger {
     entries: Vec<Entry>,
     strays: Vec<Stray>,
 }
@@ -69,16 +65,15 @@ impl Lustre {
         }
         command.args(arguments).env(TEST_VARIABLE, directory.path()).env("RUST_BACKTRACE", "1");
         let log = directory.join("logs/lustre-sim.log");
-        let server = Process::spawn("lustre-sim", command, &log);
-        let mut lustre = Self { program, directory: directory.path().to_owned(), mounts: paths, server };
-        let up = poll(patience(), || {
-            let running = lustre.server.is_running();
-            assert!(running, "the embedded Lustre ended: {}", lustre.server.log());
-            let output = lustre.run(&["get-param", "mdt.*.hsm_control"]);
-            (output.status.success() && lustre.mounts.iter().all(|mount| mount.exists())).then_some(())
+        let mut server = Process::spawn("lustre-sim", command, &log);
+        let client = poll(patience(), || {
+            assert!(server.is_running(), "the embedded Lustre ended: {}", server.log());
+            let client = Client::of(&root).ok()?;
+            client.status().ok().map(|_| client)
         });
-        assert!(up.is_some(), "the embedded Lustre does not come up: {}", lustre.server.log());
-        lustre
+        let client =
+            client.unwrap_or_else(|| panic!("the embedded Lustre does not come up: {}", server.log()));
+        Self { program, directory: directory.path().to_owned(), mounts: paths, server, client }
     }
 
     /// The path of a mount.
@@ -88,167 +83,162 @@ impl Lustre {
 
     /// Runs `lustre-sim` with these arguments on the first mount.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("lustre-sim starts")
-    }
-
-    /// Runs it and gives what it printed.
-    ///
-    /// # Panics
-    /// When it fails.
-    pub fn run_checked(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(
-            output.status.success(),
-            "lustre-sim {arguments:?}: {}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command
+        Command::new(&self.program)
             .args(arguments)
             .current_dir(&self.mounts[0])
             .env(TEST_VARIABLE, &self.directory)
-            .stdin(Stdio::null());
-        command
+            .stdin(Stdio::null())
+            .output()
+            .expect("lustre-sim starts")
     }
 
     /// A top-level directory whose files are on a certain MDT; nothing if it is there.
     pub fn make_directory(&self, name: &str, mdt: usize) {
-        if !self.mounts[0].join(name).exists() {
-            self.run_checked(&["mkdir", "--mdt", &mdt.to_string(), name]);
+        let path = self.mounts[0].join(name);
+        if !path.exists() {
+            let index = u32::try_from(mdt).expect("MDTs are few");
+            checked("mkdir", self.client.mkdir(&path, index));
         }
-    }
-
-    /// `lfs hsm_archive` and the like, in as many calls as needed.
-    pub fn request(&self, action: &str, paths: &[PathBuf], request: &Request) {
-        for part in paths.chunks(FILES_PER_REQUEST) {
-            let mut command = self.command(&[action]);
-            if let Some(id) = request.archive_id {
-                command.args(["--archive", &id.to_string()]);
-            }
-            if !request.data.is_empty() {
-                use std::os::unix::ffi::OsStrExt;
-                command.arg("--data").arg(std::ffi::OsStr::from_bytes(&request.data));
-            }
-            let output = command.args(part).output().expect("lustre-sim starts");
-            assert!(
-                output.status.success(),
-                "lustre-sim {action}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-    }
-
-    /// `lfs hsm_release`.
-    pub fn release(&self, paths: &[PathBuf]) {
-        self.request("release", paths, &Request::default());
-    }
-
-    /// A process that reads a released file, which blocks until it is restored, and prints it.
-    pub fn read(&self, path: &Path) -> Reader {
-        let child = self
-            .command(&["read"])
-            .arg(path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("lustre-sim starts");
-        Reader { child: Some(child) }
-    }
-
-    /// `lfs hsm_state`, in order.
-    pub fn hsm_states(&self, paths: &[PathBuf]) -> Vec<HsmState> {
-        let mut states = Vec::new();
-        for part in paths.chunks(500) {
-            let output = self.command(&["state"]).args(part).output().expect("lustre-sim starts");
-            let text = String::from_utf8_lossy(&output.stdout);
-            states.extend(text.lines().map(parse_state));
-        }
-        assert_eq!(states.len(), paths.len(), "a state for each file");
-        states
-    }
-
-    /// The FIDs, without brackets, in order.
-    pub fn fids(&self, paths: &[PathBuf]) -> Vec<String> {
-        let mut fids = Vec::new();
-        for part in paths.chunks(500) {
-            let output = self.command(&["path2fid"]).args(part).output().expect("lustre-sim starts");
-            let text = String::from_utf8_lossy(&output.stdout);
-            fids.extend(
-                text.lines()
-                    .map(|line| line.rsplit(' ').next().expect("a FID").trim_matches(['[', ']']).to_owned()),
-            );
-        }
-        assert_eq!(fids.len(), paths.len(), "a FID for each file");
-        fids
     }
 
     /// Gives a file that has no FID yet this one.
     pub fn adopt(&self, path: &Path, fid: &str) {
-        let output = self.command(&["adopt", "--fid", fid]).arg(path).output().expect("lustre-sim starts");
-        assert!(
-            output.status.success(),
-            "lustre-sim adopt {fid}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        checked("adopt", self.client.adopt(path, fid.parse().expect("a FID")));
+    }
+
+    /// `lfs hsm_archive` and the like, in as many calls as needed.
+    pub fn request(&self, action: Ask, paths: &[PathBuf], request: &Request) {
+        for part in paths.chunks(FILES_PER_REQUEST) {
+            let part: Vec<&Path> = part.iter().map(PathBuf::as_path).collect();
+            let id = request.archive_id.unwrap_or(0);
+            let result = self.client.request(action as u32, id, 0, &part, &request.data);
+            checked(&format!("{action:?} of {part:?}"), result);
+        }
+    }
+
+    /// `lfs hsm_remove --mntpath ... FID`, which is for files that are not there any more.
+    pub fn remove_by_fid(&self, fid: &str) {
+        let fid = fid.parse().expect("a FID");
+        checked("remove by FID", self.client.request_fids(Ask::Remove as u32, 0, 0, &[fid], &[]));
+    }
+
+    /// A reader of a released file, which blocks until it is restored.
+    pub fn read(&self, path: &Path) -> Reader {
+        let (sender, receiver) = channel();
+        let (client, path) = (self.client.clone(), path.to_owned());
+        // It ends with the embedded Lustre at the latest.
+        std::thread::spawn(move || {
+            let _ = sender.send(client.read(&path).map_err(|error| error.to_string()));
+        });
+        Reader { receiver }
+    }
+
+    /// `lfs hsm_state`, in order.
+    pub fn hsm_states(&self, paths: &[PathBuf]) -> Vec<FileState> {
+        paths.iter().map(|path| checked("state", self.client.state(path))).collect()
+    }
+
+    /// The FIDs, without brackets, in order.
+    pub fn fids(&self, paths: &[PathBuf]) -> Vec<String> {
+        let fid = |path: &PathBuf| checked("fid", self.client.fid(path)).to_string();
+        paths.iter().map(|path| fid(path).trim_matches(['[', ']']).to_owned()).collect()
     }
 
     /// Every request that the MDTs ever had.
     pub fn ledger(&self) -> Vec<Entry> {
-        self.ledgers().entries
+        self.whole_ledger().entries
     }
 
     /// Ends that the MDTs refused.
     pub fn strays(&self) -> Vec<Stray> {
-        self.ledgers().strays
+        self.whole_ledger().strays
     }
 
-    fn ledgers(&self) -> Ledgers {
-        let text = self.run_checked(&["ledger", "--json"]);
-        serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("the ledger is not as expected: {error}: {text}"))
+    fn whole_ledger(&self) -> Ledger {
+        let value = checked("ledger", self.client.ledger());
+        serde_json::from_value(value).expect("the ledger is as the harness knows it")
     }
 
-    /// The ledger for people.
+    /// The ledger for people, as far as it can be had.
     pub fn ledger_text(&self) -> String {
-        String::from_utf8_lossy(&self.run(&["ledger"]).stdout).into_owned()
+        let Ok(value) = self.client.ledger() else { return "no answer".to_owned() };
+        let lines = |name: &str| -> Vec<String> {
+            value[name].as_array().into_iter().flatten().map(|entry| format!("{name}: {entry}")).collect()
+        };
+        [lines("entries"), lines("strays")].concat().join("\n")
     }
 
-    /// `lctl get_param mdt.*.NAME`.
+    /// `lctl get_param mdt.*.NAME`, as far as it can be had.
     pub fn parameter_text(&self, name: &str) -> String {
-        String::from_utf8_lossy(&self.run(&["get-param", &format!("mdt.*.{name}")]).stdout).into_owned()
+        self.client.get_param(&format!("mdt.*.{name}")).unwrap_or_else(|error| error.to_string())
     }
 
-    /// `lctl get_param -n mdt.MDT.NAME` without the last newline.
+    /// The value of a parameter of one MDT.
     pub fn parameter(&self, mdt: usize, name: &str) -> String {
-        self.run_checked(&["get-param", "-n", &format!("mdt.{FSNAME}-MDT{mdt:04x}.{name}")])
-            .trim_end()
-            .to_owned()
+        let text = checked("get_param", self.client.get_param(&format!("mdt.{}.{name}", mdt_name(mdt))));
+        text.split_once('=').map_or("", |(_, value)| value).trim_end().to_owned()
     }
 
-    /// `lctl get_param -n mdt.MDT.hsm.active_requests`.
+    /// `lctl get_param mdt.MDT.hsm.active_requests`, as an administrator pipes it to `coordinatool-client -Q`.
     pub fn active_requests(&self, mdt: usize) -> String {
-        self.run_checked(&["get-param", "-n", &format!("mdt.{FSNAME}-MDT{mdt:04x}.hsm.active_requests")])
+        checked("get_param", self.client.get_param(&format!("mdt.{}.hsm.active_requests", mdt_name(mdt))))
+    }
+
+    /// Whether no MDT lists an active request.
+    pub fn no_active_requests(&self) -> bool {
+        !self.parameter_text("hsm.active_requests").contains("fid=")
     }
 
     /// `lctl set_param mdt.*.NAME=VALUE`.
     pub fn set_parameter(&self, name: &str, value: &str) {
-        self.run_checked(&["set-param", &format!("mdt.*.{name}={value}")]);
+        checked("set_param", self.client.set_param(&format!("mdt.*.{name}"), value));
     }
 
-    /// On how many MDTs agents are registered, in all.
+    /// How many agents are registered, counted on each MDT.
     pub fn agents(&self) -> usize {
         self.parameter_text("hsm.agents").matches("uuid=").count()
     }
 
     /// Stops and starts an MDT: its memory is lost.
     pub fn restart_mdt(&self, number: usize) {
-        self.run_checked(&["mdt", "restart", &number.to_string()]);
+        let index = u32::try_from(number).expect("MDTs are few");
+        checked("stop an MDT", self.client.command(&Control::StopMdt { index }, &[]));
+        checked("start an MDT", self.client.command(&Control::StartMdt { index }, &[]));
     }
+
+    /// Writes the last list of each agent into its pipe once more.
+    pub fn redeliver(&self) {
+        checked("redeliver", self.client.command(&Control::Redeliver, &[]));
+    }
+
+    /// The server's client, for everything else.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// `HUA_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Ask {
+    /// `lfs hsm_archive`
+    Archive = abi::HUA_ARCHIVE,
+    /// `lfs hsm_restore`
+    Restore = abi::HUA_RESTORE,
+    /// `lfs hsm_release`
+    Release = abi::HUA_RELEASE,
+    /// `lfs hsm_remove`
+    Remove = abi::HUA_REMOVE,
+    /// `lfs hsm_cancel`
+    Cancel = abi::HUA_CANCEL,
+}
+
+fn mdt_name(number: usize) -> String {
+    format!("{FSNAME}-MDT{number:04x}")
+}
+
+fn checked<T>(what: &str, result: Result<T, ClientError>) -> T {
+    result.unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
 impl Drop for Lustre {
@@ -258,83 +248,25 @@ impl Drop for Lustre {
     }
 }
 
-fn parse_state(line: &str) -> HsmState {
-    let flags = line
-        .split_once("(0x")
-        .and_then(|(_, rest)| rest.split_once(')'))
-        .and_then(|(hex, _)| u32::from_str_radix(hex, 16).ok())
-        .unwrap_or_else(|| panic!("not a line of hsm_state: {line}"));
-    let archive_id = line.rsplit_once("archive_id:").and_then(|(_, id)| id.trim().parse().ok()).unwrap_or(0);
-    HsmState { flags, archive_id }
-}
-
-/// A process that reads a file; killed when this goes out of scope.
+/// Somebody who reads a file.
 #[derive(Debug)]
 pub struct Reader {
-    child: Option<Child>,
+    receiver: Receiver<Result<Vec<u8>, String>>,
 }
 
 impl Reader {
+    /// What was read, or the error.
+    pub fn finish(self) -> Result<Vec<u8>, String> {
+        self.receiver.recv_timeout(patience()).unwrap_or_else(|_| Err("still blocked".to_owned()))
+    }
+
+    /// What was read as text, or the error.
+    pub fn finish_text(self) -> Result<String, String> {
+        self.finish().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Whether it still waits for the data.
-    pub fn is_blocked(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
-    }
-
-    /// What it read as text, or the error it printed.
-    pub fn finish(self) -> Result<String, String> {
-        self.finish_bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// What it read, or the error it printed.
-    pub fn finish_bytes(mut self) -> Result<Vec<u8>, String> {
-        let mut child = self.child.take().expect("finished once");
-        // Read at once: it may print more than a pipe holds.
-        let mut output = child.stdout.take().expect("its output is a pipe");
-        let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let read = std::io::Read::read_to_end(&mut output, &mut bytes);
-            let _ = sender.send(read.map(|_| bytes));
-        });
-        let Ok(read) = receiver.recv_timeout(patience()) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err("still blocked".to_owned());
-        };
-        let end = child.wait_with_output().expect("its end can be waited for");
-        if end.status.success() {
-            read.map_err(|error| error.to_string())
-        } else {
-            Err(String::from_utf8_lossy(&end.stderr).into_owned())
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_hsm_state() {
-        let rows = [
-            ("a1: (0x00000009) exists archived, archive_id:1", HsmState { flags: 9, archive_id: 1 }),
-            ("c1: (0x00000000)", HsmState { flags: 0, archive_id: 0 }),
-            (
-                "c1: (0x0000000d) released exists archived, archive_id:12",
-                HsmState { flags: 13, archive_id: 12 },
-            ),
-        ];
-        for (line, expected) in rows {
-            assert_eq!(parse_state(line), expected);
-        }
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.receiver.try_recv(), Err(TryRecvError::Empty))
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use harness::captured::{self, Captured};
-use harness::{Daemon, Gate, MoverSettings, RELEASED, Request, Settings, Testbed, patience, poll};
+use harness::{Ask, Daemon, Gate, MoverSettings, RELEASED, Request, Settings, Testbed, patience, poll};
 use progress::Phase;
 use summary::{Expected, Row, digests};
 
@@ -120,12 +120,12 @@ fn main_job(bed: &Testbed, daemon: &Daemon<'_>, rows: &mut Vec<Row>) {
     let states = || lustre.hsm_states(&paths);
     let ended = lustre.ledger().len();
     let mut phase = Phase::begin("Archive", FILES);
-    lustre.request("archive", &paths, &Request::data("tag=demo"));
+    lustre.request(Ask::Archive, &paths, &Request::data("tag=demo"));
     wait_ended(bed, &mut phase, ended + FILES);
     phase.end("all copied by the movers");
 
     let phase = Phase::begin("Release", FILES);
-    lustre.release(&paths);
+    lustre.request(Ask::Release, &paths, &Request::default());
     let released = states().iter().filter(|state| state.flags & RELEASED != 0).count();
     assert_eq!(released, FILES, "all files are released");
     phase.end("their data is in the archive only");
@@ -134,7 +134,7 @@ fn main_job(bed: &Testbed, daemon: &Daemon<'_>, rows: &mut Vec<Row>) {
     let mut phase = Phase::begin("Restore by blocked readers", by_reading.len());
     let readers: Vec<_> = by_reading.iter().map(|path| lustre.read(path)).collect();
     for (number, reader) in readers.into_iter().enumerate() {
-        let read = reader.finish_bytes().unwrap_or_else(|error| panic!("a reader failed: {error}"));
+        let read = reader.finish().unwrap_or_else(|error| panic!("a reader failed: {error}"));
         assert_eq!(read, content(number), "a reader got other data than was written");
         phase.show(number + 1);
     }
@@ -142,14 +142,14 @@ fn main_job(bed: &Testbed, daemon: &Daemon<'_>, rows: &mut Vec<Row>) {
 
     let mut phase = Phase::begin("Restore by request", by_request.len());
     let ended = lustre.ledger().iter().filter(|entry| entry.has_ended()).count();
-    lustre.request("restore", by_request, &Request::default());
+    lustre.request(Ask::Restore, by_request, &Request::default());
     wait_ended(bed, &mut phase, ended + by_request.len());
     phase.end("all restored");
 
     let removed = &paths[..FILES / 4];
     let mut phase = Phase::begin("Remove", removed.len());
     let ended = lustre.ledger().len();
-    lustre.request("remove", removed, &Request::default());
+    lustre.request(Ask::Remove, removed, &Request::default());
     wait_ended(bed, &mut phase, ended + removed.len());
     phase.end("their copies are gone");
     daemon.wait_known(0);
@@ -170,9 +170,9 @@ fn cancel_one(bed: &Testbed, daemon: &Daemon<'_>, rows: &mut Vec<Row>) {
     let before = digests(std::slice::from_ref(&path)).remove(0);
     let ended = lustre.ledger().len();
     daemon.lock(1);
-    lustre.request("archive", std::slice::from_ref(&path), &Request::default());
+    lustre.request(Ask::Archive, std::slice::from_ref(&path), &Request::default());
     daemon.wait_known(1);
-    lustre.request("cancel", std::slice::from_ref(&path), &Request::default());
+    lustre.request(Ask::Cancel, std::slice::from_ref(&path), &Request::default());
     bed.wait("both requests have ended", || {
         lustre.ledger().iter().filter(|entry| entry.has_ended()).count() == ended + 2
     });
