@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// One step of one action.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Step {
-    /// What happened: `received`, `begun`, `ended`, `cancel`.
+    /// What happened: `received`, `begun`, `dropped`, `ended`.
     pub step: String,
     /// `ARCHIVE`, `RESTORE`, `REMOVE`, `CANCEL`.
     pub action: String,
