@@ -246,7 +246,7 @@ fn hex(text: &str) -> Option<u64> {
 /// Pairs of hexadecimal digits.
 fn hex_bytes(text: &str) -> Option<Box<[u8]>> {
     let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
+    if digits.len() % 2 != 0 {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);
@@ -388,7 +388,8 @@ mod tests {
 
     #[test]
     fn values_are_read_as_lustre_prints_them() {
-        let cases: [(&str, &str, fn(&Record) -> bool); 15] = [
+        type Check = fn(&Record) -> bool;
+        let cases: [(&str, &str, Check); 15] = [
             ("flags=0x0", "flags=0x4", |r| r.item.flags == 4),
             ("flags=0x0", "flags=0", |r| r.item.flags == 0),
             ("gid=0x0", "gid=0xffffffffffffffff", |r| r.item.gid == u64::MAX),
