@@ -1,5 +1,7 @@
 //! The library in real copytool processes, against a server that the test plays.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
 mod rig;
 
 use rig::*;
@@ -461,9 +463,13 @@ fn a_request_dropped_for_a_missing_file_is_ended() {
     assert_eq!(puppet.call("begin 0"), -libc::ECANCELED);
     assert_eq!(puppet.call("begin 1"), 0);
     assert_eq!(puppet.call("begin 2"), 0);
-    let asked = puppet.asked();
-    assert_eq!(asked[0], "ioctl end cookie=0x1 oid=0x1 errval=2");
+    let mut asked = puppet.asked();
+    while asked.len() < 3 {
+        asked.extend(puppet.asked());
+    }
+    asked.sort();
     assert_eq!(asked.len(), 3, "{asked:?}");
+    assert_eq!(asked[2], "ioctl end cookie=0x1 oid=0x1 errval=2");
     puppet.finish();
 }
 
