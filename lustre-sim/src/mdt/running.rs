@@ -1,0 +1,112 @@
+//! Requests in memory, what `hsm/active_requests` prints.
+
+use std::collections::BTreeMap;
+
+use super::{ClientId, Extent, Record};
+
+/// A request that was handed to an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Its record as the coordinator keeps it: the data FID of a restore is bound here first, and `changed` is the time of
+    /// the last progress.
+    pub record: Record,
+    /// Who has it.
+    pub client: ClientId,
+    /// The uuid of who has it, kept when the agent is gone.
+    pub uuid: String,
+    /// The cancel that was sent for it, if any.
+    pub cancel: Option<Record>,
+    /// Bytes that progress has covered.
+    pub progress: Coverage,
+}
+
+/// Requests in memory, in the order in which they were handed out.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RunningSet {
+    /// By order number.
+    ordered: BTreeMap<u64, Running>,
+    by_cookie: BTreeMap<u64, u64>,
+    next: u64,
+}
+
+impl RunningSet {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.ordered.len()
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &Running> {
+        self.ordered.values()
+    }
+
+    /// By cookie.
+    pub fn get(&self, cookie: u64) -> Option<&Running> {
+        self.ordered.get(self.by_cookie.get(&cookie)?)
+    }
+
+    /// By cookie.
+    pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Running> {
+        self.ordered.get_mut(self.by_cookie.get(&cookie)?)
+    }
+
+    /// Adds one; false if its cookie is taken.
+    pub fn add(&mut self, running: Running) -> bool {
+        let cookie = running.record.cookie;
+        if self.by_cookie.contains_key(&cookie) {
+            return false;
+        }
+        self.by_cookie.insert(cookie, self.next);
+        self.ordered.insert(self.next, running);
+        self.next += 1;
+        true
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, cookie: u64) -> Option<Running> {
+        let number = self.by_cookie.remove(&cookie)?;
+        self.ordered.remove(&number)
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.ordered.clear();
+        self.by_cookie.clear();
+    }
+}
+
+/// The bytes that progress reports have covered: overlapping and adjacent reports are merged (since 2.14).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Coverage {
+    /// First to last byte, both included.
+    ranges: BTreeMap<u64, u64>,
+    total: u64,
+}
+
+impl Coverage {
+    /// Adds a range; false if it is longer than offsets allow, as a whole-file extent past offset 0 is.
+    pub(super) fn add(&mut self, extent: Extent) -> bool {
+        let mut first = extent.offset;
+        let mut last = extent.offset.wrapping_add(extent.length).wrapping_sub(1);
+        if last < first {
+            return false;
+        }
+        while let Some((&start, &end)) = self.ranges.range(..=last.saturating_add(1)).next_back() {
+            if end.saturating_add(1) < first {
+                break;
+            }
+            self.ranges.remove(&start);
+            self.total = self.total.wrapping_sub(end - start).wrapping_sub(1);
+            first = first.min(start);
+            last = last.max(end);
+        }
+        self.ranges.insert(first, last);
+        self.total = self.total.wrapping_add(last - first).wrapping_add(1);
+        true
+    }
+
+    /// How many bytes are covered.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+}
