@@ -240,7 +240,7 @@ impl Engine {
         if self.resolve && may_resolve {
             any = true;
             self.resolve = false;
-            self.resolve_names(handle);
+            self.resolve_names();
         }
         while !self.effects.is_empty() {
             any = true;
@@ -254,7 +254,7 @@ impl Engine {
 
     fn one(&mut self, handle: &'static Handle, effect: Effect, may_resolve: bool) {
         match effect {
-            Effect::Resolve if may_resolve => self.resolve_names(handle),
+            Effect::Resolve if may_resolve => self.resolve_names(),
             Effect::Resolve => self.resolve = true,
             Effect::Connect { conn, server } => self.connect(handle, conn, server),
             Effect::Send { conn, bytes } => {
@@ -276,7 +276,7 @@ impl Engine {
         }
     }
 
-    fn resolve_names(&mut self, handle: &'static Handle) {
+    fn resolve_names(&mut self) {
         let mut found = Vec::new();
         let mut transient = false;
         for server in &self.servers {
