@@ -64,6 +64,7 @@ pub const KEYS: &[Key] = &[
     key("max_connections", Owner::Server, None),
     key("handshake_timeout_ms", Owner::Server, None),
     key("hai_len", Owner::Client, Some("COORDINATOOL_HAI_LEN")),
+    key("begin_timeout_ms", Owner::Client, Some("COORDINATOOL_BEGIN_TIMEOUT")),
 ];
 
 /// The key of this name, whatever its case.

@@ -30,8 +30,12 @@ impl Errno {
     pub const EXIST: Errno = Errno(17);
     /// The argument makes no sense.
     pub const INVAL: Errno = Errno(22);
+    /// A number is too large.
+    pub const RANGE: Errno = Errno(34);
     /// The connection to the agent is gone.
     pub const PIPE: Errno = Errno(32);
+    /// It would wait for itself.
+    pub const DEADLK: Errno = Errno(35);
     /// What was asked for is not supported.
     pub const NOSYS: Errno = Errno(38);
     /// The file's data is in the archive only.
@@ -64,6 +68,8 @@ impl Errno {
             Errno::EXIST => "EEXIST",
             Errno::INVAL => "EINVAL",
             Errno::PIPE => "EPIPE",
+            Errno::RANGE => "ERANGE",
+            Errno::DEADLK => "EDEADLK",
             Errno::NOSYS => "ENOSYS",
             Errno::NODATA => "ENODATA",
             Errno::PROTO => "EPROTO",

@@ -126,6 +126,11 @@ impl Log {
     }
 
     /// A record by its place.
+    pub fn get(&self, index: LogIndex) -> Option<&Record> {
+        self.records.get(&index)
+    }
+
+    /// A record by its place.
     pub fn get_mut(&mut self, index: LogIndex) -> Option<&mut Record> {
         self.records.get_mut(&index)
     }
