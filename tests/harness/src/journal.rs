@@ -1,4 +1,4 @@
-//! What a copytool wrote about each thing it did (`lustre-sim-copytool --journal`).
+//! What a copytool wrote about each thing it did (`lustre-sim-copytool --steps`).
 
 use std::path::Path;
 

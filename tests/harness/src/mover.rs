@@ -107,7 +107,7 @@ impl MoverSettings {
         command
             .arg("--hsm-root")
             .arg(&self.archive)
-            .arg("--journal")
+            .arg("--steps")
             .arg(journal_path(bed, &self.id))
             .args(&self.arguments)
             .arg(bed.mount(self.mount))
