@@ -11,8 +11,8 @@ use lustre_sim::mdt::{lfs_hsm_action, lfs_hsm_state};
 use lustreapi_sys::Fid;
 use mdt_world::{CLIENT, Item, World};
 
-use lustreapi_sys::abi::HP_FLAG_COMPLETED;
 use lustre_sim::mdt::{Cred, Progress};
+use lustreapi_sys::abi::HP_FLAG_COMPLETED;
 
 fn real(name: &str) -> String {
     let path = format!("{}/tests/data/real/{name}.txt", env!("CARGO_MANIFEST_DIR"));
@@ -382,7 +382,8 @@ fn every_step_prints_what_a_real_lustre_printed() {
     // What the ledger says of it all.
     let ends: Vec<u32> = session.world.ledger().iter().map(|entry| entry.accepted_ends).collect();
     assert!(ends.iter().all(|ends| *ends <= 1));
-    let progress = Progress { flags: HP_FLAG_COMPLETED, ..Progress::keepalive(canceled.fid, canceled.cookie) };
+    let progress =
+        Progress { flags: HP_FLAG_COMPLETED, ..Progress::keepalive(canceled.fid, canceled.cookie) };
     assert_eq!(session.world.call(Call::Progress(progress)), Err(Errno::NOENT));
     assert_eq!(session.world.fs.mdts()[0].ledger().strays.len(), 1);
 }

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lustre_sim::mdt::{
-    Action, Answer, Call, CallId, ClientId, CopyEnd, CopyStart, Cred, DeliveryId, Effect, Errno, Extent, FileSystem,
-    FsConfig, FsEvent, HsmState, LedgerEntry, NewFile, Outcome, Progress, RecordStatus, Time, UserRequest,
+    Action, Answer, Call, CallId, ClientId, CopyEnd, CopyStart, Cred, DeliveryId, Effect, Errno, Extent,
+    FileSystem, FsConfig, FsEvent, HsmState, LedgerEntry, NewFile, Outcome, Progress, RecordStatus, Time,
+    UserRequest,
 };
 use lustreapi_sys::Fid;
 use lustreapi_sys::hal::ActionList;
