@@ -1,5 +1,7 @@
 //! How `coordinatool-client` finds a server, and what it says when it does not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod client_support;
 
 use std::io::Write;

@@ -1,5 +1,7 @@
 //! Standard output of `coordinatool-client`, byte for byte, on pipes and terminals.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod client_support;
 
 use client_support::{Act, Run, Server, client, reply, run, run_on_terminal};

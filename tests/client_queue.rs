@@ -1,5 +1,7 @@
 //! `coordinatool-client -Q`: what becomes of each kind of input.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod client_support;
 
 use std::io::{Read, Write};

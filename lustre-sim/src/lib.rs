@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod control;
+pub mod library;
 pub mod mdt;
 pub mod protocol;
 pub mod server;

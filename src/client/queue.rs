@@ -354,7 +354,8 @@ mod tests {
     #[test]
     fn lines_are_found_whatever_way_they_come() {
         let line = |length: usize| vec![b'x'; length];
-        let cases: [(Vec<Vec<u8>>, Vec<Option<usize>>); 5] = [
+        type Case = (Vec<Vec<u8>>, Vec<Option<usize>>);
+        let cases: [Case; 5] = [
             (vec![], vec![]),
             (vec![line(3), line(0), line(0), line(2)], vec![Some(4), Some(1), Some(1), Some(2)]),
             (vec![line(LINE - 1), line(1)], vec![Some(LINE), Some(1)]),

@@ -587,4 +587,24 @@ mod tests {
         assert_eq!(restore.item.fid, Fid::new(0x2_0000_0402, 0xc, 0));
         assert_eq!(restore.item.dfid, Fid::new(0x2_0000_0402, 0x16, 0));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_does_harm(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            at in 0..300usize,
+            cut in 0..20usize,
+        ) {
+            let _ = parse_line(&bytes);
+            for whole in [ACTIVE, LOGGED] {
+                let mut line = whole.as_bytes().to_vec();
+                let at = at.min(line.len());
+                let end = (at + cut).min(line.len());
+                line.splice(at..end, bytes.iter().copied());
+                let _ = parse_line(&line);
+                let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+                let _ = parse_line(format!("{}{text}{}", &whole[..at], &whole[end..]).as_bytes());
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! A scripted server and ways to run the client against it.
-#![allow(dead_code)] // Each test program uses its own part.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // Each test program uses its own part.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

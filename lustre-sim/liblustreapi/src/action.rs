@@ -78,16 +78,12 @@ unsafe fn create_volatile(hcp: &mut hsm_copyaction_private, mdt: c_int, flags: c
         }
     };
     let flags = flags & !(libc::O_CREAT | libc::O_EXCL);
-    let fd = files::create_volatile(&parent, mdt, flags, 0o600, Some(hcp.source_fd))?;
+    let (fd, dfid) = files::create_volatile(&parent, mdt, flags, 0o600, Some(hcp.source_fd))?;
     // SAFETY: statx was filled by getattr, the descriptor is ours.
     unsafe {
         let attributes = ptr::addr_of!(hcp.statx).cast::<libc::statx>().read_unaligned();
-        let mut dfid = lu_fid::default();
-        let mut rc = if libc::fchown(fd, attributes.stx_uid, attributes.stx_gid) < 0 { -errno() } else { 0 };
-        if rc == 0 {
-            rc = files::llapi_fd2fid(fd, &mut dfid);
-        }
-        if rc < 0 {
+        if libc::fchown(fd, attributes.stx_uid, attributes.stx_gid) < 0 {
+            let rc = -errno();
             libc::close(fd);
             return Err(rc);
         }

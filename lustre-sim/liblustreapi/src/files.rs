@@ -324,7 +324,7 @@ pub unsafe extern "C" fn llapi_fid_hash(fid: *const lu_fid, shift: c_uint) -> c_
     if shift == 0 || shift >= 64 { mixed } else { mixed >> (64 - shift) }
 }
 
-/// Creates a file without a name on the MDT `mdt` (-1: its parent's) and returns its descriptor.
+/// Creates a file without a name on the MDT `mdt` (-1: its parent's) and returns its descriptor and FID.
 ///
 /// `source` is put into the name, as Lustre since 2.16 does on a restore.
 pub fn create_volatile(
@@ -333,7 +333,7 @@ pub fn create_volatile(
     flags: c_int,
     mode: c_uint,
     source: Option<c_int>,
-) -> Result<c_int, c_int> {
+) -> Result<(c_int, lu_fid), c_int> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let access =
         if flags & libc::O_ACCMODE == libc::O_RDONLY { libc::O_RDWR } else { flags & libc::O_ACCMODE };
@@ -366,7 +366,9 @@ pub fn create_volatile(
             unsafe { libc::close(fd) };
             return Err(rc);
         }
-        return Ok(fd);
+        let word = |at: usize| u32::from_ne_bytes([out[at], out[at + 1], out[at + 2], out[at + 3]]);
+        let f_seq = u64::from(word(0)) | (u64::from(word(4)) << 32);
+        return Ok((fd, lu_fid { f_seq, f_oid: word(8), f_ver: word(12) }));
     }
 }
 
@@ -381,7 +383,7 @@ pub unsafe extern "C" fn llapi_create_volatile_idx(
     flags: c_int,
 ) -> c_int {
     // SAFETY: the caller vouches for the string.
-    create_volatile(unsafe { path(directory) }, mdt, flags, 0o600, None).unwrap_or_else(|rc| rc)
+    create_volatile(unsafe { path(directory) }, mdt, flags, 0o600, None).map_or_else(|rc| rc, |(fd, _)| fd)
 }
 
 /// Creates a volatile file with a mode; stripe parameters have no meaning here.
@@ -397,7 +399,7 @@ pub unsafe extern "C" fn llapi_create_volatile_param(
     _stripe: *const std::ffi::c_void,
 ) -> c_int {
     // SAFETY: the caller vouches for the string.
-    create_volatile(unsafe { path(directory) }, mdt, flags, mode, None).unwrap_or_else(|rc| rc)
+    create_volatile(unsafe { path(directory) }, mdt, flags, mode, None).map_or_else(|rc| rc, |(fd, _)| fd)
 }
 
 /// The data version of a file: it changes when its content changes.

@@ -77,11 +77,15 @@ impl Mdt {
 
     /// What the thread does when its second is over.
     pub(super) fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let deadline = self.next_deadline();
         self.thread.now = now;
         if self.awake() && now.mono >= self.thread.next_tick {
             let missed = (now.mono - self.thread.next_tick) / SECOND;
             self.thread.next_tick += (missed + 1) * SECOND;
-            self.turn(now, effects);
+            // In between, the thread has slept through moments at which it had nothing to do.
+            if deadline.is_none_or(|deadline| now.mono >= deadline) {
+                self.turn(now, effects);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod control;
 mod lease;
 mod mounts;
 mod peer;
+mod signals;
 mod state;
 mod tree;
 
@@ -188,6 +189,8 @@ impl Drop for Server {
         let _ = std::fs::remove_file(self.root.join(protocol::SOCKET));
     }
 }
+
+pub use signals::{StopSignals, block_stop_signals};
 
 /// A lease that is broken (see [`lease`]) sends SIGIO, which would end the process.
 fn ignore_lease_breaks() {
