@@ -1,5 +1,7 @@
 //! Our copytool on an embedded Lustre, without any coordinator between.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Tests fail by panicking.
+
 mod server;
 
 use lustre_sim::control::{Command, Faults, Until};
