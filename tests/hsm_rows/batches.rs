@@ -111,6 +111,7 @@ fn two_slots(bed: &Testbed, settings: &Settings, numbers: &[usize]) {
     // More of the second tag goes to the slot that it still holds.
     let more = files.part(510..520);
     more.archive(&Request::data(TAGS[1]));
+    daemon.wait_known(50);
     gate.open_for(TAGS[1]);
     parts[1].wait_archived();
     more.wait_archived();
