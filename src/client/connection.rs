@@ -10,7 +10,9 @@ use crate::hsm::event::Ehlo;
 use crate::wire::client::{ServerMessage, parse_reply, write_ehlo};
 use crate::wire::decoder::{DecodeError, Decoder, Limits};
 
-/// Between two attempts to reach a server, as C waits.
+/// After the first failed attempt to reach a server; doubles with each.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// Between attempts at most. C always waits so long.
 const RETRY: Duration = Duration::from_secs(5);
 /// For one address to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -126,13 +128,14 @@ enum Attempt {
 }
 
 impl Target {
-    /// Connects to the first address that accepts and greets it. Tries again every 5 s until the timeout, as C does
-    /// for ever: while a server starts, while another client still holds our id.
+    /// Connects to the first address that accepts and greets it. Tries again until the timeout, or for ever as C does:
+    /// while a server starts, while another client still holds our id.
     ///
     /// # Errors
     /// Fails at once where trying again is no use.
     pub fn connect(&self, ehlo: &Ehlo) -> Result<Connection, ConnectionError> {
         let begin = Instant::now();
+        let mut pause = FIRST_RETRY;
         loop {
             let reason = match self.attempt(ehlo) {
                 Ok(connection) => return Ok(connection),
@@ -140,14 +143,15 @@ impl Target {
                 Err(Attempt::Later(reason)) => reason,
             };
             let wait = match self.timeout {
-                None => RETRY,
+                None => pause,
                 Some(timeout) => match timeout.checked_sub(begin.elapsed()) {
-                    Some(left) if !left.is_zero() => left.min(RETRY),
+                    Some(left) if !left.is_zero() => left.min(pause),
                     _ => return Err(ConnectionError::GaveUp { seconds: timeout.as_secs(), reason }),
                 },
             };
             tracing::warn!("{reason}; trying again");
             thread::sleep(wait);
+            pause = RETRY.min(pause * 2);
         }
     }
 

@@ -13,6 +13,8 @@ use crate::wire::text::ObjectWriter;
 
 /// Requests in one message at most.
 pub const ITEMS: usize = 1000;
+/// Bytes of one message at most, but for its last item.
+const BYTES: usize = 1 << 20;
 /// Messages whose answers are due at most.
 const WINDOW: usize = 4;
 /// Bytes of a line at most; Lustre's have a few hundred.
@@ -255,7 +257,7 @@ impl<'a> Queuer<'a> {
             let Some(item) = item else { continue };
             let items = writer.get_or_insert_with(|| QueueWriter::begin(self.fsname, &mut message));
             items.item(&item, &mut message);
-            if items.len() >= ITEMS {
+            if items.len() >= ITEMS || message.len() >= BYTES {
                 self.flush(writer.take(), &mut message)?;
             }
         }
@@ -324,6 +326,66 @@ impl<'a> Queuer<'a> {
             let _ = write!(io::stderr(), "\r{sent} requests sent, {answered} acknowledged\x1b[K");
             self.progress = Some(Instant::now());
             self.progress_shown = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`read_line`] finds: the length of each line with its newline, `None` for one that is too long.
+    fn lengths(text: &[u8], chunk: usize) -> Vec<Option<usize>> {
+        let mut input = io::BufReader::with_capacity(chunk, text);
+        let mut line = Vec::new();
+        let mut found = Vec::new();
+        loop {
+            match read_line(&mut input, &mut line).unwrap() {
+                Input::End => return found,
+                Input::Line => found.push(Some(line.len())),
+                Input::TooLong => {
+                    assert_eq!(line.len(), LINE);
+                    found.push(None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_found_whatever_way_they_come() {
+        let line = |length: usize| vec![b'x'; length];
+        type Case = (Vec<Vec<u8>>, Vec<Option<usize>>);
+        let cases: [Case; 5] = [
+            (vec![], vec![]),
+            (vec![line(3), line(0), line(0), line(2)], vec![Some(4), Some(1), Some(1), Some(2)]),
+            (vec![line(LINE - 1), line(1)], vec![Some(LINE), Some(1)]),
+            (vec![line(LINE), line(1)], vec![None, Some(1)]),
+            (vec![line(5 * LINE), line(7), line(LINE + 1)], vec![None, Some(8), None]),
+        ];
+        for (lines, want) in cases {
+            let text = lines.join(&b'\n');
+            for chunk in [1, 2, 3, 64 << 10] {
+                assert_eq!(lengths(&text, chunk), want);
+            }
+        }
+    }
+
+    #[test]
+    fn answers_add_up_to_one_with_the_members_of_c_in_their_order() {
+        let failure = Failure { status: -22, error: "Error while parsing hsm action items".to_owned() };
+        let cases = [
+            (Summary::default(), r#"{"command": "queue"}"#),
+            (
+                Summary { enqueued: 2, skipped: 1, ..Summary::default() },
+                r#"{"command": "queue", "enqueued": 2, "skipped": 1}"#,
+            ),
+            (
+                Summary { enqueued: 2, failure: Some(failure), ..Summary::default() },
+                r#"{"command": "queue", "status": -22, "error": "Error while parsing hsm action items", "enqueued": 2}"#,
+            ),
+        ];
+        for (summary, want) in cases {
+            assert_eq!(String::from_utf8(summary.reply()).unwrap(), want);
         }
     }
 }

@@ -246,7 +246,7 @@ fn hex(text: &str) -> Option<u64> {
 /// Pairs of hexadecimal digits.
 fn hex_bytes(text: &str) -> Option<Box<[u8]>> {
     let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
+    if digits.len() % 2 != 0 {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);
@@ -388,7 +388,8 @@ mod tests {
 
     #[test]
     fn values_are_read_as_lustre_prints_them() {
-        let cases: [(&str, &str, fn(&Record) -> bool); 15] = [
+        type Check = fn(&Record) -> bool;
+        let cases: [(&str, &str, Check); 15] = [
             ("flags=0x0", "flags=0x4", |r| r.item.flags == 4),
             ("flags=0x0", "flags=0", |r| r.item.flags == 0),
             ("gid=0x0", "gid=0xffffffffffffffff", |r| r.item.gid == u64::MAX),
@@ -585,5 +586,25 @@ mod tests {
         let restore = real!("after_cont.active_requests").lines().next().map(record).unwrap();
         assert_eq!(restore.item.fid, Fid::new(0x2_0000_0402, 0xc, 0));
         assert_eq!(restore.item.dfid, Fid::new(0x2_0000_0402, 0x16, 0));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_does_harm(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            at in 0..300usize,
+            cut in 0..20usize,
+        ) {
+            let _ = parse_line(&bytes);
+            for whole in [ACTIVE, LOGGED] {
+                let mut line = whole.as_bytes().to_vec();
+                let at = at.min(line.len());
+                let end = (at + cut).min(line.len());
+                line.splice(at..end, bytes.iter().copied());
+                let _ = parse_line(&line);
+                let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+                let _ = parse_line(format!("{}{text}{}", &whole[..at], &whole[end..]).as_bytes());
+            }
+        }
     }
 }

@@ -105,11 +105,17 @@ impl Link {
 
     /// The present connection or attempt has failed: when to try again.
     pub(super) fn failed(&mut self, now: Mono) {
-        let retry_at = if let State::Ready { since, .. } = self.state
-            && now.since(since) >= MAX_PAUSE
-        {
+        let ready_since = match self.state {
+            State::Ready { since, .. } => Some(since),
+            _ => None,
+        };
+        let retry_at = if ready_since.is_some_and(|since| now.since(since) >= MAX_PAUSE) {
             self.failures = 0;
             now + self.spread
+        } else if ready_since.is_some() {
+            // It knew us and failed at once: perhaps it always will.
+            self.failures = 0;
+            now + self.pause(1)
         } else {
             self.failures = self.failures.saturating_add(1);
             if self.servers > 1 {
