@@ -106,9 +106,14 @@ impl AgentPipe {
                 }
             }
         }
-        let mut queue = self.lock();
-        queue.closed = true;
-        for (delivery, _) in queue.frames.drain(..).filter_map(|frame| frame.delivery).collect::<Vec<_>>() {
+        let left: Vec<Frame> = {
+            let mut queue = self.lock();
+            queue.closed = true;
+            queue.full = false;
+            queue.frames.drain(..).collect()
+        };
+        // Reported without the lock: the reports take the server's.
+        for (delivery, _) in left.into_iter().filter_map(|frame| frame.delivery) {
             report(Some(delivery), Outcome::Failed(crate::mdt::Errno::PIPE));
         }
     }
