@@ -138,6 +138,11 @@ impl Testbed {
         self.address
     }
 
+    /// Has the daemon listen on another address.
+    pub fn listen_on(&mut self, address: IpAddr) {
+        self.address.set_ip(address);
+    }
+
     /// The configuration file of daemon, movers and client.
     pub fn configuration(&self) -> PathBuf {
         self.directory.join("coordinatool.conf")
