@@ -1,5 +1,7 @@
 //! What becomes of progress and ends that copytools report.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
+
 mod mdt_world;
 
 use lustre_sim::mdt::{

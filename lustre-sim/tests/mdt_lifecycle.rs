@@ -1,5 +1,7 @@
 //! Timeouts, restarts, evictions, `hsm_control` and parameters.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
+
 mod mdt_world;
 
 use lustre_sim::mdt::{

@@ -1,5 +1,7 @@
 //! What holds in any order of events.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
+
 mod mdt_world;
 
 use std::collections::BTreeSet;
@@ -79,7 +81,7 @@ impl Run {
     }
 
     fn drain(&mut self) {
-        for (_, pipe) in &mut self.world.pipes {
+        for pipe in self.world.pipes.values_mut() {
             for frame in pipe.drain(..) {
                 self.items.extend(List::parse(&frame).items);
             }
