@@ -1,5 +1,6 @@
 //! A file system on virtual time, and copytools as tests want them: what the shells around the model do, in a few lines.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
 #![allow(dead_code)] // Each test file uses a part of it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -323,9 +324,14 @@ impl World {
     }
 
     pub fn set(&mut self, name: &str, value: &str) {
+        self.try_set(name, value).unwrap();
+    }
+
+    pub fn try_set(&mut self, name: &str, value: &str) -> Result<(), Errno> {
         let mut effects = Vec::new();
-        self.fs.set_param(self.now(), &format!("mdt.*.{name}"), value, &mut effects).unwrap();
+        let result = self.fs.set_param(self.now(), &format!("mdt.*.{name}"), value, &mut effects);
         self.absorb(effects);
+        result
     }
 
     /// The statuses of the log's records, in order.
