@@ -132,7 +132,10 @@ fn a_full_disk_refuses_queue_with_28_and_takes_it_again_when_there_is_room() {
     let room = Rlimit { current: None, maximum: None };
     prlimit(Some(daemon.pid()), Resource::Fsize, room).unwrap();
     daemon.wait_for_log("stored again");
-    assert_eq!(peer.queue(&[item(20, 200_001, 200_001, "")]), ENQUEUED_1);
+    let end = std::time::Instant::now() + daemon_support::PATIENCE;
+    while peer.queue(&[item(20, 200_001, 200_001, "")]) != ENQUEUED_1 {
+        assert!(std::time::Instant::now() < end);
+    }
     let daemon = daemon.restart(Signal::KILL);
     let pending = daemon.status()["pending_archive"].as_u64().unwrap();
     // All that was acknowledged, without the one that is done.

@@ -1,5 +1,7 @@
 //! The mover's side: the members and the order of the C client, and what it makes of both servers' answers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use coordinatool::hsm::effect::{EhloReply, Reply, WorkList};
 use coordinatool::hsm::event::{Done, Ehlo, Features, Lock, Message, Recv};
 use coordinatool::hsm::{Action, ActionItem, RequestKey};

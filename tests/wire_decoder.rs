@@ -1,5 +1,7 @@
 //! The decoder takes any stream apart the same way, however it is cut, and never holds more than it must.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use coordinatool::wire::{DecodeError, Decoder, Limits, decoder::Found};
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! What a real C server said, byte for byte: `tests/data/golden/` holds recorded sessions.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use coordinatool::hsm::effect::{Reply, WorkList};
 use coordinatool::hsm::event::Message;
 use coordinatool::wire::{

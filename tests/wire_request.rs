@@ -1,5 +1,7 @@
 //! What peers may send to the daemon, and what it makes of it: as sloppy as C, except where that loses data.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use coordinatool::hsm::Action;
 use coordinatool::hsm::event::{Done, Ehlo, Features, Lock, Message, Queue, Recv};
 use coordinatool::wire::{ItemError, RequestError, parse_message, parse_message_with};

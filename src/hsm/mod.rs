@@ -14,6 +14,7 @@ pub mod time;
 mod admission;
 mod batches;
 mod cancel;
+mod check;
 mod coordinator;
 mod data;
 mod ending;
@@ -41,3 +42,6 @@ pub use time::{Mono, Now, Wall};
 /// A running answer to `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusCursor(pub u64);
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::Coordinator;
-use super::action::RequestKey;
 use super::admission::Admitted;
 use super::batches::Slot;
 use super::coordinator::reply_error;
@@ -627,16 +626,5 @@ impl Coordinator {
         } else {
             self.requeue(handle, effects);
         }
-    }
-
-    /// Keys of what a mover runs, for tests and the check of invariants.
-    pub(super) fn active_keys(&self, mover: u32) -> Vec<RequestKey> {
-        let mut keys = Vec::new();
-        let mut at = self.movers.at(mover).active.head;
-        while at != NIL {
-            keys.push(self.requests.at(at).key());
-            at = self.requests.at(at).next;
-        }
-        keys
     }
 }

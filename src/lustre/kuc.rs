@@ -23,8 +23,10 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 
 const RUN: u8 = 0;
+/// The registration is being ended: the end of the pipe is expected.
+const LEAVE: u8 = 1;
 /// No longer registered: read what is left, then end.
-const DRAIN: u8 = 1;
+const DRAIN: u8 = 2;
 
 /// A registered copytool.
 #[derive(Debug)]
@@ -41,14 +43,14 @@ struct Control {
 }
 
 impl Control {
-    fn drain(&self) {
-        self.state.store(DRAIN, Ordering::Release);
+    fn enter(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
         // A full counter wakes as well.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    fn draining(&self) -> bool {
-        self.state.load(Ordering::Acquire) == DRAIN
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Acquire)
     }
 }
 
@@ -81,16 +83,17 @@ impl Copytool {
     /// empties the pipe. [`FromLustre::Stopped`] follows, later or never if an MDT is away.
     pub fn stop(&mut self) {
         let mount = self.mount.get();
+        self.control.enter(LEAVE);
         let control = Arc::clone(&self.control);
         let unregister = move || {
             if let Err(error) = mount.unregister() {
                 tracing::warn!("cannot unregister the lustre copytool: {error}");
             }
-            control.drain();
+            control.enter(DRAIN);
         };
         if let Err(error) = std::thread::Builder::new().name("unregister".into()).spawn(unregister) {
             tracing::warn!("cannot unregister the lustre copytool: {error}");
-            self.control.drain();
+            self.control.enter(DRAIN);
         }
     }
 
@@ -134,7 +137,7 @@ impl Keeper {
         let mut last = String::new();
         loop {
             self.wait(backoff);
-            if self.control.draining() {
+            if self.control.state() != RUN {
                 return None;
             }
             let old = self.mount.get();
@@ -169,17 +172,17 @@ fn read_frames(pipe: &OwnedFd, control: &Control, list: &mut dyn FnMut(Vec<u8>))
     let mut frames = Frames::default();
     let mut chunk = vec![0u8; 1 << 20];
     loop {
-        let draining = control.draining();
+        let state = control.state();
         match rustix::io::read(pipe, &mut chunk) {
-            Ok(0) if draining => return End::Drained,
+            Ok(0) if state != RUN => return End::Drained,
             Ok(0) => return End::Lost("the pipe of the kernel was closed".to_owned()),
             Ok(len) => {
-                if frames.push(&chunk[..len], list) && !draining {
+                if frames.push(&chunk[..len], list) && state == RUN {
                     return End::Lost("the file system is being unmounted".to_owned());
                 }
             }
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) if draining => return End::Drained,
+            Err(Errno::AGAIN) if state == DRAIN => return End::Drained,
             Err(Errno::AGAIN) => {
                 let mut fds = [
                     PollFd::new(pipe, PollFlags::IN),
@@ -189,6 +192,8 @@ fn read_frames(pipe: &OwnedFd, control: &Control, list: &mut dyn FnMut(Vec<u8>))
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(errno) => return End::Lost(format!("poll: {errno}")),
                 }
+                // The state is read again in any case; a counter left alone would wake us for ever.
+                let _ = rustix::io::read(&control.wake, &mut [0; 8]);
             }
             Err(errno) => return End::Lost(format!("cannot read the pipe of the kernel: {errno}")),
         }
@@ -309,7 +314,7 @@ mod tests {
         let (read_end, write_end) = pipe_with(PipeFlags::NONBLOCK).unwrap();
         rustix::io::write(&write_end, &[hal(b"a"), hal(b"b")].concat()).unwrap();
         let control = control();
-        control.drain();
+        control.enter(DRAIN);
         let mut lists = Vec::new();
         assert_eq!(read_frames(&read_end, &control, &mut |list| lists.push(list)), End::Drained);
         assert_eq!(lists, [b"a", b"b"]);

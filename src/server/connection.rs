@@ -24,6 +24,8 @@ const PAUSE_BYTES: usize = 256 << 10;
 const PAUSE_PARTS: usize = 64;
 /// Messages of one peer that are handled before others have their turn.
 const TURN: usize = 64;
+/// Requests that cannot be read and that are logged one by one, for each message.
+const BAD_ITEMS_LOGGED: u64 = 10;
 /// How long answers to a peer that has stopped sending, or that is sent away, may take.
 const LINGER: Duration = Duration::from_secs(5);
 /// How long a peer may be silent below TCP before it counts as dead.
@@ -345,13 +347,22 @@ impl Task {
                     return self.stop_reading();
                 }
             };
+            let mut bad = 0u64;
             let bad_item = |member: &'static str, index: usize, error: &_| {
-                tracing::warn!(
-                    "{}: Could not process invalid hai: skipping {member}[{index}]: {error}",
-                    label.borrow()
-                );
+                bad += 1;
+                if bad <= BAD_ITEMS_LOGGED {
+                    tracing::warn!(
+                        "{}: Could not process invalid hai: skipping {member}[{index}]: {error}",
+                        label.borrow()
+                    );
+                }
             };
-            match parse_message_with(object, bad_item) {
+            let parsed = parse_message_with(object, bad_item);
+            if bad > BAD_ITEMS_LOGGED {
+                let more = bad - BAD_ITEMS_LOGGED;
+                tracing::warn!("{}: {more} more invalid hai skipped in the same message", label.borrow());
+            }
+            match parsed {
                 Ok(message) => {
                     self.handshake = None;
                     self.connection.remember_id(&message);

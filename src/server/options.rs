@@ -12,7 +12,8 @@ use clap::{ArgAction, CommandFactory, Parser};
     about = "Lustre HSM coordinator in user space",
     override_usage = "coordinatool [OPTIONS] MOUNTPOINT\n       coordinatool [OPTIONS] --lustre none --fsname NAME",
     disable_version_flag = true,
-    infer_long_args = true
+    infer_long_args = true,
+    args_override_self = true
 )]
 pub struct Options {
     /// Address to listen on
@@ -118,6 +119,8 @@ mod tests {
         assert_eq!(o.archive, ["1", "2"]);
         assert_eq!((o.host.as_deref(), o.port.as_deref()), (Some("h"), Some("1")));
         assert_eq!(o.mount, [PathBuf::from("/mnt")]);
+        // As with getopt, the last one counts.
+        assert_eq!(run(&["-p", "1", "--port", "2", "/mnt"]).port.as_deref(), Some("2"));
         let o =
             run(&["/mnt", "--redis-host", "", "--redis-port=6380", "--client-grace", "500", "--arch", "3"]);
         assert_eq!((o.redis_host.as_deref(), o.redis_port.as_deref()), (Some(""), Some("6380")));

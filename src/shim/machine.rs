@@ -454,6 +454,11 @@ impl Shim {
         self.link.ready_conn().is_some()
     }
 
+    /// Number of the present connection, whatever its state.
+    pub fn conn(&self) -> Option<u64> {
+        self.link.conn()
+    }
+
     /// Whether an attempt at this request may go on, or begin: it is among those that the daemon gave to this mover and has
     /// not been refused.
     pub fn holds(&self, key: &RequestKey) -> bool {

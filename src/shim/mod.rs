@@ -10,6 +10,8 @@ mod flights;
 mod lease;
 mod link;
 mod machine;
+#[cfg(test)]
+mod tests;
 
 pub use event::{Effect, End, Event, Level};
 pub use machine::{Shim, ShimConfig};

@@ -4,5 +4,7 @@
 //! store's recovery and the MDT model. What surrounds them here are a network of bytes, a disk that tears what was not
 //! synced, and processes that die. An oracle that shares no code with the coordinator judges every run.
 
+pub mod cli;
+pub mod hsm;
 pub mod network;
 pub mod rng;

@@ -3,10 +3,22 @@
 //! The shell runs a [`Store`] on a thread of its own: it appends the operations of many calls of the coordinator, makes
 //! them durable with one [`Store::sync`], and only then lets their consequences be seen.
 
+#[cfg(feature = "daemon")]
+pub mod disk;
+pub mod embedded;
+pub mod journal;
+pub mod memory_disk;
+pub mod none;
+pub mod record;
+pub mod segments;
+
 use std::io;
 
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
+
+pub use embedded::EmbeddedStore;
+pub use none::NoStore;
 
 /// Keeps requests and assignments across crashes.
 pub trait Store: Send {

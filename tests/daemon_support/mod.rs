@@ -81,7 +81,7 @@ impl Daemon {
             }
         }
         command.env_remove("STATE_DIRECTORY").env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
-        command.args(["--lustre", "none", "--fsname", "testfs0", "-H", "127.0.0.1", "-p", "0", "-v", "-v"]);
+        command.args(["--lustre", "none", "--fsname", "testfs0", "-H", "127.0.0.1", "-p", "0", "-v"]);
         command.arg("-c").arg(conf).arg("--state-dir").arg(dir.join("state"));
         command.args(["--store", if setup.stored { "embedded" } else { "none" }]);
         command.args(&setup.args);
@@ -212,7 +212,9 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of the daemon\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("--- end of the daemon's log\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
     }
 }
@@ -225,7 +227,10 @@ pub struct Peer {
 
 impl Peer {
     pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Self::on(TcpStream::connect(("127.0.0.1", port)).unwrap())
+    }
+
+    pub fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, decoder: Decoder::new(Limits::default()) }

@@ -112,7 +112,6 @@ impl Mdt {
                 CdtState::Disabled => {
                     self.state = CdtState::Enabled;
                     self.thread.event = true;
-                    self.thread.wake = true;
                 }
                 CdtState::Stopped => {
                     let defaults = Params::default();

@@ -116,6 +116,8 @@ impl Mdt {
         }
         self.files.remove(&fid);
         effects.push(Effect::Destroyed { fid });
+        // Who reads without having opened would wait for ever.
+        self.answer_blocked(fid, Err(Errno::NOENT), effects);
     }
 
     /// Reads or writes data. `None`: a restore has to end first (`ll_layout_restore`).

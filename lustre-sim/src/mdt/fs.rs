@@ -557,3 +557,42 @@ fn matches_component(pattern: &str, name: &str) -> bool {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_component_by_component() {
+        let cases = [
+            ("mdt.*.hsm.*", "mdt.testfs0-MDT0000.hsm.actions", true),
+            ("mdt.*.hsm_control", "mdt.testfs0-MDT0000.hsm_control", true),
+            ("mdt.*", "mdt.testfs0-MDT0000.hsm.actions", false),
+            ("mdt.*MDT0000*.hsm.a*s", "mdt.testfs0-MDT0000.hsm.agents", true),
+            ("mdt.*MDT0001.hsm.agents", "mdt.testfs0-MDT0000.hsm.agents", false),
+            ("mdt.*.hsm.active", "mdt.testfs0-MDT0000.hsm.active_requests", false),
+            ("*.*.*.*", "mdt.testfs0-MDT0000.hsm.agents", true),
+            ("", "mdt", false),
+        ];
+        for (pattern, name, want) in cases {
+            assert_eq!(matches(pattern, name), want, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn sequences_tell_the_mdt() {
+        let cases = [
+            (0x2_0000_0402, Some(0)),
+            (0x2_3fff_ffff, Some(0)),
+            (0x2_4000_03ff, Some(0)),
+            (0x2_4000_0400, Some(1)),
+            (0x2_4000_0402, Some(1)),
+            (0x2_8000_0402, Some(2)),
+            (0x2_0000_0007, None),
+            (0, None),
+        ];
+        for (seq, want) in cases {
+            assert_eq!(mdt_index_of(Fid::new(seq, 1, 0)), want, "{seq:#x}");
+        }
+    }
+}

@@ -197,10 +197,21 @@ impl Mdt {
             return;
         }
         let released = self.files.get(&fid).is_none_or(|file| file.released());
+        let result = if released { Err(Errno::NODATA) } else { Ok(Answer::Done) };
+        self.answer_blocked(fid, result, effects);
+    }
+
+    /// Answers all who wait for a file.
+    pub(super) fn answer_blocked(
+        &mut self,
+        fid: Fid,
+        result: Result<Answer, Errno>,
+        effects: &mut Vec<Effect>,
+    ) {
         self.blocked.retain(|blocked| {
             if blocked.fid == fid {
-                let result = if released { Err(Errno::NODATA) } else { Ok(Answer::Done) };
-                effects.push(Effect::Reply { id: blocked.id, client: blocked.client, result });
+                let (id, client, result) = (blocked.id, blocked.client, result.clone());
+                effects.push(Effect::Reply { id, client, result });
             }
             blocked.fid != fid
         });

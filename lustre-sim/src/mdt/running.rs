@@ -110,3 +110,44 @@ impl Coverage {
         self.total
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ranges_merge_when_they_touch() {
+        let cases: &[(&[(u64, u64)], u64, usize)] = &[
+            (&[(0, 10), (10, 10)], 20, 1),
+            (&[(10, 10), (0, 10)], 20, 1),
+            (&[(0, 10), (11, 10)], 20, 2),
+            (&[(0, 10), (20, 10), (5, 20)], 30, 1),
+            (&[(0, 1), (2, 1), (4, 1), (1, 3)], 5, 1),
+            (&[(u64::MAX, 1), (u64::MAX - 1, 1)], 2, 1),
+            (&[(0, u64::MAX), (5, 7)], u64::MAX, 1),
+        ];
+        for (ranges, total, pieces) in cases {
+            let mut coverage = Coverage::default();
+            for (offset, length) in *ranges {
+                assert!(coverage.add(Extent { offset: *offset, length: *length }));
+            }
+            assert_eq!((coverage.total(), coverage.ranges.len()), (*total, *pieces), "{ranges:?}");
+        }
+        assert!(!Coverage::default().add(Extent { offset: u64::MAX, length: 2 }));
+    }
+
+    proptest! {
+        #[test]
+        fn as_many_bytes_as_were_marked(ranges in prop::collection::vec((0u64..60, 1u64..20), 0..20)) {
+            let mut coverage = Coverage::default();
+            let mut bytes = [false; 80];
+            for (offset, length) in ranges {
+                coverage.add(Extent { offset, length });
+                bytes[offset as usize..][..length as usize].fill(true);
+                prop_assert_eq!(coverage.total(), bytes.iter().filter(|byte| **byte).count() as u64);
+            }
+        }
+    }
+}

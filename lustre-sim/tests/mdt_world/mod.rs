@@ -323,9 +323,14 @@ impl World {
     }
 
     pub fn set(&mut self, name: &str, value: &str) {
+        self.try_set(name, value).unwrap();
+    }
+
+    pub fn try_set(&mut self, name: &str, value: &str) -> Result<(), Errno> {
         let mut effects = Vec::new();
-        self.fs.set_param(self.now(), &format!("mdt.*.{name}"), value, &mut effects).unwrap();
+        let result = self.fs.set_param(self.now(), &format!("mdt.*.{name}"), value, &mut effects);
         self.absorb(effects);
+        result
     }
 
     /// The statuses of the log's records, in order.

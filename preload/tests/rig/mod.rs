@@ -17,15 +17,17 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn programs() -> &'static Path {
-    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
+        // One directory for each run, so that two do not overwrite each other's programs while they execute.
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("puppet").join(std::process::id().to_string());
+        std::fs::create_dir_all(&dir).unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/puppet");
         let cc = |args: &[&str]| {
             let status = Command::new(std::env::var_os("CC").unwrap_or("cc".into()))
                 .args(["-Wall", "-Wextra", "-Werror", "-O1"])
                 .args(args)
-                .current_dir(dir.path())
+                .current_dir(&dir)
                 .status()
                 .expect("a C compiler");
             assert!(status.success());
@@ -36,7 +38,6 @@ fn programs() -> &'static Path {
         cc(&["-o", "puppet", &path("puppet.c"), "./liblustreapi.so.1", "-lpthread", "-ldl"]);
         dir
     })
-    .path()
 }
 
 fn library() -> PathBuf {

@@ -9,6 +9,8 @@ use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, Now, RequestKey, StatusCursor};
 use crate::sim::network::LinkId;
 use crate::store::Store;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::memory_disk::MemoryDisk;
 use crate::wire::decoder::{Decoder, Limits};
 use crate::wire::reply::{write_reply, write_work};
 use crate::wire::request::parse_message;
@@ -51,7 +53,7 @@ pub struct Daemon {
     fsname: String,
     conns: BTreeMap<LinkId, Conn>,
     effects: Effects,
-    store: Option<Box<dyn Store>>,
+    store: Option<EmbeddedStore<MemoryDisk>>,
     /// Commits handed to the store, and those that are durable.
     commits: u64,
     durable: u64,
@@ -78,7 +80,7 @@ impl Daemon {
         config: &HsmConfig,
         seed: u64,
         now: Now,
-        mut store: Option<Box<dyn Store>>,
+        mut store: Option<EmbeddedStore<MemoryDisk>>,
     ) -> Result<Self, String> {
         let mut core = Coordinator::new(config.clone(), seed, now);
         let mut effects = Effects::default();
@@ -127,13 +129,18 @@ impl Daemon {
         self.flush(now)
     }
 
-    /// Stops cleanly: what was decided is made durable.
-    pub fn stop(mut self, now: Now) -> Result<(), String> {
+    /// Stops cleanly: what was decided is made durable. Returns the disk.
+    pub fn stop(mut self, now: Now) -> Result<Option<MemoryDisk>, String> {
         self.sync(now)?;
-        match &mut self.store {
-            Some(store) => store.close().map_err(|error| format!("close failed: {error}")),
-            None => Ok(()),
+        if let Some(store) = &mut self.store {
+            store.close().map_err(|error| format!("close failed: {error}"))?;
         }
+        Ok(self.into_disk())
+    }
+
+    /// The disk as it is now, synced or not.
+    pub fn into_disk(self) -> Option<MemoryDisk> {
+        self.store.map(EmbeddedStore::into_disk)
     }
 
     /// A peer connected.
@@ -202,7 +209,6 @@ impl Daemon {
 
     fn feed(&mut self, now: Now, event: Event) -> Result<(), String> {
         self.core.handle(now, event, &mut self.effects);
-        self.core.check();
         self.settle(now)
     }
 

@@ -17,7 +17,7 @@ impl World {
             && self.movers.iter().all(|m| m.attempts.is_empty() && m.shim.as_ref().is_some_and(|s| s.unacknowledged() == 0))
             && self.daemon.as_ref().is_some_and(|daemon| {
                 let counters = daemon.core.counters();
-                counters.queued == 0 && counters.held == 0 && counters.running == 0
+                counters.pending == [0; 3] && counters.running == [0; 3] && counters.pending_cancel == 0
             })
     }
 

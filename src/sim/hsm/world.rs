@@ -15,9 +15,9 @@ use super::users::UserFile;
 use crate::hsm::{ActionItem, Mono, Now, RequestKey, Wall};
 use crate::sim::network::{Arrival, End, LinkId, Network};
 use crate::sim::rng::Rng;
-use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::memory_disk::MemoryDisk;
+use crate::store::journal::JournalOptions;
+use crate::store::memory_disk::{Crash, MemoryDisk};
 
 /// Wall-clock second at which every run starts.
 const EPOCH: i64 = 1_795_216_572;
@@ -39,6 +39,8 @@ pub(super) enum Task {
     Sync { boot: u64 },
     /// The daemon starts.
     DaemonStart,
+    /// The daemon registers again.
+    Register { boot: u64 },
     /// The daemon has found out about a silent peer.
     Probed { boot: u64, link: LinkId },
     /// A mover starts.
@@ -66,6 +68,8 @@ pub(super) enum Task {
 pub(super) enum Then {
     /// The daemon, for the end of a request that it gave.
     DaemonEnd { boot: u64, key: RequestKey },
+    /// The daemon, for its registration.
+    Registered { boot: u64 },
     /// A mover's begin.
     Begun { mover: usize, life: u64, attempt: u64 },
     /// A mover's volatile file.
@@ -102,6 +106,7 @@ pub(super) struct World {
     waiting: BTreeMap<CallId, Then>,
     pub daemon: Option<Daemon>,
     pub boots: u64,
+    /// The daemon's disk while it is not running.
     disk: MemoryDisk,
     pipe_at: u64,
     sync_planned: bool,
@@ -149,7 +154,7 @@ impl World {
             now: 0,
             net: Network::new(Rng::stream(seed, "network"), scenario.net_delay),
             users: (0..scenario.files).map(|_| UserFile::default()).collect(),
-            disk: MemoryDisk::new(Rng::stream(seed, "disk").next()),
+            disk: MemoryDisk::default(),
             rng: Rng::stream(seed, "world"),
             scenario,
             seed,
@@ -177,6 +182,9 @@ impl World {
             report: Report { fingerprint: 0xcbf2_9ce4_8422_2325, ..Report::default() },
             trace,
         };
+        if trace {
+            println!("{:#?}", world.scenario);
+        }
         for (client, uuid) in [(USERS, "users"), (DAEMON, "daemon")] {
             let time = world.time();
             world.fs.handle(time, FsEvent::Mount { client, uuid: uuid.to_owned() }, &mut world.fs_effects);
@@ -365,6 +373,7 @@ impl World {
                 }
             }
             Task::DaemonStart => return self.start_daemon(),
+            Task::Register { boot } => self.register(boot),
             Task::Probed { boot, link } => {
                 let clock = self.clock();
                 if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot && d.knows(link)) {
@@ -407,6 +416,10 @@ impl World {
                 if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
                     daemon.ended_at_lustre(clock, key, errno)?;
                 }
+            }
+            // No MDT was up, or the old registration was still there: the daemon tries again.
+            Then::Registered { boot } if errno != 0 => {
+                self.after(SECOND, Task::Register { boot });
             }
             Then::Begun { mover, life, attempt } if self.lives(mover, life) => {
                 let version = match result {
@@ -605,17 +618,16 @@ impl World {
         }
         self.boots += 1;
         let clock = self.clock();
-        let store: Option<Box<dyn Store>> = if self.scenario.store {
-            let store = EmbeddedStore::open(self.disk.clone()).map_err(|error| error.to_string())?;
-            Some(Box::new(store))
-        } else {
-            None
-        };
+        // Small segments, so that the journal turns over and compacts.
+        let options = JournalOptions { segment_bytes: 16 << 10, seed: self.seed ^ self.boots };
+        let store =
+            self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
         let daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
         self.daemon = Some(daemon);
         self.sync_planned = false;
-        self.note(format_args!("daemon: started for the {}. time", self.boots));
-        self.call(DAEMON, Call::Register { archives: Vec::new() }, Then::Nobody);
+        let boots = self.boots;
+        self.note(format_args!("daemon: started for the {boots}. time"));
+        self.register(boots);
         if self.boots > 1 {
             // What died between the pipe and the store, or with a daemon without a store, the operator queues again.
             let delay = self.rng.between(1, 5) * SECOND;
@@ -624,21 +636,34 @@ impl World {
         Ok(())
     }
 
+    fn register(&mut self, boot: u64) {
+        if self.daemon.as_ref().is_some_and(|d| d.boot == boot) {
+            self.call(DAEMON, Call::Register { archives: Vec::new() }, Then::Registered { boot });
+        }
+    }
+
     /// The daemon's process is gone: cleanly, or not.
     pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
         let Some(daemon) = self.daemon.take() else { return Ok(()) };
         let counters = daemon.core.counters();
-        let (queued, running) = (counters.queued > 0, counters.running > 0);
+        let queued = counters.pending.iter().any(|n| *n > 0);
+        let running = counters.running.iter().any(|n| *n > 0);
         let clock = self.clock();
         if cleanly {
             self.report.stop_with_work += u64::from(queued || running);
-            daemon.stop(clock)?;
+            self.disk = daemon.stop(clock)?.unwrap_or_default();
         } else {
             self.report.crash_with_queued += u64::from(queued);
             self.report.crash_with_running += u64::from(running);
             self.report.crash_with_unsynced += u64::from(daemon.unsynced());
-            drop(daemon);
-            self.disk.crash();
+            self.disk = daemon.into_disk().unwrap_or_default();
+            let seed = self.rng.next();
+            let how = match self.rng.below(3) {
+                0 => Crash::Process,
+                1 => Crash::Nothing,
+                _ => Crash::Torn(seed),
+            };
+            self.disk.crash(how);
         }
         self.note(format_args!("daemon: {}", if cleanly { "stopped" } else { "crashed" }));
         let links: Vec<LinkId> = self.link_owner.keys().copied().collect();
@@ -647,7 +672,7 @@ impl World {
             self.net.cut(self.now, link, delay, 0);
         }
         self.call(DAEMON, Call::Unregister, Then::Nobody);
-        let delay = self.rng.between(1, 8 * SECOND);
+        let delay = self.rng.between(SECOND / 100, 8 * SECOND);
         self.after(delay, Task::DaemonStart);
         Ok(())
     }
