@@ -17,7 +17,7 @@ use server::Sim;
 const WALL: &str = "1795216596";
 const RECORDED: &str = include_str!("data/lhsmtool_posix.txt");
 
-fn lines<'a>(kind: &'a str) -> impl Iterator<Item = &'a str> {
+fn lines(kind: &str) -> impl Iterator<Item = &'static str> {
     RECORDED.lines().filter_map(move |line| line.strip_prefix(kind)).map(str::trim)
 }
 

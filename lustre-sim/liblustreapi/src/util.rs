@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_units() {
-        let cases: [(&str, c_int, Option<(u64, u64)>); 14] = [
+        type Case = (&'static str, c_int, Option<(u64, u64)>);
+        let cases: [Case; 14] = [
             ("0", 0, Some((0, 1))),
             ("4096", 0, Some((4096, 1))),
             ("0x10", 0, Some((16, 1))),
