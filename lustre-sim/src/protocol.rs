@@ -78,10 +78,10 @@ pub fn connect(root: &[u8]) -> io::Result<OwnedFd> {
         let mut path = [0u8; 4200];
         let end = path.len() - 1;
         if root.len() >= end {
-            return Err(io::ErrorKind::InvalidFilename.into());
+            return Err(io::ErrorKind::InvalidInput.into());
         }
         path[..root.len()].copy_from_slice(root);
-        let dir = std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| io::ErrorKind::InvalidFilename)?;
+        let dir = std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| io::ErrorKind::InvalidInput)?;
         let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let len = proc_fd(dir.as_fd(), &mut name);
         return finish_connect(socket, &mut name, len);
@@ -93,7 +93,7 @@ pub fn connect(root: &[u8]) -> io::Result<OwnedFd> {
 fn finish_connect(socket: OwnedFd, name: &mut [u8; 108], len: usize) -> io::Result<OwnedFd> {
     name[len] = b'/';
     name[len + 1..len + 1 + SOCKET.len()].copy_from_slice(SOCKET.as_bytes());
-    let path = std::ffi::CStr::from_bytes_until_nul(&name[..]).map_err(|_| io::ErrorKind::InvalidFilename)?;
+    let path = std::ffi::CStr::from_bytes_until_nul(&name[..]).map_err(|_| io::ErrorKind::InvalidInput)?;
     let address = SocketAddrUnix::new(path)?;
     retry(|| rustix::net::connect(&socket, &address))?;
     Ok(socket)

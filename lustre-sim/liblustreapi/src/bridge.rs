@@ -78,10 +78,8 @@ impl Root {
             *slot = (*fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(*fd) });
         }
         let mut list = [None; protocol::MAX_FDS];
-        let mut count = 0;
-        for fd in borrowed.into_iter().flatten() {
-            list[count] = Some(fd);
-            count += 1;
+        for (slot, fd) in list.iter_mut().zip(borrowed.into_iter().flatten()) {
+            *slot = Some(fd);
         }
         let result = match list {
             [None, ..] => protocol::call(self.path(), op, client(), body, &[], out),

@@ -34,16 +34,60 @@ unsafe fn close(fd: c_int) {
     }
 }
 
-/// Frees what a handle holds, and the handle.
+/// Everything that belongs to a handle is one mapping, so that it can be let go in a signal handler, where `free` may not be
+/// called: the handle, its archive ids, the mount point's name, the buffer for messages.
+struct Parts {
+    ids: usize,
+    mnt: usize,
+    buffer: usize,
+    len: usize,
+}
+
+impl Parts {
+    fn of(ids: usize, mnt: &CStr) -> Self {
+        let kuc = size_of::<hsm_copytool_private>();
+        let name = kuc + size_of::<lustre_kernelcomm>() + 4 * ids;
+        let buffer = (name + mnt.to_bytes_with_nul().len()).next_multiple_of(align_of::<kuc_hdr>());
+        Self { ids: kuc, mnt: name, buffer, len: buffer + HAL_MAXSIZE + HEADER }
+    }
+
+    /// Maps a zeroed handle whose pointers are in place, or NULL.
+    unsafe fn map(&self, mnt: &CStr) -> *mut hsm_copytool_private {
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping; all parts lie within it.
+        unsafe {
+            let base = libc::mmap(ptr::null_mut(), self.len, protection, flags, -1, 0);
+            if base == libc::MAP_FAILED {
+                return ptr::null_mut();
+            }
+            let base = base.cast::<u8>();
+            let name = base.add(self.mnt).cast::<c_char>();
+            ptr::copy_nonoverlapping(mnt.as_ptr(), name, mnt.to_bytes_with_nul().len());
+            let ct = base.cast::<hsm_copytool_private>();
+            ct.write(hsm_copytool_private {
+                magic: CT_PRIV_MAGIC as c_int,
+                mnt: name,
+                kuch: base.add(self.buffer).cast(),
+                mnt_fd: -1,
+                open_by_fid_fd: -1,
+                kuc: base.add(self.ids).cast(),
+            });
+            ct
+        }
+    }
+}
+
+/// Closes a handle's descriptors and unmaps it.
 unsafe fn dispose(ct: *mut hsm_copytool_private) {
-    // SAFETY: all parts are from malloc or NULL, all descriptors open or negative.
+    // SAFETY: mapped by `Parts::map`; the buffer is its last part.
     unsafe {
         close((*ct).open_by_fid_fd);
         close((*ct).mnt_fd);
-        libc::free((*ct).mnt.cast());
-        libc::free((*ct).kuch.cast());
-        libc::free((*ct).kuc.cast());
-        libc::free(ct.cast());
+        let end = (*ct).kuch.cast::<u8>().add(HAL_MAXSIZE + HEADER);
+        let len = usize::try_from(end.offset_from(ct.cast::<u8>())).unwrap_or(0);
+        (*ct).magic = 0;
+        libc::munmap(ct.cast(), len);
     }
 }
 
@@ -89,23 +133,14 @@ pub unsafe extern "C" fn llapi_hsm_copytool_register(
     if handle.is_null() || mnt.is_null() || wanted.len() > LL_HSM_MAX_ARCHIVES_PER_AGENT {
         return -libc::EINVAL;
     }
-    // SAFETY: plain allocations; every field is set before it is used, and disposed of on every error.
+    // SAFETY: the caller vouches for the string; the handle is disposed of on every error.
     unsafe {
-        let ct = libc::calloc(1, size_of::<hsm_copytool_private>()).cast::<hsm_copytool_private>();
+        let mnt = CStr::from_ptr(mnt);
+        let ct = Parts::of(wanted.len(), mnt).map(mnt);
         if ct.is_null() {
             return -libc::ENOMEM;
         }
-        (*ct).magic = CT_PRIV_MAGIC as c_int;
-        (*ct).mnt_fd = -1;
-        (*ct).open_by_fid_fd = -1;
-        (*ct).mnt = libc::strdup(mnt);
-        (*ct).kuch = libc::calloc(1, HAL_MAXSIZE + HEADER).cast();
-        (*ct).kuc = libc::calloc(1, size_of::<lustre_kernelcomm>() + 4 * wanted.len()).cast();
-        let rc = if (*ct).mnt.is_null() || (*ct).kuch.is_null() || (*ct).kuc.is_null() {
-            -libc::ENOMEM
-        } else {
-            register(&mut *ct, wanted, rfd_flags)
-        };
+        let rc = register(&mut *ct, wanted, rfd_flags);
         if rc < 0 {
             dispose(ct);
             return rc;

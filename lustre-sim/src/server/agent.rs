@@ -84,7 +84,8 @@ impl AgentPipe {
                 }
             };
             if !delay.is_zero() {
-                std::thread::sleep(delay);
+                let queue = self.lock();
+                drop(self.changed.wait_timeout_while(queue, delay, |queue| !queue.closed));
             }
             let written = self.write(pipe, &bytes);
             let Some(frame) = self.lock().frames.pop_front() else { break };
@@ -106,9 +107,14 @@ impl AgentPipe {
                 }
             }
         }
-        let mut queue = self.lock();
-        queue.closed = true;
-        for (delivery, _) in queue.frames.drain(..).filter_map(|frame| frame.delivery).collect::<Vec<_>>() {
+        let left: Vec<Frame> = {
+            let mut queue = self.lock();
+            queue.closed = true;
+            queue.full = false;
+            queue.frames.drain(..).collect()
+        };
+        // Reported without the lock: the reports take the server's.
+        for (delivery, _) in left.into_iter().filter_map(|frame| frame.delivery) {
             report(Some(delivery), Outcome::Failed(crate::mdt::Errno::PIPE));
         }
     }

@@ -8,6 +8,8 @@ use crate::mdt::Cred;
 const SYS_ADMIN: u32 = 21;
 
 /// The rights of the process that connected.
+///
+/// A server that runs without privileges is its user's own Lustre: that user's processes may do what root may.
 pub fn credentials(socket: BorrowedFd<'_>) -> Cred {
     let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else {
         return Cred::user(u32::MAX, u32::MAX);
@@ -24,5 +26,7 @@ pub fn credentials(socket: BorrowedFd<'_>) -> Cred {
         Some(caps) => caps & (1 << SYS_ADMIN) != 0,
         None => uid == 0,
     };
-    Cred { uid, gids, admin }
+    let server = rustix::process::geteuid();
+    let own = !server.is_root() && uid == server.as_raw();
+    Cred { uid, gids, admin: admin || own }
 }

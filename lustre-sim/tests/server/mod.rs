@@ -126,6 +126,10 @@ impl Sim {
             .open(self.dir.path().join("copytool.log"))
             .unwrap();
         command.args(options).arg(mount).stderr(log);
+        if mount.is_symlink() {
+            // Who may not mount has symbolic links for further mounts, which look like one client.
+            command.env(lustre_sim::protocol::CLIENT_VARIABLE, agents.to_string());
+        }
         let process = Process(command.spawn().unwrap());
         self.wait(Until::Agents { at_least: agents });
         process
