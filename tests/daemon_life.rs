@@ -197,3 +197,47 @@ fn reporting_files_are_written() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
+
+#[test]
+fn the_service_manager_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(daemon_support::PATIENCE)).unwrap();
+    let next = || {
+        let mut buffer = [0; 4096];
+        let len = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    let env = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "20000")];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let mut daemon = Setup { env, ..Setup::default() }.start();
+    let first = next();
+    assert!(first.lines().any(|line| line == "READY=1"), "{first}");
+    for _ in 0..3 {
+        assert_eq!(next().trim(), "WATCHDOG=1");
+    }
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code(), Some(0));
+    let last = std::iter::from_fn(|| Some(next())).find(|text| !text.contains("WATCHDOG")).unwrap();
+    assert_eq!(last.trim(), "STOPPING=1");
+}
+
+#[test]
+fn the_configuration_can_be_checked() {
+    let args = vec!["--check-config".to_owned()];
+    let good = Setup { conf: "client_grace_ms 5\nblah 1\n".into(), args: args.clone(), ..Setup::default() };
+    assert_eq!(Daemon::run_to_end(&good).0, Some(0));
+    let bad = Setup { conf: "client_grace_ms x\n".into(), args, ..Setup::default() };
+    let (code, text) = Daemon::run_to_end(&bad);
+    assert_eq!((code, text.contains(":1: client_grace_ms: `x`")), (Some(1), true), "{text}");
+}
+
+#[test]
+fn two_daemons_do_not_share_a_store() {
+    let daemon = Setup::stored().start();
+    let state = daemon.dir().join("state");
+    let args = vec!["--state-dir".to_owned(), state.to_str().unwrap().to_owned()];
+    let (code, text) = Daemon::run_to_end(&Setup { stored: true, args, ..Setup::default() });
+    assert_eq!((code, text.contains("embedded store")), (Some(1), true), "{text}");
+}

@@ -40,6 +40,8 @@ pub struct Setup {
     pub args: Vec<String>,
     /// Commands of a shell that come before, such as `ulimit -n 40`.
     pub shell: Option<String>,
+    /// Variables of the environment.
+    pub env: Vec<(String, String)>,
     /// Whether to keep requests; in memory only otherwise.
     pub stored: bool,
 }
@@ -81,6 +83,7 @@ impl Daemon {
             }
         }
         command.env_remove("STATE_DIRECTORY").env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
+        command.envs(setup.env.iter().map(|(name, value)| (name, value)));
         command.args(["--lustre", "none", "--fsname", "testfs0", "-H", "127.0.0.1", "-p", "0", "-v"]);
         command.arg("-c").arg(conf).arg("--state-dir").arg(dir.join("state"));
         command.args(["--store", if setup.stored { "embedded" } else { "none" }]);
