@@ -158,7 +158,6 @@ impl Puppet {
 
     /// Waits for its end: the exit code, or none after a signal.
     pub fn exit(&mut self) -> Option<i32> {
-        self.input = None;
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -171,6 +170,7 @@ impl Puppet {
 
     /// Checks that it is alive and did nothing wrong, and ends it.
     pub fn finish(mut self) {
+        self.input = None;
         assert_eq!(self.exit(), Some(0));
     }
 }
