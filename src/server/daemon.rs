@@ -146,8 +146,8 @@ fn open_store(settings: &Settings, fsname: &str) -> Result<Option<Box<dyn Store>
     match settings.store {
         StoreKind::None => Ok(None),
         StoreKind::Embedded => {
-            let _dir = state_dir(settings, fsname);
-            Ok(None)
+            let store = crate::store::EmbeddedStore::open(&state_dir(settings, fsname))?;
+            Ok(Some(Box::new(store)))
         }
     }
 }

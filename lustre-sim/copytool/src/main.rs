@@ -1,7 +1,9 @@
 //! A small POSIX copytool, linked against `liblustreapi.so.1` like any other.
 
+mod hold;
 mod llapi;
 mod options;
+mod steps;
 mod work;
 
 use std::io;
@@ -103,6 +105,7 @@ fn take(context: &Arc<Context>, fsname: &str, bytes: &[u8], queue: &Workers) {
                 action: item.action,
                 fid: item.fid,
                 cookie: item.cookie,
+                archive_id: list.archive_id,
                 offset: item.extent_offset,
                 length: item.extent_length,
                 data: item.data.to_vec(),

@@ -57,6 +57,12 @@ pub struct Options {
     /// A file to which a line is added for each action that begins: `ACTION FID COOKIE DATA`.
     #[arg(long)]
     pub journal: Option<PathBuf>,
+    /// A file to which a line of JSON is added for each step of an action: received, begun, dropped, ended.
+    #[arg(long, value_name = "FILE")]
+    pub steps: Option<PathBuf>,
+    /// A directory: actions that have begun wait as long as it has a file `all`, or one named like their data.
+    #[arg(long, value_name = "DIR")]
+    pub hold: Option<PathBuf>,
     /// The Lustre mount point.
     pub mount: PathBuf,
 }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use lustreapi_sys::Fid;
 use lustreapi_sys::abi::{HP_FLAG_RETRY, HSMA_ARCHIVE, HSMA_CANCEL, HSMA_REMOVE, HSMA_RESTORE};
 
+use crate::hold;
 use crate::llapi::{self, Action, Copytool};
 use crate::options::Options;
+use crate::steps::{self, Step};
 
 /// An item of an action list, its own copy.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct Item {
     pub fid: Fid,
     /// The request.
     pub cookie: u64,
+    /// Of its list.
+    pub archive_id: u32,
     /// First byte.
     pub offset: u64,
     /// Bytes.
@@ -69,6 +73,7 @@ pub fn process(context: &Context, item: &Item) {
     let what = format!("{} {} cookie={:#x}", name(item.action), item.fid, item.cookie);
     let data = String::from_utf8_lossy(&item.data);
     log(&format!("{what} data='{}'", data.trim_end_matches('\0')));
+    note(context, item, Step::Received);
     if let Err(error) = journal(context, item) {
         log(&format!("{what}: journal: {error}"));
     }
@@ -90,6 +95,7 @@ pub fn process(context: &Context, item: &Item) {
             Ok(mdt) => mdt,
             Err(error) if context.options.early_return_on_missing => {
                 log(&format!("{what}: {error}; dropped without an end"));
+                note(context, item, Step::Dropped);
                 return;
             }
             Err(error) => return end_only(context, item, errno_of(&error), &what),
@@ -103,6 +109,10 @@ pub fn process(context: &Context, item: &Item) {
             return end_only(context, item, errno_of(&error), &what);
         }
     };
+    note(context, item, Step::Begun);
+    if let Some(directory) = &context.options.hold {
+        hold::wait(directory, &item.data);
+    }
     let result = match item.action {
         HSMA_ARCHIVE => archive(context, item, &action),
         HSMA_RESTORE => restore(context, item, &action),
@@ -134,8 +144,14 @@ fn end_only(context: &Context, item: &Item, errno: i32, what: &str) {
 fn finish(context: &Context, item: &Item, action: Action, errno: i32, what: &str) {
     let flags = if errno != 0 && context.options.retry { i32::from(HP_FLAG_RETRY) } else { 0 };
     match action.end(item.offset, item.length, flags, errno) {
-        Ok(()) => log(&format!("{what}: ended with {errno}")),
-        Err(error) => log(&format!("{what}: end ({errno}): {error}")),
+        Ok(()) => {
+            log(&format!("{what}: ended with {errno}"));
+            note(context, item, Step::Ended(errno));
+        }
+        Err(error) => {
+            log(&format!("{what}: end ({errno}): {error}"));
+            note(context, item, Step::Ended(errno_of(&error)));
+        }
     }
 }
 
@@ -147,6 +163,14 @@ fn journal(context: &Context, item: &Item) -> io::Result<()> {
     line.push(b'\n');
     // One write: lines of several threads and processes do not mix.
     file.write_all(&line)
+}
+
+fn note(context: &Context, item: &Item, step: Step) {
+    if let Some(path) = &context.options.steps
+        && let Err(error) = steps::add(path, step, item)
+    {
+        log(&format!("{}: {error}", path.display()));
+    }
 }
 
 /// Where a file is in the archive.

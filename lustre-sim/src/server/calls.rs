@@ -314,6 +314,8 @@ impl<'a> Server<'a> {
             archives.extend((0..32).filter(|bit| mask & (1 << bit) != 0).map(|bit| bit + 1));
         }
         let pipe = pipe.ok_or(Errno(libc::EBADF as u16))?;
+        // A copytool that has just died is not registered any more, however soon the next one comes.
+        self.shared.lock().sync();
         let before = self.shared.lock().attach(client, root, pipe).map_err(errno)?;
         let result = self.call(client, Call::Register { archives });
         self.shared.lock().attached(client, root, before, result.is_ok());
