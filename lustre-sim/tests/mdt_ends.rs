@@ -1,5 +1,7 @@
 //! What becomes of progress and ends that copytools report.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
+
 mod mdt_world;
 
 use lustre_sim::mdt::{
@@ -142,6 +144,24 @@ fn a_failed_duplicate_archive_makes_the_file_dirty() {
         world.copy_end(Action::Archive, fid, items[1].cookie, 0, Some(errno), 0).unwrap();
         assert_eq!(world.state(fid).flags, want, "{errno:?}");
     }
+}
+
+/// The same rule takes no notice of RELEASED: the file then is released and dirty, and no restore is allowed any more
+/// (`hsm_cdt_request_completed`, `mdt_hsm_is_action_compat`).
+#[test]
+fn a_failed_duplicate_archive_of_a_released_file_locks_its_data_away() {
+    let mut world = ready();
+    let fid = world.create();
+    world.request(Action::Archive, &[fid], b"").unwrap();
+    world.request(Action::Archive, &[fid], b"").unwrap();
+    world.wait(1_000);
+    let items = world.read_list().items;
+    world.work(&items[0]).unwrap();
+    world.ok(Call::Release { fid });
+    world.copy_end(Action::Archive, fid, items[1].cookie, 0, Some(Errno::IO), 0).unwrap();
+    assert_eq!(world.state(fid).flags, COPY | HS_DIRTY | 4);
+    assert_eq!(world.call(Call::Access { fid }), Err(Errno::PERM));
+    assert_eq!(world.request(Action::Restore, &[fid], b""), Err(Errno::PERM));
 }
 
 #[test]

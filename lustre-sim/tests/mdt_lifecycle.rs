@@ -1,5 +1,7 @@
 //! Timeouts, restarts, evictions, `hsm_control` and parameters.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
+
 mod mdt_world;
 
 use lustre_sim::mdt::{
@@ -64,6 +66,25 @@ fn a_cancel_that_nobody_acknowledges_lives_until_the_timeout() {
     assert!(world.fs.mdts()[0].running().next().is_none());
     assert_eq!(world.ledger()[1].status, RecordStatus::Canceled);
     assert_eq!(world.keepalive(fid, archive.cookie), Err(Errno::NOENT));
+}
+
+/// What times out is the cancel, whose action is not RESTORE (`mdt_cdt_started_cb`): the victim leaves memory, its layout
+/// lock stays. On a real Lustre only `shutdown` helped ("If a mover dies after a cancel, `purge` alone does not clear the
+/// request").
+#[test]
+fn readers_of_a_cancelled_restore_that_nobody_ends_wait_until_the_coordinator_stops() {
+    let mut world = ready();
+    world.set("hsm.active_request_timeout", "100");
+    let fid = world.released();
+    let restore = sent(&mut world, Action::Restore, fid);
+    let reader = world.begin(CLIENT, &Cred::root(), Call::Access { fid });
+    sent(&mut world, Action::Cancel, fid);
+    world.wait(200_000);
+    assert_eq!(world.keepalive(fid, restore.cookie), Err(Errno::NOENT));
+    world.set("hsm_control", "purge");
+    assert!(world.fs.mdts()[0].restoring(fid) && !world.replies.contains_key(&reader));
+    world.set("hsm_control", "shutdown");
+    assert_eq!(world.replies[&reader], Err(Errno::NODATA));
 }
 
 /// Facts 2.2: "MDT restart: RESTOREs that were STARTED go back to WAITING and are RE-SENT (same cookie, same FID);

@@ -1,5 +1,7 @@
 //! What the coordinator sends, to whom and when.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
+
 mod mdt_world;
 
 use lustre_sim::mdt::{

@@ -4,6 +4,8 @@
 //! The files under `data/real/` are what the real one printed. Bytes copied are reported here as they stood there; the
 //! moments within a second are ours.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
+
 mod mdt_world;
 
 use lustre_sim::mdt::{Action, Answer, Call, CopyEnd, Errno, Extent, FsConfig, Outcome};

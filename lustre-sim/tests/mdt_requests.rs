@@ -1,5 +1,7 @@
 //! What the MDT takes up, refuses and ignores when it is asked for something.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
+
 mod mdt_world;
 
 use lustre_sim::mdt::{

@@ -190,7 +190,7 @@ fn a_cancel_stops_the_copy_at_its_next_progress() {
 #[test]
 fn an_acknowledged_cancel_makes_the_copys_own_end_a_stranger() {
     let sim = Sim::start(&[]);
-    let _copytool = sim.copytool(&["--delay-ms", "1500", "--no-progress", "--ack-cancel"]);
+    let _copytool = sim.copytool(&["--delay-ms", "5000", "--no-progress", "--ack-cancel"]);
     let file = sim.file("f", b"data");
     sim.request(HUA_ARCHIVE, &file, b"").unwrap();
     sim.wait(Until::Calls { name: "COPY_START".into(), at_least: 1 });
@@ -425,7 +425,7 @@ fn a_pipe_that_nobody_reads_blocks_its_writer_only() {
     use std::os::fd::AsFd;
     let sim = Sim::start(&["--param", "max_requests=1000"]);
     let root = std::fs::File::open(sim.client.root()).unwrap();
-    let (read, write) = rustix::pipe::pipe().unwrap();
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     rustix::pipe::fcntl_setpipe_size(&read, 4096).unwrap();
     let register = |flags: u32, end: std::os::fd::BorrowedFd<'_>| {
         let words = [0, 0, std::process::id(), 2, 0, flags];

@@ -17,7 +17,7 @@ use server::Sim;
 const WALL: &str = "1795216596";
 const RECORDED: &str = include_str!("data/lhsmtool_posix.txt");
 
-fn lines<'a>(kind: &'a str) -> impl Iterator<Item = &'a str> {
+fn lines(kind: &str) -> impl Iterator<Item = &'static str> {
     RECORDED.lines().filter_map(move |line| line.strip_prefix(kind)).map(str::trim)
 }
 
@@ -50,7 +50,8 @@ struct Raw<'a> {
 impl<'a> Raw<'a> {
     fn register(sim: &'a Sim, archive: u32) -> Self {
         let root = std::fs::File::open(sim.client.root()).unwrap();
-        let (read, write): (OwnedFd, OwnedFd) = rustix::pipe::pipe().unwrap();
+        let (read, write): (OwnedFd, OwnedFd) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let words = [0, 0, std::process::id(), 2, 1, 2, archive];
         let body: Vec<u8> = words.iter().flat_map(|w: &u32| w.to_ne_bytes()).collect();
         let path = protocol::path_bytes(sim.client.root());

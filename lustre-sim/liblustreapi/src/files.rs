@@ -435,3 +435,35 @@ pub extern "C" fn llapi_fsync(fd: c_int) -> c_int {
 pub extern "C" fn llapi_file_flush(fd: c_int) -> c_int {
     llapi_fsync(fd)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fids_are_read_and_what_follows_is_found() {
+        let cases = [
+            ("[0x200000402:0x1:0x0]", 0, Some((0x2_0000_0402, 1, 0)), ""),
+            ("  0x200000402:0x80000001:0x0 rest", 0, Some((0x2_0000_0402, 0x8000_0001, 0)), " rest"),
+            ("[0x200000402:0x1:0x0] [0x1:0x2:0x3]", 0, Some((0x2_0000_0402, 1, 0)), " [0x1:0x2:0x3]"),
+            ("1:2:3", 0, Some((1, 2, 3)), ""),
+            ("[0x1:0x100000000:0x0]", -libc::ERANGE, None, ""),
+            ("[0x1:0x2]", -libc::EINVAL, None, ""),
+            ("nothing", -libc::EINVAL, None, ""),
+            ("", -libc::EINVAL, None, ""),
+        ];
+        for (text, want_rc, want, rest) in cases {
+            let c = CString::new(text).unwrap();
+            let mut fid = lu_fid::default();
+            let mut end = std::ptr::null_mut();
+            // SAFETY: a C string and two locals.
+            let rc = unsafe { llapi_fid_parse(c.as_ptr(), &mut fid, &mut end) };
+            assert_eq!(rc, want_rc, "{text}");
+            if let Some((seq, oid, ver)) = want {
+                assert_eq!(Fid::from(fid), Fid::new(seq, oid, ver), "{text}");
+                // SAFETY: within the string above.
+                assert_eq!(unsafe { CStr::from_ptr(end) }.to_str().unwrap(), rest, "{text}");
+            }
+        }
+    }
+}

@@ -170,3 +170,36 @@ pub fn object(members: &[(String, String)]) -> String {
     let members: Vec<String> = members.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
     format!("{{{}}}\n", members.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_written_last_item_first_on_one_line() {
+        let mut list = std::ptr::null_mut();
+        let (number, big, real) = (-5 as c_int, u64::MAX, 1.5f64);
+        let mut buffer = [0u8; 256];
+        // SAFETY: the list is made here; values have the types that are named; the stream writes into the buffer.
+        unsafe {
+            assert_eq!(llapi_json_init_list(&mut list), 0);
+            let mut add = |key: &CStr, kind, value: *const c_void| {
+                llapi_json_add_item(&mut list, key.as_ptr(), kind, value)
+            };
+            assert_eq!(add(c"i", INTEGER, (&raw const number).cast()), 0);
+            assert_eq!(add(c"b", BIGNUM, (&raw const big).cast()), 0);
+            assert_eq!(add(c"r", REAL, (&raw const real).cast()), 0);
+            assert_eq!(add(c"s", STRING, c"a\"\\\n\x01".as_ptr().cast()), 0);
+            assert_eq!(add(c"x", 9, c"".as_ptr().cast()), -libc::EINVAL);
+            let stream = libc::fmemopen(buffer.as_mut_ptr().cast(), buffer.len(), c"w".as_ptr());
+            assert_eq!(llapi_json_write_list(&mut list, stream), 0);
+            libc::fclose(stream);
+            assert_eq!(llapi_json_destroy_list(&mut list), 0);
+            assert!(list.is_null());
+        }
+        let line = CStr::from_bytes_until_nul(&buffer).unwrap().to_str().unwrap();
+        let want =
+            "{\"s\": \"a\\\"\\\\\\n\\u0001\", \"r\": 1.500000, \"b\": 18446744073709551615, \"i\": -5}\n";
+        assert_eq!(line, want);
+    }
+}

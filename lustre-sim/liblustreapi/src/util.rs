@@ -148,3 +148,49 @@ pub unsafe extern "C" fn llapi_chomp_string(text: *mut c_char) -> c_int {
     }
     c_int::from(b'\n')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        type Case = (&'static str, c_int, Option<(u64, u64)>);
+        let cases: [Case; 14] = [
+            ("0", 0, Some((0, 1))),
+            ("4096", 0, Some((4096, 1))),
+            ("0x10", 0, Some((16, 1))),
+            ("3b", 0, Some((1536, 512))),
+            ("3b", 1, Some((3, 1))),
+            ("64k", 0, Some((65536, 1024))),
+            ("64kB", 0, Some((65536, 1024))),
+            ("1.5M", 0, Some((3 << 19, 1 << 20))),
+            ("2GiB", 0, Some((2 << 30, 1 << 30))),
+            ("15E", 0, Some((15 << 60, 1 << 60))),
+            ("16E", 0, None),
+            ("-1", 0, None),
+            ("5x", 0, None),
+            ("5kx", 0, None),
+        ];
+        for (text, spec, want) in cases {
+            let c = CString::new(text).unwrap();
+            let (mut size, mut units) = (0, 0);
+            // SAFETY: a C string and two locals.
+            let rc = unsafe { llapi_parse_size(c.as_ptr(), &mut size, &mut units, spec) };
+            assert_eq!((rc == 0).then_some((size, units)), want, "{text}");
+            assert!(rc == 0 || rc == -libc::EINVAL, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_newline_is_chomped() {
+        for (text, rc, left) in [("", 0, ""), ("a", 0, "a"), ("a\n", 10, "a"), ("a\n\n", 10, "a\n")] {
+            let mut bytes = CString::new(text).unwrap().into_bytes_with_nul();
+            // SAFETY: a writable C string.
+            let got = unsafe { llapi_chomp_string(bytes.as_mut_ptr().cast()) };
+            let after = std::ffi::CStr::from_bytes_until_nul(&bytes).unwrap().to_str().unwrap().to_owned();
+            assert_eq!((got, after.as_str()), (rc, left), "{text:?}");
+        }
+    }
+}

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn ranges_merge_when_they_touch() {
-        let cases: &[(&[(u64, u64)], u64, usize)] = &[
+        type Case = (&'static [(u64, u64)], u64, usize);
+        let cases: &[Case] = &[
             (&[(0, 10), (10, 10)], 20, 1),
             (&[(10, 10), (0, 10)], 20, 1),
             (&[(0, 10), (11, 10)], 20, 2),

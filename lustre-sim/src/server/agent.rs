@@ -84,7 +84,8 @@ impl AgentPipe {
                 }
             };
             if !delay.is_zero() {
-                std::thread::sleep(delay);
+                let queue = self.lock();
+                drop(self.changed.wait_timeout_while(queue, delay, |queue| !queue.closed));
             }
             let written = self.write(pipe, &bytes);
             let Some(frame) = self.lock().frames.pop_front() else { break };

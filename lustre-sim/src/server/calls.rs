@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use lustreapi_sys::Fid;
 use lustreapi_sys::abi::{
@@ -252,7 +253,7 @@ impl<'a> Server<'a> {
         };
         loop {
             use std::sync::mpsc::RecvTimeoutError;
-            match receiver.recv_timeout(std::time::Duration::from_millis(50)) {
+            match receiver.recv_timeout(Duration::from_millis(50)) {
                 Ok(answer) => return answer,
                 Err(RecvTimeoutError::Disconnected) => return Err(Errno::NOTCONN),
                 Err(RecvTimeoutError::Timeout) => {
@@ -391,9 +392,7 @@ impl<'a> Server<'a> {
         if hua == HUA_RELEASE {
             // One by one; the first error is the answer.
             for (fid, _) in items {
-                if self.shared.lock().tree.is_open(fid) {
-                    return Err(Errno::BUSY);
-                }
+                self.wait_for_close(fid)?;
                 self.call(client, Call::Release { fid })?;
             }
             return Ok((0, Vec::new()));
@@ -403,6 +402,20 @@ impl<'a> Server<'a> {
         let action = Action::from_hua(hua).ok_or(Errno::INVAL)?;
         let call = UserRequest { action, archive_id: body.u32(4)?, flags: body.u64(8)?, items, data };
         self.done(client, Call::Request(call))
+    }
+
+    /// A file that is open cannot be released. The copytool that has just archived it closes it a moment after its end was
+    /// accepted, when the user may already know: that moment is waited for.
+    fn wait_for_close(&self, fid: Fid) -> Result<(), Errno> {
+        const MOMENT: Duration = Duration::from_secs(1);
+        let start = Instant::now();
+        while self.shared.lock().tree.is_open(fid) {
+            if start.elapsed() > MOMENT {
+                return Err(Errno::BUSY);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     fn import(&self, client: ClientId, fd: BorrowedFd<'_>, body: &Argument<'_>) -> Reply {

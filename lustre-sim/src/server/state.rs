@@ -42,9 +42,14 @@ pub struct Client {
     pub mount: Option<PathBuf>,
     /// Its copytool's pipe.
     pub pipe: Option<Arc<AgentPipe>>,
+    /// Which of its registrations that is.
+    registration: u64,
     /// The last list it was sent.
     last: Option<Arc<[u8]>>,
 }
+
+/// A copytool's pipe and the number of its registration.
+pub type Registration = (Arc<AgentPipe>, u64);
 
 /// Everything that the lock protects.
 pub struct State {
@@ -63,6 +68,7 @@ pub struct State {
     /// Calls that wait for their reply.
     waiting: BTreeMap<CallId, Sender<Result<Answer, Errno>>>,
     next_call: u64,
+    next_registration: u64,
     root_fd: OwnedFd,
     shared: Weak<Shared>,
 }
@@ -95,6 +101,7 @@ impl Shared {
                 calls: VecDeque::new(),
                 waiting: BTreeMap::new(),
                 next_call: 0,
+                next_registration: 0,
                 root_fd,
                 shared: shared.clone(),
             }),
@@ -136,7 +143,10 @@ impl State {
     pub fn add_client(&mut self, identity: Identity, mount: Option<PathBuf>) -> ClientId {
         let id = ClientId(self.clients.last_key_value().map_or(1, |(last, _)| last.0 + 1));
         let uuid = uuid(self.tree.root(), id);
-        self.clients.insert(id, Client { identity, uuid: uuid.clone(), mount, pipe: None, last: None });
+        self.clients.insert(
+            id,
+            Client { identity, uuid: uuid.clone(), mount, pipe: None, registration: 0, last: None },
+        );
         self.feed(FsEvent::Mount { client: id, uuid });
         id
     }
@@ -279,18 +289,30 @@ impl State {
         client: ClientId,
         root: BorrowedFd<'_>,
         pipe: OwnedFd,
-    ) -> io::Result<Option<Arc<AgentPipe>>> {
+    ) -> io::Result<Option<Registration>> {
         let shared = self.shared.clone();
+        self.next_registration += 1;
+        let registration = self.next_registration;
         let report = Box::new(move |delivery: Option<DeliveryId>, outcome: Outcome| {
-            let Some(shared) = shared.upgrade() else { return };
+            let (Some(shared), Some(delivery)) = (shared.upgrade(), delivery) else { return };
             let mut state = shared.lock();
-            if let Some(delivery) = delivery {
-                state.feed(FsEvent::Delivered { delivery, outcome });
-            }
+            // A broken pipe is the end of its own registration, not of one that came after.
+            let current = state
+                .clients
+                .get(&client)
+                .is_some_and(|c| c.pipe.is_some() && c.registration == registration);
+            let outcome = match outcome {
+                Outcome::Failed(Errno::PIPE) if !current => Outcome::Failed(Errno::NOTCONN),
+                outcome => outcome,
+            };
+            state.feed(FsEvent::Delivered { delivery, outcome });
         });
         let pipe = AgentPipe::start(pipe, report)?;
         lease::mark(root, client.0)?;
-        Ok(self.clients.get_mut(&client).and_then(|client| client.pipe.replace(pipe)))
+        let Some(slot) = self.clients.get_mut(&client) else { return Ok(None) };
+        let before = slot.pipe.replace(pipe).map(|pipe| (pipe, slot.registration));
+        slot.registration = registration;
+        Ok(before)
     }
 
     /// Settles a registration that the model accepted or refused.
@@ -298,13 +320,20 @@ impl State {
         &mut self,
         client: ClientId,
         root: BorrowedFd<'_>,
-        before: Option<Arc<AgentPipe>>,
+        before: Option<Registration>,
         accepted: bool,
     ) {
         let Some(slot) = self.clients.get_mut(&client) else { return };
-        let superfluous = if accepted { before } else { std::mem::replace(&mut slot.pipe, before) };
-        if let Some(pipe) = superfluous {
-            pipe.close();
+        if accepted {
+            if let Some((pipe, _)) = before {
+                pipe.close();
+            }
+        } else {
+            let (pipe, registration) = before.map_or((None, 0), |(pipe, number)| (Some(pipe), number));
+            if let Some(refused) = std::mem::replace(&mut slot.pipe, pipe) {
+                refused.close();
+            }
+            slot.registration = registration;
         }
         if slot.pipe.is_none() {
             lease::unmark(root, client.0);

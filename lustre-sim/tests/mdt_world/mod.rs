@@ -1,5 +1,6 @@
 //! A file system on virtual time, and copytools as tests want them: what the shells around the model do, in a few lines.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // In tests.
 #![allow(dead_code)] // Each test file uses a part of it.
 
 use std::collections::{BTreeMap, VecDeque};

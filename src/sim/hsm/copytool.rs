@@ -159,7 +159,8 @@ impl World {
 
     /// The copytool got a list: a thread for each item.
     fn begin_list(&mut self, mover: usize, bytes: &[u8]) -> Result<(), String> {
-        let list = ActionList::parse(bytes).map_err(|error| format!("mover{mover} got a bad list: {error}"))?;
+        let list =
+            ActionList::parse(bytes).map_err(|error| format!("mover{mover} got a bad list: {error}"))?;
         for item in &list.items {
             let Some(item) = ActionItem::from_list(&list, item) else { continue };
             self.note(format_args!("mover{mover}: gets {} {}", item.action, item.key()));
@@ -179,6 +180,7 @@ impl World {
                 item,
                 dead: false,
                 begun: false,
+                boot: self.boots,
                 cancel_acked: false,
                 steps,
                 volatile: None,
@@ -310,7 +312,13 @@ impl World {
         self.after(delay, Task::Step { mover, life, attempt });
     }
 
-    pub(super) fn begun(&mut self, mover: usize, number: u64, errno: i32, version: u64) -> Result<(), String> {
+    pub(super) fn begun(
+        &mut self,
+        mover: usize,
+        number: u64,
+        errno: i32,
+        version: u64,
+    ) -> Result<(), String> {
         if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
             attempt.data_version = version;
             attempt.error = errno;
@@ -365,6 +373,10 @@ impl World {
         if let Some(volatile) = attempt.volatile {
             self.call(client, Call::Close { fid: volatile }, Then::Nobody);
         }
+        if attempt.dead {
+            // Refused while the end was under way: what the MDT said is no business of the daemon's any more.
+            return Ok(());
+        }
         let status = if attempt.error != 0 { attempt.error } else { errno };
         self.note(format_args!("mover{mover}: ended {} with {status}", attempt.item.key()));
         let (key, dfid) = (attempt.item.key(), attempt.item.dfid);
@@ -404,7 +416,12 @@ impl World {
         self.call(client, Call::CopyEnd(end), Then::CancelEnded { mover, life, item: Box::new(item) });
     }
 
-    pub(super) fn cancel_ended(&mut self, mover: usize, item: &ActionItem, _errno: i32) -> Result<(), String> {
+    pub(super) fn cancel_ended(
+        &mut self,
+        mover: usize,
+        item: &ActionItem,
+        _errno: i32,
+    ) -> Result<(), String> {
         let status = match self.movers.get(mover).map(|m| m.plan.cancels) {
             Some(CancelHabit::Acknowledge) => ECANCELED,
             _ => ENOSYS,
@@ -415,12 +432,18 @@ impl World {
     /// The oracle for "one running request for each file": nobody else may be at it with a lease that holds.
     fn one_mover_only(&self, mover: usize, item: &ActionItem) -> Result<(), String> {
         let now = self.clock().mono;
+        // Without a store a daemon that starts cannot know what movers that are not back yet are working on.
+        let since = if self.scenario.store { 0 } else { self.boots };
         for (number, other) in self.movers.iter().enumerate() {
             if !other.lease_holds(now) {
                 continue;
             }
-            if let Some(key) = other.conflicts_with(item) {
-                return Err(format!("mover{mover} begins {} {} while mover{number} works on {key}", item.action, item.key()));
+            if let Some(key) = other.conflicts_with(item, since) {
+                return Err(format!(
+                    "mover{mover} begins {} {} while mover{number} works on {key}",
+                    item.action,
+                    item.key()
+                ));
             }
         }
         Ok(())

@@ -6,7 +6,9 @@ use lustreapi_sys::hal::ActionList;
 use lustreapi_sys::kuc::{self, Frame};
 
 use crate::hsm::effect::StoreOp;
-use crate::hsm::{ActionItem, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, Now, RequestKey, StatusCursor};
+use crate::hsm::{
+    ActionItem, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, Now, RequestKey, StatusCursor,
+};
 use crate::sim::network::LinkId;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
@@ -91,7 +93,10 @@ impl Daemon {
                 .recover(&mut |item, mover| found.push((item, mover)))
                 .map_err(|error| format!("recovery failed: {error}"))?;
             if !recovery.quarantined.is_empty() {
-                return Err(format!("records were set aside after a plain crash: {:?}", recovery.quarantined));
+                return Err(format!(
+                    "records were set aside after a plain crash: {:?}",
+                    recovery.quarantined
+                ));
             }
             put.extend(found.iter().map(|(item, _)| (item.key(), 0)));
             core.handle(now, Event::Recovered { requests: found, suspect: recovery.suspect }, &mut effects);
@@ -171,7 +176,8 @@ impl Daemon {
         conn.decoder.push(bytes);
         loop {
             let Some(conn) = self.conns.get_mut(&link) else { return Ok(()) };
-            let object = conn.decoder.next_object().map_err(|error| format!("a mover sent rubbish: {error}"))?;
+            let object =
+                conn.decoder.next_object().map_err(|error| format!("a mover sent rubbish: {error}"))?;
             let Some(object) = object else { return Ok(()) };
             let message = parse_message(object).map_err(|error| {
                 format!("a mover's message was refused: {error}: {}", String::from_utf8_lossy(object))
@@ -209,6 +215,7 @@ impl Daemon {
 
     fn feed(&mut self, now: Now, event: Event) -> Result<(), String> {
         self.core.handle(now, event, &mut self.effects);
+        self.core.check();
         self.settle(now)
     }
 

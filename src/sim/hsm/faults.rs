@@ -45,7 +45,9 @@ impl World {
         let Some((mover, link)) = self.rng.pick(&links).copied() else { return };
         self.report.cut_busy += u64::from(self.movers.get(mover).is_some_and(|m| !m.attempts.is_empty()));
         // One side may not notice for a long time.
-        let notice = |rng: &mut crate::sim::rng::Rng| if rng.one_in(3) { rng.below(120 * SECOND) } else { rng.below(SECOND) };
+        let notice = |rng: &mut crate::sim::rng::Rng| {
+            if rng.one_in(3) { rng.below(120 * SECOND) } else { rng.below(SECOND) }
+        };
         let (peer, daemon) = (notice(&mut self.rng), notice(&mut self.rng));
         self.note(format_args!("the connection {link:?} of mover{mover} is cut"));
         self.net.cut(self.now, link, peer, daemon);

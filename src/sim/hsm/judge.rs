@@ -14,7 +14,10 @@ impl World {
         self.now > self.scenario.busy + 90 * SECOND
             && self.fs.ledger().all(|entry| entry.status.is_final())
             && self.users.iter().all(|file| !file.reading)
-            && self.movers.iter().all(|m| m.attempts.is_empty() && m.shim.as_ref().is_some_and(|s| s.unacknowledged() == 0))
+            && self
+                .movers
+                .iter()
+                .all(|m| m.attempts.is_empty() && m.shim.as_ref().is_some_and(|s| s.unacknowledged() == 0))
             && self.daemon.as_ref().is_some_and(|daemon| {
                 let counters = daemon.core.counters();
                 counters.pending == [0; 3] && counters.running == [0; 3] && counters.pending_cancel == 0

@@ -37,6 +37,8 @@ pub struct Attempt {
     pub dead: bool,
     /// Whether the real begin succeeded.
     pub begun: bool,
+    /// Which life of the daemon gave it out.
+    pub boot: u64,
     /// Whether a cancel was acknowledged for it, so that the daemon does not count it any more.
     pub cancel_acked: bool,
     /// Steps of the copy that are left.
@@ -99,7 +101,9 @@ impl Mover {
     }
 
     /// Whether the mover works on the same request, or on the same file in a way that does not go together with `item`.
-    pub fn conflicts_with(&self, item: &ActionItem) -> Option<RequestKey> {
+    ///
+    /// Only what was given out by the daemon's life `since` or later counts.
+    pub fn conflicts_with(&self, item: &ActionItem, since: u64) -> Option<RequestKey> {
         let clash = |other: &ActionItem| {
             other.key() == item.key()
                 || (other.fid == item.fid
@@ -108,7 +112,7 @@ impl Mover {
         };
         self.attempts
             .values()
-            .find(|a| a.begun && !a.dead && !a.cancel_acked && clash(&a.item))
+            .find(|a| a.begun && !a.dead && !a.cancel_acked && a.boot >= since && clash(&a.item))
             .map(|a| a.item.key())
     }
 

@@ -42,7 +42,9 @@ impl World {
                 let mut queue = QueueWriter::begin(Some("testfs0"), &mut bytes);
                 for line in text.lines() {
                     match parse_line(line.as_bytes()).map_err(|error| format!("{error}: {line}"))? {
-                        Line::Record(record) if matches!(record.state, State::Active { canceled: false, .. }) => {
+                        Line::Record(record)
+                            if matches!(record.state, State::Active { canceled: false, .. }) =>
+                        {
                             queue.item(&record.item, &mut bytes);
                             self.report.requeued += 1;
                         }
@@ -82,7 +84,8 @@ impl World {
                 serde_json::from_slice::<serde::de::IgnoredAny>(object).map_err(|error| error.to_string())?;
                 self.report.statuses += 1;
             }
-            (Errand::Lock(_), ServerMessage::Lock(Ok(()))) | (Errand::Requeue, ServerMessage::Queue { .. }) => {}
+            (Errand::Lock(_), ServerMessage::Lock(Ok(())))
+            | (Errand::Requeue, ServerMessage::Queue { .. }) => {}
             _ => return Err(format!("the answer to {errand:?} is {reply:?}")),
         }
         self.note(format_args!("operator: {errand:?} is done"));

@@ -146,7 +146,11 @@ impl Report {
 
     /// Rows that stayed at zero although many runs should have moved them.
     pub fn faults_without_effect(&self) -> Vec<&'static str> {
-        self.rows().into_iter().filter(|(_, n, must)| *must && *n == 0).map(|(name, ..)| name.trim()).collect()
+        self.rows()
+            .into_iter()
+            .filter(|(_, n, must)| *must && *n == 0)
+            .map(|(name, ..)| name.trim())
+            .collect()
     }
 }
 

@@ -111,7 +111,9 @@ impl Scenario {
     /// What a user passes along with a request, so that mappings, batches and reports have something to do. At most five
     /// bytes matter to an operator who queues `active_requests`.
     pub fn data(rng: &mut Rng) -> &'static [u8] {
-        rng.pick::<&[u8]>(&[b"", b"", b"t=a", b"t=b", b"t=c\0", b"g=ab", b"cr=x", b"\xff\xfe"]).copied().unwrap_or(b"")
+        rng.pick::<&[u8]>(&[b"", b"", b"t=a", b"t=b", b"t=c\0", b"g=ab", b"cr=x", b"\xff\xfe"])
+            .copied()
+            .unwrap_or(b"")
     }
 }
 

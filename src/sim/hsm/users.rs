@@ -38,7 +38,8 @@ impl World {
             return;
         }
         let Some(state) = self.fs.file(fid) else { return };
-        let (archived, dirty, released) = (state.has(HS_ARCHIVED), state.has(HS_DIRTY), state.has(HS_RELEASED));
+        let (archived, dirty, released) =
+            (state.has(HS_ARCHIVED), state.has(HS_DIRTY), state.has(HS_RELEASED));
         let pending = self.fs.ledger().any(|e| e.fid == fid && !e.status.is_final());
         let archiving = self
             .fs

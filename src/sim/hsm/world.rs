@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use lustre_sim::mdt::{self, Call, CallId, ClientId, Cred, FileSystem, FsConfig, FsEvent, Outcome, Params, Time};
+use lustre_sim::mdt::{
+    self, Call, CallId, ClientId, Cred, FileSystem, FsConfig, FsEvent, Outcome, Params, Time,
+};
 use lustreapi_sys::Fid;
 
 use super::daemon::{Daemon, Wish};
@@ -327,7 +329,9 @@ impl World {
             }
         }
         for mover in 0..self.movers.len() {
-            let due = |m: &Mover| m.shim.as_ref().and_then(|s| s.next_deadline()).is_some_and(|at| at <= clock.mono);
+            let due = |m: &Mover| {
+                m.shim.as_ref().and_then(|s| s.next_deadline()).is_some_and(|at| at <= clock.mono)
+            };
             if self.movers.get(mover).is_some_and(due) {
                 self.note(format_args!("mover{mover}: timer"));
                 self.shim(mover, crate::shim::Event::Tick)?;
@@ -567,7 +571,9 @@ impl World {
                 let content = self.contents.remove(&fid);
                 let copy = self.backend.get(&fid).copied();
                 if content.is_none() || content != copy {
-                    return Err(format!("{fid} is released with {content:?} while the back end has {copy:?}"));
+                    return Err(format!(
+                        "{fid} is released with {content:?} while the back end has {copy:?}"
+                    ));
                 }
                 if let Some(content) = content {
                     self.released.insert(fid, content);
@@ -620,8 +626,7 @@ impl World {
         let clock = self.clock();
         // Small segments, so that the journal turns over and compacts.
         let options = JournalOptions { segment_bytes: 16 << 10, seed: self.seed ^ self.boots };
-        let store =
-            self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
+        let store = self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
         let daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
         self.daemon = Some(daemon);
         self.sync_planned = false;
