@@ -211,7 +211,9 @@ fn the_service_manager_is_told() {
     };
     let env = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "20000")];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let mut daemon = Setup { env, ..Setup::default() }.start();
+    // The service manager names the process that is to answer.
+    let shell = Some("export WATCHDOG_PID=$$".to_owned());
+    let mut daemon = Setup { env, shell, ..Setup::default() }.start();
     let first = next();
     assert!(first.lines().any(|line| line == "READY=1"), "{first}");
     for _ in 0..3 {

@@ -13,12 +13,12 @@ impl Rng {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         let mut rng = Self(seed ^ hash);
-        rng.next();
+        rng.next_u64();
         rng
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,7 +28,7 @@ impl Rng {
 
     /// A number below `bound`, 0 when `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number in `low..=high`.
@@ -55,7 +55,7 @@ mod tests {
     fn streams_differ_and_repeat() {
         let draw = |seed, name| {
             let mut rng = Rng::stream(seed, name);
-            [rng.next(), rng.next(), rng.next()]
+            [rng.next_u64(), rng.next_u64(), rng.next_u64()]
         };
         assert_eq!(draw(1, "net"), draw(1, "net"));
         assert_ne!(draw(1, "net"), draw(1, "disk"));

@@ -662,7 +662,7 @@ impl World {
             self.report.crash_with_running += u64::from(running);
             self.report.crash_with_unsynced += u64::from(daemon.unsynced());
             self.disk = daemon.into_disk().unwrap_or_default();
-            let seed = self.rng.next();
+            let seed = self.rng.next_u64();
             let how = match self.rng.below(3) {
                 0 => Crash::Process,
                 1 => Crash::Nothing,
