@@ -9,7 +9,7 @@ pub mod hsm;
 pub mod shim;
 pub mod wire;
 
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", feature = "client", feature = "sim"))]
 pub mod lustre;
 #[cfg(feature = "daemon")]
 pub mod server;

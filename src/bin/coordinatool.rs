@@ -1,2 +1,7 @@
-//! To come.
-fn main() {}
+//! The daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coordinatool::server::main()
+}

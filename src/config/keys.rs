@@ -64,6 +64,7 @@ pub const KEYS: &[Key] = &[
     key("max_connections", Owner::Server, None),
     key("handshake_timeout_ms", Owner::Server, None),
     key("hai_len", Owner::Client, Some("COORDINATOOL_HAI_LEN")),
+    key("begin_timeout_ms", Owner::Client, Some("COORDINATOOL_BEGIN_TIMEOUT")),
 ];
 
 /// The key of this name, whatever its case.
@@ -93,9 +94,7 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, row) in rows.iter_mut().enumerate() {
         row[0] = i;
     }
-    for j in 0..=b.len() {
-        rows[0][j] = j;
-    }
+    rows[0] = (0..=b.len()).collect();
     for i in 1..=a.len() {
         for j in 1..=b.len() {
             let cost = usize::from(a[i - 1] != b[j - 1]);

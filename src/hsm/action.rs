@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lustreapi_sys::hal::{ActionList, Item};
 use lustreapi_sys::{Fid, abi};
 
 /// What is to be done to a file.
@@ -101,6 +102,24 @@ pub struct ActionItem {
 }
 
 impl ActionItem {
+    /// A request from a list of the MDT; `None` for an action that is not known.
+    pub fn from_list(list: &ActionList<'_>, item: &Item<'_>) -> Option<Self> {
+        Some(Self {
+            action: Action::from_hsma(item.action)?,
+            fid: item.fid,
+            dfid: item.dfid,
+            extent_offset: item.extent_offset,
+            extent_length: item.extent_length,
+            cookie: item.cookie,
+            gid: item.gid,
+            archive_id: list.archive_id,
+            flags: list.flags,
+            data: item.data.into(),
+            timestamp: 0,
+            extra: "".into(),
+        })
+    }
+
     /// The identity of the request.
     pub fn key(&self) -> RequestKey {
         RequestKey { cookie: self.cookie, fid: self.fid }

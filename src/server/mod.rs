@@ -1,1 +1,67 @@
-//! The shell.
+//! The daemon: everything around the coordinator's core that touches the world.
+//!
+//! One thread runs the core, the connections and the timers ([`shell`]). Threads of their own are: the store
+//! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`])
+//! and reporting files ([`reporting`]); none of them can delay another.
+
+pub mod clock;
+pub mod committer;
+pub mod config;
+pub mod connection;
+pub mod daemon;
+pub mod listener;
+pub mod logging;
+pub mod names;
+pub mod options;
+pub mod outbox;
+pub mod reporting;
+pub mod shell;
+pub mod supervisor;
+
+use std::process::ExitCode;
+
+use options::Command;
+
+/// The program: reads the command line and runs until told to stop. Exit code 0 after a clean stop, 1 when it cannot start
+/// or is told twice to stop, 70 after a panic.
+pub fn main() -> ExitCode {
+    let options = match options::parse(std::env::args_os()) {
+        Command::Run(options) => *options,
+        Command::Print(text) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Command::Fail(text) => {
+            eprint!("{text}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let loaded = match config::load(&options, &config::System) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in &problems.0 {
+                eprintln!("coordinatool: {problem}");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    if options.check_config {
+        for note in &loaded.notes {
+            if let config::Note::Warn(text) = note {
+                println!("warning: {text}");
+            }
+        }
+        println!("{:#?}", loaded.settings);
+        println!("The configuration is good.");
+        return ExitCode::SUCCESS;
+    }
+    let logging = logging::Logging::start(loaded.settings.verbose);
+    logging::exit_on_panic();
+    match daemon::run(&options, loaded, &logging) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -136,6 +136,11 @@ impl Network {
         other.broken_at = Some(other.broken_at.map_or(last, |at| at.min(last)));
     }
 
+    /// Whether nothing passes on a connection any more, known to its ends or not.
+    pub fn is_cut(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_none_or(|state| state.cut)
+    }
+
     /// When something arrives next at an end, if anything does.
     pub fn next_arrival(&self) -> Option<u64> {
         let due = |s: &Stream| s.chunks.front().map(|(at, _)| *at).or(s.broken_at);

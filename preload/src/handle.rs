@@ -1,0 +1,481 @@
+//! The object that a copytool holds in place of liblustreapi's.
+
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
+
+use coordinatool::shim::{Level, Shim};
+use lustreapi_sys::abi::{LL_HSM_MAX_ARCHIVES_PER_AGENT, hsm_copytool_private};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::lock::{Guard, PidLock};
+use crate::record::Record;
+use crate::shared::Shared;
+use crate::{attempts, clock, log, net, real};
+
+/// Neither liblustreapi's magic nor that of the C library: a call that we do not stand in for answers EINVAL.
+const MAGIC: u32 = 0xC0BE_5123;
+
+/// How long register waits for a server. After that the copytool starts all the same, and recv goes on trying.
+const REGISTER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A copytool. It is made by register and never freed: unregister is called in signal handlers, and other threads may be
+/// using it.
+///
+/// The head is what the real begin and end look at; everything else is ours.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Handle {
+    head: UnsafeCell<hsm_copytool_private>,
+    /// Set by unregister.
+    dead: AtomicBool,
+    /// What threads and children have in common.
+    pub shared: &'static Shared,
+    lock: PidLock,
+    engine: UnsafeCell<Engine>,
+    fds: Fds,
+}
+
+/// Descriptors, each -1 once it is closed.
+#[derive(Debug)]
+pub struct Fds {
+    mnt: AtomicI32,
+    by_fid: AtomicI32,
+    /// All that recv waits for; the descriptor of get_fd.
+    pub epoll: AtomicI32,
+    /// Deadlines of the state machine.
+    pub timer: AtomicI32,
+    /// Wakes recv: there is work, or something that only recv may do.
+    pub wake: AtomicI32,
+    /// Where the records of ends are read.
+    pub records: AtomicI32,
+    /// Where they are written.
+    tell: AtomicI32,
+    /// The connection.
+    pub socket: AtomicI32,
+}
+
+// SAFETY: everything but head and engine is atomic. The engine is reached only under the lock; head's descriptors are
+// written by unregister only, where liblustreapi itself makes no stronger promise to threads that still use them.
+unsafe impl Sync for Handle {}
+// SAFETY: nothing in it belongs to one thread.
+unsafe impl Send for Handle {}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn errno(error: &io::Error) -> c_int {
+    -error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+impl Handle {
+    /// The handle behind a copytool's pointer, if it is one of ours.
+    ///
+    /// # Safety
+    ///
+    /// `ct` is null, or points to what register made, ours or liblustreapi's.
+    pub unsafe fn of(ct: *const hsm_copytool_private) -> Option<&'static Self> {
+        // SAFETY: every kind of copytool begins with its magic.
+        let magic = unsafe { ct.cast::<u32>().as_ref() }?;
+        if *magic != MAGIC {
+            return None;
+        }
+        // SAFETY: with our magic it is a handle, which is never freed.
+        unsafe { ct.cast::<Self>().as_ref() }
+    }
+
+    /// What stands for this handle in the copytool.
+    pub fn as_ct(&'static self) -> *mut hsm_copytool_private {
+        self.head.get()
+    }
+
+    /// Registers: opens the file system, reads the configuration, and tries to reach a server for a short while.
+    pub fn register(mnt: &CStr, archives: &[c_int], flags: c_int) -> Result<&'static Self, c_int> {
+        let archive_ids = archive_ids(archives)?;
+        let config =
+            Config::load(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+                .map_err(|problem| {
+                    log::line(Level::Error, &problem.to_string());
+                    -libc::EINVAL
+                })?;
+        let fsname = fsname(mnt)?;
+        let nonblocking = flags & libc::O_NONBLOCK != 0;
+        let fds = Fds::open(mnt, nonblocking).map_err(|(what, error)| {
+            log::line(Level::Error, &format!("{what}: {error}"));
+            errno(&error)
+        })?;
+        let shared = Shared::new().map_err(|error| errno(&error))?;
+        shared.set_owner(clock::pid());
+        let head = hsm_copytool_private {
+            magic: MAGIC as c_int,
+            mnt: CString::from(mnt).into_raw(),
+            kuch: ptr::null_mut(),
+            mnt_fd: fds.mnt.load(Ordering::Relaxed),
+            open_by_fid_fd: fds.by_fid.load(Ordering::Relaxed),
+            kuc: ptr::null_mut(),
+        };
+        let engine = Engine::new(Shim::new(config.shim(fsname, archive_ids, nonblocking)), config.servers());
+        let handle: &'static Self = Box::leak(Box::new(Self {
+            head: UnsafeCell::new(head),
+            dead: AtomicBool::new(false),
+            shared,
+            lock: PidLock::default(),
+            engine: UnsafeCell::new(engine),
+            fds,
+        }));
+        match handle.first_connection() {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                handle.unregister();
+                Err(error)
+            }
+        }
+    }
+
+    /// Tries to reach a server. Only a name that does not exist is an error: it is a mistake in the configuration.
+    fn first_connection(&'static self) -> Result<(), c_int> {
+        let deadline = clock::now() + REGISTER_PATIENCE;
+        loop {
+            let ready = self.with_engine(|engine| {
+                engine.run(self, true);
+                if engine.hopeless() { Err(-libc::EIO) } else { Ok(engine.is_ready()) }
+            })?;
+            if ready {
+                return Ok(());
+            }
+            let left = deadline.since(clock::now());
+            if left.is_zero() {
+                log::line(Level::Warn, "no server answers yet: starting all the same");
+                return Ok(());
+            }
+            self.wait(left);
+        }
+    }
+
+    /// Does something with the engine, waiting for whoever has it.
+    pub fn with_engine<T>(&'static self, use_it: impl FnOnce(&mut Engine) -> T) -> T {
+        let guard = self.lock.lock();
+        self.locked(guard, use_it)
+    }
+
+    fn locked<T>(&'static self, guard: Guard<'_>, use_it: impl FnOnce(&mut Engine) -> T) -> T {
+        // SAFETY: the guard shows that nobody else in this process has the engine, and it is released only afterwards.
+        let engine = unsafe { &mut *self.engine.get() };
+        let result = use_it(engine);
+        drop(guard);
+        result
+    }
+
+    /// Lets the connection make progress if nobody else is at it and this is the process it belongs to.
+    pub fn pump(&'static self, may_resolve: bool) {
+        if self.is_dead() || self.shared.owner() != clock::pid() {
+            return;
+        }
+        if let Some(guard) = self.lock.try_lock() {
+            self.locked(guard, |engine| engine.run(self, may_resolve));
+        }
+    }
+
+    /// Waits until there may be something to do, or this long.
+    pub fn wait(&self, at_most: Duration) {
+        let millis = c_int::try_from(at_most.as_millis()).unwrap_or(c_int::MAX).max(1);
+        self.wait_millis(millis);
+    }
+
+    /// Waits until there may be something to do.
+    pub fn wait_for_ever(&self) {
+        self.wait_millis(-1);
+    }
+
+    fn wait_millis(&self, millis: c_int) {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        let epoll = self.fds.epoll.load(Ordering::Acquire);
+        // SAFETY: there is room for the one event asked for. Errors and signals count as an event.
+        unsafe { libc::epoll_wait(epoll, &mut event, 1, millis) };
+    }
+
+    /// Whether recv may block: the descriptor's own flag, which copytools may change.
+    pub fn nonblocking(&self) -> bool {
+        // SAFETY: F_GETFL takes no argument and changes nothing.
+        let flags = unsafe { libc::fcntl(self.fds.epoll.load(Ordering::Acquire), libc::F_GETFL) };
+        flags >= 0 && flags & libc::O_NONBLOCK != 0
+    }
+
+    /// Whether unregister was called.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// Descriptors.
+    pub fn fds(&self) -> &Fds {
+        &self.fds
+    }
+
+    /// The root of the file system; -1 after unregister.
+    pub fn mnt_fd(&self) -> c_int {
+        self.fds.mnt.load(Ordering::Acquire)
+    }
+
+    /// `.lustre/fid`; -1 after unregister.
+    pub fn by_fid_fd(&self) -> c_int {
+        self.fds.by_fid.load(Ordering::Acquire)
+    }
+
+    /// Hands a record to the process that talks to the daemon.
+    pub fn tell(&'static self, record: &Record) {
+        let bytes = record.encode();
+        loop {
+            let pipe = self.fds.tell.load(Ordering::Acquire);
+            let mut poll = libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 };
+            // SAFETY: one pollfd is given, and its count.
+            let ready = unsafe { libc::poll(&mut poll, 1, 100) };
+            if ready > 0 {
+                // SAFETY: the pointer and length are those of the record, which is written in one piece or not at all.
+                let n = unsafe { libc::write(pipe, bytes.as_ptr().cast(), bytes.len()) };
+                let error = io::Error::last_os_error();
+                if n >= 0 {
+                    return;
+                }
+                if error.kind() != io::ErrorKind::Interrupted {
+                    log::line(Level::Error, &format!("cannot tell the server of {}: {error}", record.key));
+                    return;
+                }
+            } else if self.is_dead() || !self.owner_lives() {
+                log::line(Level::Error, &format!("nobody is left to tell the server of {}", record.key));
+                return;
+            }
+            // The pipe is full: in a copytool of one thread nobody else empties it.
+            self.pump(false);
+        }
+    }
+
+    /// Whether the process that talks to the daemon exists.
+    fn owner_lives(&self) -> bool {
+        let owner = self.shared.owner();
+        if owner == clock::pid() {
+            return true;
+        }
+        // SAFETY: signal 0 is not sent, only the process's existence is checked.
+        let result = unsafe { libc::kill(owner, 0) };
+        result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+    }
+
+    /// Whether work must stop because the daemon may have given it to another mover.
+    ///
+    /// A forked child cannot renew the lease, nor can a parent that waits for its child: as long as the parent lives but
+    /// has not looked at its connection of late, a child goes on as if the lease held.
+    pub fn lapsed(&self) -> bool {
+        let now = clock::now();
+        if !self.shared.lapsed(now) {
+            return false;
+        }
+        const RECENT: Duration = Duration::from_secs(10);
+        self.shared.owner() == clock::pid()
+            || now.since(self.shared.pumped_at()) < RECENT
+            || !self.owner_lives()
+    }
+
+    /// Waits for the lease to be renewed, and helps. Returns whether it holds.
+    pub fn await_lease(&'static self, at_most: Duration) -> bool {
+        let deadline = clock::now() + at_most;
+        while self.lapsed() {
+            self.pump(true);
+            if !self.lapsed() {
+                break;
+            }
+            let left = deadline.since(clock::now());
+            if left.is_zero() || self.is_dead() {
+                return false;
+            }
+            let nap = left.min(Duration::from_millis(100));
+            if self.shared.owner() == clock::pid() { self.wait(nap) } else { std::thread::sleep(nap) }
+        }
+        true
+    }
+
+    /// Unregisters. Callable from a signal handler: no allocation, nothing that waits.
+    pub fn unregister(&'static self) {
+        if self.dead.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A child that inherited the handler must not cut its parent's connection.
+        if self.shared.owner() == clock::pid() {
+            let socket = self.fds.socket.load(Ordering::Acquire);
+            if socket >= 0 {
+                net::shutdown(socket);
+            }
+        }
+        self.wake();
+        close(&self.fds.mnt);
+        close(&self.fds.by_fid);
+        // SAFETY: head is valid for as long as the process lives. The real library changes nothing in it either while
+        // others may read it; they find descriptors that are closed, as there.
+        unsafe {
+            (*self.head.get()).mnt_fd = -1;
+            (*self.head.get()).open_by_fid_fd = -1;
+        }
+        // Without the lock somebody is using the others: they stay open. So does the pipe while attempts may still end.
+        if let Some(_guard) = self.lock.try_lock() {
+            for fd in [&self.fds.socket, &self.fds.timer, &self.fds.epoll, &self.fds.wake] {
+                close(fd);
+            }
+            if !attempts::any(self) {
+                close(&self.fds.tell);
+                close(&self.fds.records);
+            }
+        }
+    }
+
+    /// Makes recv look again.
+    pub fn wake(&self) {
+        let one = 1u64;
+        // SAFETY: eight bytes, as an eventfd wants them; it does not block before it has counted to 2^64.
+        unsafe { libc::write(self.fds.wake.load(Ordering::Acquire), ptr::from_ref(&one).cast(), 8) };
+    }
+}
+
+fn close(fd: &AtomicI32) {
+    let fd = fd.swap(-1, Ordering::AcqRel);
+    if fd >= 0 {
+        net::close(fd);
+    }
+}
+
+impl Fds {
+    fn open(mnt: &CStr, nonblocking: bool) -> Result<Self, (String, io::Error)> {
+        let fds = Self {
+            mnt: AtomicI32::new(-1),
+            by_fid: AtomicI32::new(-1),
+            epoll: AtomicI32::new(-1),
+            timer: AtomicI32::new(-1),
+            wake: AtomicI32::new(-1),
+            records: AtomicI32::new(-1),
+            tell: AtomicI32::new(-1),
+            socket: AtomicI32::new(-1),
+        };
+        fds.open_all(mnt, nonblocking).inspect_err(|_| {
+            for fd in [&fds.mnt, &fds.by_fid, &fds.epoll, &fds.timer, &fds.wake, &fds.records, &fds.tell] {
+                close(fd);
+            }
+        })?;
+        Ok(fds)
+    }
+
+    fn open_all(&self, mnt: &CStr, nonblocking: bool) -> Result<(), (String, io::Error)> {
+        let keep = |place: &AtomicI32, what: &str, result: c_int| match check(result) {
+            Ok(fd) => {
+                place.store(fd, Ordering::Release);
+                Ok(fd)
+            }
+            Err(error) => Err((what.to_owned(), error)),
+        };
+        let root = format!("cannot open the file system's root {}", mnt.to_string_lossy());
+        let readable = libc::O_RDONLY | libc::O_CLOEXEC;
+        // SAFETY: mnt is a NUL-terminated string.
+        let mnt = keep(&self.mnt, &root, unsafe { libc::open(mnt.as_ptr(), readable) })?;
+        // SAFETY: the name is NUL-terminated.
+        let by_fid = unsafe { libc::openat(mnt, c".lustre/fid".as_ptr(), readable) };
+        keep(&self.by_fid, "cannot open .lustre/fid", by_fid)?;
+        // SAFETY: no pointers.
+        let epoll =
+            keep(&self.epoll, "cannot make an epoll", unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: no pointers.
+        let timer =
+            unsafe { libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+        let timer = keep(&self.timer, "cannot make a timer", timer)?;
+        // SAFETY: no pointers.
+        let wake = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        let wake = keep(&self.wake, "cannot make an eventfd", wake)?;
+        let mut pipe = [-1; 2];
+        // SAFETY: there is room for the two descriptors.
+        let made = check(unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) });
+        made.map_err(|error| ("cannot make a pipe".to_owned(), error))?;
+        self.records.store(pipe[0], Ordering::Release);
+        self.tell.store(pipe[1], Ordering::Release);
+        // Only the reading end: who writes waits for room.
+        // SAFETY: F_SETFL takes an int.
+        let flagged = check(unsafe { libc::fcntl(pipe[0], libc::F_SETFL, libc::O_NONBLOCK) });
+        flagged.map_err(|error| ("cannot set up the pipe".to_owned(), error))?;
+        for fd in [timer, wake, pipe[0]] {
+            watch(epoll, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN)
+                .map_err(|error| ("cannot set up the epoll".to_owned(), error))?;
+        }
+        if nonblocking {
+            // SAFETY: F_SETFL takes an int.
+            let flagged = check(unsafe { libc::fcntl(epoll, libc::F_SETFL, libc::O_NONBLOCK) });
+            flagged.map_err(|error| ("cannot make the descriptor non-blocking".to_owned(), error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds, changes or removes what an epoll watches.
+pub fn watch(epoll: c_int, operation: c_int, fd: c_int, events: c_int) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: events as u32, u64: 0 };
+    // SAFETY: the event is valid for the call.
+    check(unsafe { libc::epoll_ctl(epoll, operation, fd, &mut event) }).map(drop)
+}
+
+/// The ids that a copytool registers for, as liblustreapi takes them: 0 anywhere means all.
+fn archive_ids(archives: &[c_int]) -> Result<Vec<u32>, c_int> {
+    if archives.contains(&0) {
+        return Ok(Vec::new());
+    }
+    if archives.len() > LL_HSM_MAX_ARCHIVES_PER_AGENT {
+        log::line(Level::Error, &format!("more than {LL_HSM_MAX_ARCHIVES_PER_AGENT} archive ids"));
+        return Err(-libc::EINVAL);
+    }
+    archives
+        .iter()
+        .map(|id| {
+            u32::try_from(*id).map_err(|_| {
+                log::line(Level::Error, &format!("archive id {id} is negative"));
+                -libc::EINVAL
+            })
+        })
+        .collect()
+}
+
+/// The name of the file system mounted at `mnt`, from liblustreapi.
+fn fsname(mnt: &CStr) -> Result<String, c_int> {
+    let Some(search) = real::search_fsname() else {
+        log::line(Level::Error, "liblustreapi has no llapi_search_fsname");
+        return Err(-libc::EIO);
+    };
+    // The longest name has 8 characters; the rest is caution.
+    let mut name = [0u8; 256];
+    // SAFETY: mnt is NUL-terminated and the buffer longer than any name.
+    let rc = unsafe { search(mnt.as_ptr(), name.as_mut_ptr().cast::<c_char>()) };
+    if rc != 0 {
+        let error = io::Error::from_raw_os_error(-rc);
+        log::line(Level::Error, &format!("no Lustre at {}: {error}", mnt.to_string_lossy()));
+        return Err(rc);
+    }
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archive_ids_are_taken_as_liblustreapi_does() {
+        assert_eq!(archive_ids(&[]), Ok(Vec::new()));
+        assert_eq!(archive_ids(&[1, 7]), Ok(vec![1, 7]));
+        assert_eq!(archive_ids(&[1, 0, -2]), Ok(Vec::new()));
+        assert_eq!(archive_ids(&[1, -2]), Err(-libc::EINVAL));
+        assert_eq!(archive_ids(&[1; 1025]), Err(-libc::EINVAL));
+    }
+
+    #[test]
+    fn the_head_is_where_liblustreapi_looks() {
+        assert_eq!(std::mem::offset_of!(Handle, head), 0);
+        assert!(std::mem::offset_of!(Handle, dead) >= 40);
+    }
+}

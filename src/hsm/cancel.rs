@@ -1,0 +1,155 @@
+//! Cancels from the MDT, and ends that we report to it ourselves.
+//!
+//! A cancel of a request that waits ends both at once. One of a running request goes to its mover, ahead of everything else;
+//! whatever the mover then says ends both, unless it says that it cannot cancel.
+
+use std::time::Duration;
+
+use super::Coordinator;
+use super::action::{ActionItem, RequestKey};
+use super::effect::{Effect, Effects};
+use super::requests::{CANCELLING, Handle, State};
+use super::timers::Timer;
+
+/// `errno` values that mean something here.
+pub(super) const ENOENT: i32 = 2;
+pub(super) const ENOSYS: i32 = 38;
+pub(super) const ECANCELED: i32 = 125;
+
+/// Those with which the MDT may take the same end later: EINTR, EIO, EAGAIN, EBUSY, ENODEV, ENOTCONN, ESHUTDOWN,
+/// ETIMEDOUT, EHOSTUNREACH, EINPROGRESS.
+const LATER: [i32; 10] = [4, 5, 11, 16, 19, 107, 108, 110, 113, 115];
+
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+const MOST_TRIES: u32 = 720;
+
+/// A cancel for a running request.
+#[derive(Debug)]
+pub(super) struct Cancel {
+    /// As the mover is to see it.
+    pub(super) item: ActionItem,
+    pub(super) sent: bool,
+}
+
+/// An end that the MDT has not taken yet.
+#[derive(Debug)]
+pub(super) struct Ending {
+    item: ActionItem,
+    errno: i32,
+    tries: u32,
+    /// It failed and will be tried again.
+    failed: bool,
+}
+
+impl Coordinator {
+    /// A cancel in a KUC list. Its cookie and FID are those of its victim.
+    pub(super) fn cancel(&mut self, mut item: ActionItem, effects: &mut Effects) {
+        let key = item.key();
+        let known = self
+            .requests
+            .find_any(key.cookie, key.fid)
+            .or_else(|| self.requests.find_alias(key.cookie, item.dfid));
+        let Some(handle) = known else {
+            tracing::info!(%key, "cancel of a request that is not here");
+            self.counts.unknown_cancels += 1;
+            self.end_at_lustre(item, ECANCELED, effects);
+            return;
+        };
+        if self.cancels.contains_key(&handle) {
+            tracing::info!(%key, "the same cancel again");
+            return;
+        }
+        self.report_cancel(handle, effects);
+        let request = self.requests.at(handle);
+        let (state, owner, class, fid) = (request.state, request.owner, request.class, request.fid);
+        if state == State::Running {
+            item.timestamp = self.next_timestamp();
+            tracing::info!(%key, mover = %self.movers.at(owner).id, "cancel goes to the mover");
+            self.requests.at_mut(handle).set(CANCELLING, true);
+            self.cancels.insert(handle, Cancel { item, sent: false });
+            self.counts.pending_cancel += 1;
+            self.movers.at_mut(owner).cancels.push_back(handle);
+            self.fresh_movers.insert(owner);
+            return;
+        }
+        tracing::info!(%key, "cancelled while it waited");
+        self.unqueue(handle);
+        self.refresh_class(class);
+        self.forget(handle, effects);
+        self.end_at_lustre(item, ECANCELED, effects);
+        self.release_held(fid);
+    }
+
+    /// A mover came back and still runs a request whose cancel it was sent: it is sent again.
+    pub(super) fn resend_cancel(&mut self, handle: Handle, mover: u32) {
+        if let Some(cancel) = self.cancels.get_mut(&handle) {
+            if cancel.sent {
+                cancel.sent = false;
+                self.counts.pending_cancel += 1;
+                self.movers.at_mut(mover).cancels.push_back(handle);
+            }
+        }
+    }
+
+    /// Forgets the cancel of a running request, if there is one. Returns it.
+    pub(super) fn drop_cancel(&mut self, handle: Handle) -> Option<Cancel> {
+        let cancel = self.cancels.remove(&handle)?;
+        let owner = self.requests.at(handle).owner;
+        self.requests.at_mut(handle).set(CANCELLING, false);
+        if !cancel.sent {
+            self.counts.pending_cancel -= 1;
+            self.movers.at_mut(owner).cancels.retain(|&other| other != handle);
+        }
+        Some(cancel)
+    }
+
+    /// A running request with a cancel has lost its mover: nobody else gets it.
+    pub(super) fn end_cancelled(&mut self, handle: Handle, effects: &mut Effects) {
+        let cancel = self.drop_cancel(handle);
+        let fid = self.requests.at(handle).fid;
+        let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
+        self.stop(handle);
+        self.forget(handle, effects);
+        self.end_at_lustre(item, ECANCELED, effects);
+        self.release_held(fid);
+    }
+
+    /// Tells the MDT that a request has ended.
+    fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
+        let key = item.key();
+        if self.endings.contains_key(&key) {
+            return;
+        }
+        effects.visible.push(Effect::EndAtLustre { item: Box::new(item.clone()), errno });
+        self.endings.insert(key, Ending { item, errno, tries: 1, failed: false });
+    }
+
+    /// The MDT's answer.
+    pub(super) fn lustre_ended(&mut self, key: RequestKey, errno: i32, _effects: &mut Effects) {
+        let Some(ending) = self.endings.get_mut(&key) else {
+            return;
+        };
+        if LATER.contains(&errno) && ending.tries < MOST_TRIES {
+            ending.failed = true;
+            if !self.timers.is_set(Timer::Ending) {
+                self.timers.set(Timer::Ending, self.now.mono + RETRY_AFTER);
+            }
+            return;
+        }
+        self.endings.remove(&key);
+        match errno {
+            0 => self.counts.done_cancel += 1,
+            ENOENT => tracing::info!(%key, "the MDT had forgotten the cancelled request"),
+            _ => tracing::error!(%key, errno, "the MDT did not take the end of a cancelled request"),
+        }
+    }
+
+    pub(super) fn retry_endings(&mut self, effects: &mut Effects) {
+        for ending in self.endings.values_mut().filter(|ending| ending.failed) {
+            ending.failed = false;
+            ending.tries += 1;
+            let item = Box::new(ending.item.clone());
+            effects.visible.push(Effect::EndAtLustre { item, errno: ending.errno });
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Invariants, checked over everything: for tests and simulations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Coordinator;
+use super::index::NIL;
+use super::queues::{Place, Pool, Shelf};
+use super::requests::{CLAIMED, Handle, KINDS, Kind, List, RELEASED, State};
+
+impl Coordinator {
+    /// Checks every invariant; looks at everything, so it is slow.
+    ///
+    /// # Panics
+    /// When an invariant is broken.
+    pub fn check(&self) {
+        self.check_counts();
+        self.check_classes();
+        self.check_movers();
+        self.check_files();
+        self.check_slots();
+        self.check_shelves();
+    }
+
+    fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
+        (0..self.requests.slab.capacity()).filter(|&handle| self.requests.at(handle).state != State::Free)
+    }
+
+    fn walk(&self, list: List, mut see: impl FnMut(Handle)) {
+        let (mut at, mut before, mut len) = (list.head, NIL, 0);
+        while at != NIL {
+            assert_eq!(self.requests.at(at).prev, before, "list is linked both ways");
+            see(at);
+            len += 1;
+            before = at;
+            at = self.requests.at(at).next;
+        }
+        assert_eq!((before, len), (list.tail, list.len), "list knows its end and length");
+    }
+
+    fn check_counts(&self) {
+        let mut pending = [0; 3];
+        let mut running = [0; 3];
+        let mut total = 0;
+        for handle in self.handles() {
+            let request = self.requests.at(handle);
+            total += 1;
+            match request.state {
+                State::Running => running[request.kind.at()] += 1,
+                State::Loose | State::Free => unreachable!("{} is nowhere", request.key()),
+                _ => pending[request.kind.at()] += 1,
+            }
+            assert_eq!(self.requests.find(request.key()), Some(handle), "{} is found", request.key());
+            assert_eq!(request.kind, self.classes.at(request.class).key.kind);
+        }
+        assert_eq!(total, self.requests.slab.len());
+        assert_eq!(pending, self.counts.pending, "pending counts");
+        assert_eq!(running, self.counts.running, "running counts");
+        let ended = self.counts.admitted - self.counts.ended;
+        assert_eq!(total, ended, "admitted = waiting + running + ended");
+        assert_eq!(total, self.waiting_requests() + running.iter().sum::<u64>());
+    }
+
+    fn check_classes(&self) {
+        let mut queued = BTreeSet::new();
+        for id in self.classes.ids() {
+            let class = self.classes.at(id);
+            assert_eq!(self.classes.find(&class.key), Some(id));
+            let mut refs = 0;
+            for handle in self.handles() {
+                refs += u32::from(self.requests.at(handle).class == id);
+            }
+            assert_eq!(class.refs, refs, "references to a class");
+            let head = (class.list.head != NIL).then(|| self.due(class.list.head));
+            assert_eq!(class.due, head, "a class lies where its first request is due");
+            self.walk(class.list, |handle| {
+                let request = self.requests.at(handle);
+                assert_eq!((request.state, request.class), (State::Queued, id));
+                queued.insert(handle);
+            });
+        }
+        let mut settling = BTreeSet::new();
+        self.walk(self.settling, |handle| {
+            settling.insert(handle);
+        });
+        for handle in self.handles() {
+            let request = self.requests.at(handle);
+            assert_eq!(request.state == State::Queued, queued.contains(&handle));
+            assert_eq!(request.state == State::Settling, settling.contains(&handle));
+            let held = (request.fid, request.class, request.timestamp, handle);
+            assert_eq!(request.state == State::Held, self.held.contains(&held));
+        }
+    }
+
+    fn check_movers(&self) {
+        let mut active = BTreeSet::new();
+        for mover in self.movers.everyone() {
+            let entry = self.movers.at(mover);
+            let mut running = [0; 3];
+            let mut tags: BTreeMap<u32, u32> = BTreeMap::new();
+            self.walk(entry.active, |handle| {
+                let request = self.requests.at(handle);
+                assert_eq!((request.state, request.owner), (State::Running, mover));
+                active.insert(handle);
+                running[request.kind.at()] += 1;
+                let tag = self.classes.at(request.class).key.tag;
+                if tag != NIL {
+                    *tags.entry(tag).or_insert(0) += 1;
+                }
+            });
+            assert_eq!(running, entry.running, "running counts of {}", entry.id);
+            assert_eq!(tags, entry.tag_running, "tags running on {}", entry.id);
+            match entry.conn {
+                Some(conn) => assert_eq!(self.conns.get(&conn), Some(&mover)),
+                None => assert!(entry.waiting.is_none(), "who is away does not wait"),
+            }
+            if entry.host != NIL {
+                assert_eq!(self.hosts.at(entry.host).mover, mover);
+            }
+            for handle in &entry.cancels {
+                assert!(self.cancels.contains_key(handle), "a cancel to be sent is known");
+            }
+        }
+        assert_eq!(self.conns.len(), self.movers.connected.len());
+        let unsent: u64 =
+            self.movers.everyone().iter().map(|&mover| self.movers.at(mover).cancels.len() as u64).sum();
+        assert_eq!(self.counts.pending_cancel, unsent, "cancels to be sent");
+        for handle in self.handles() {
+            assert_eq!(self.requests.at(handle).state == State::Running, active.contains(&handle));
+        }
+    }
+
+    fn check_files(&self) {
+        let mut busy: BTreeMap<_, Vec<Handle>> = BTreeMap::new();
+        for handle in self.handles() {
+            let request = self.requests.at(handle);
+            if request.state == State::Running {
+                busy.entry(request.fid).or_default().push(handle);
+            }
+            if request.has(RELEASED) {
+                assert_eq!(self.released.get(&(request.fid, request.class)), Some(&handle));
+            }
+        }
+        assert_eq!(busy.len(), self.busy.len());
+        for (fid, running) in busy {
+            let mut known = self.busy.get(&fid).cloned().unwrap_or_default();
+            known.sort_unstable();
+            assert_eq!(known, running, "what runs for {fid}");
+            // What a mover brought was not dispatched by us.
+            let chosen: Vec<Kind> = running
+                .iter()
+                .map(|&handle| self.requests.at(handle))
+                .filter(|request| !request.has(CLAIMED))
+                .map(|request| request.kind)
+                .collect();
+            let others = chosen.iter().filter(|&&kind| kind != Kind::Archive).count();
+            let archives = chosen.len() - others;
+            assert!(others <= 1 && archives <= 1, "one running request for {fid}: {chosen:?}");
+            assert!(!(archives == 1 && chosen.contains(&Kind::Remove)), "no remove beside an archive: {fid}");
+        }
+        for &(fid, class, _, handle) in &self.held {
+            let kind = self.requests.at(handle).kind;
+            let waits = self.is_kept_by_file(fid, kind) || self.released.contains_key(&(fid, class));
+            assert!(waits, "{} is held for nothing", self.requests.at(handle).key());
+        }
+    }
+
+    fn check_slots(&self) {
+        for tag in self.tags.ids() {
+            let entry = self.tags.at(tag);
+            let of_tag = |handle: &Handle| self.classes.at(self.requests.at(*handle).class).key.tag == tag;
+            let mut queued = 0;
+            let mut running = 0;
+            for handle in self.handles().filter(of_tag) {
+                match self.requests.at(handle).state {
+                    State::Queued | State::Parked => queued += 1,
+                    State::Running => running += 1,
+                    _ => {}
+                }
+            }
+            assert_eq!((queued, running), (entry.queued, entry.running), "work of a tag");
+            let wants = entry.queued > 0 && (entry.slots.is_empty() || entry.spread);
+            assert_eq!(entry.waiting.is_some(), wants, "a tag waits when it wants a slot");
+            assert!(entry.spread || entry.slots.len() <= 1, "a tag has one slot");
+            for (&mover, &slot) in &entry.slots {
+                assert_eq!(self.movers.at(mover).slots[slot as usize].tag, tag);
+            }
+        }
+        for mover in self.movers.everyone() {
+            let entry = self.movers.at(mover);
+            for (number, slot) in entry.slots.iter().enumerate() {
+                if slot.tag != NIL {
+                    assert_eq!(self.tags.at(slot.tag).slots.get(&mover), Some(&(number as u32)));
+                }
+                let free = slot.is_free() && entry.conn.is_some() && entry.is_mover;
+                if free && self.crews.everyone.connected < 32 {
+                    let idle = self.tags.ids().find(|&tag| {
+                        let tag = self.tags.at(tag);
+                        let serves =
+                            entry.archive_ids.is_empty() || entry.archive_ids.contains(&tag.key.archive_id);
+                        let fits = match tag.key.place {
+                            Place::Any => true,
+                            Place::Host(host) => entry.host == host,
+                            Place::Set(set) => {
+                                entry.host != NIL && self.hosts.sets[set as usize].hosts.contains(&entry.host)
+                            }
+                        };
+                        tag.waiting.is_some() && serves && fits && !tag.slots.contains_key(&mover)
+                    });
+                    assert_eq!(idle, None, "a slot of {} is free while a tag waits for it", entry.id);
+                }
+            }
+        }
+    }
+
+    fn check_shelves(&self) {
+        let shelf = |shelf: &Shelf| {
+            for kind in KINDS {
+                for &(due, class) in &shelf.classes[kind.at()] {
+                    assert_eq!(self.classes.at(class).due, Some(due), "a class lies on its shelf");
+                }
+                let parked = &shelf.parked[kind.at()];
+                assert_eq!(parked.by_cost.len(), parked.by_time.len());
+                for &(_, _, handle) in &parked.by_cost {
+                    assert_eq!(self.requests.at(handle).state, State::Parked);
+                }
+            }
+        };
+        let pool = |pool: &Pool| {
+            shelf(&pool.all);
+            for other in pool.by_id.values() {
+                assert!(!other.is_empty(), "empty shelves are taken down");
+                shelf(other);
+            }
+            for kind in KINDS {
+                let some: usize = pool.by_id.values().map(|other| other.classes[kind.at()].len()).sum();
+                assert_eq!(
+                    some,
+                    pool.all.classes[kind.at()].len(),
+                    "every class lies on both of its shelves"
+                );
+            }
+        };
+        pool(&self.global);
+        for set in &self.hosts.sets {
+            pool(&set.pool);
+        }
+        for mover in self.movers.everyone() {
+            let host = self.movers.at(mover).host;
+            if host != NIL {
+                pool(&self.hosts.at(host).pool);
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The state machine's state, and who handles which event.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lustreapi_sys::Fid;
+use rustc_hash::FxHashMap;
+
+use super::action::RequestKey;
+use super::batches::Tags;
+use super::cancel::{Cancel, Ending};
+use super::config::HsmConfig;
+use super::counters::Counters;
+use super::data::DataTable;
+use super::effect::{Effect, Effects, Reply};
+use super::event::{ConnId, Event, Lock, Message};
+use super::hosts::Hosts;
+use super::movers::Movers;
+use super::queues::{Classes, Crews, Place, Pool};
+use super::reporting::Reports;
+use super::requests::{Handle, List, Requests};
+use super::status::StatusRuns;
+use super::time::{Mono, Now};
+use super::timers::{Timer, Timers};
+
+/// Requests handled in one step of work that is cut into slices.
+pub(super) const SLICE: usize = 1024;
+
+/// Due timers handled in one call; the rest follows in the next.
+const TIMERS_PER_CALL: usize = 4096;
+
+/// The coordinator: which request goes to which mover, and when.
+#[derive(Debug)]
+pub struct Coordinator {
+    pub(super) config: HsmConfig,
+    /// Counts configurations, from 1.
+    pub(super) config_version: u32,
+    pub(super) now: Now,
+    random_state: u64,
+    sequence: u64,
+    last_timestamp: i64,
+    pub(super) store_full: bool,
+    pub(super) lock: Lock,
+    pub(super) terminated: bool,
+
+    pub(super) requests: Requests,
+    pub(super) data: DataTable,
+    pub(super) classes: Classes,
+    /// What any mover may take.
+    pub(super) global: Pool,
+    pub(super) hosts: Hosts,
+    pub(super) tags: Tags,
+    pub(super) movers: Movers,
+    pub(super) crews: Crews,
+    pub(super) conns: FxHashMap<ConnId, u32>,
+
+    /// What runs for each file.
+    pub(super) busy: FxHashMap<Fid, Vec<Handle>>,
+    /// What waits for its file: (file, class, timestamp, request).
+    pub(super) held: BTreeSet<(Fid, u32, i64, Handle)>,
+    /// The request of each file and class that may go next.
+    pub(super) released: FxHashMap<(Fid, u32), Handle>,
+    pub(super) settling: List,
+    /// Requests that the store could not take.
+    pub(super) unpersisted: BTreeSet<Handle>,
+    pub(super) cancels: FxHashMap<Handle, Cancel>,
+    pub(super) endings: BTreeMap<RequestKey, Ending>,
+    pub(super) tombstones: Tombstones,
+
+    pub(super) timers: Timers,
+    pub(super) reports: Reports,
+    pub(super) status: StatusRuns,
+    pub(super) counts: Counters,
+    /// Classes with requests, by where they are shown: (place, kind, class). Those of tags are not here.
+    pub(super) shown: BTreeSet<(Place, u8, u32)>,
+    /// Movers with requests that go back to the queue, slice by slice.
+    pub(super) retiring: BTreeSet<u32>,
+    /// Where a walk over all requests after a new configuration stands.
+    pub(super) replacing: Option<Handle>,
+
+    /// Classes that got requests in this step, and movers whose own situation changed.
+    pub(super) fresh_classes: BTreeSet<u32>,
+    pub(super) fresh_movers: BTreeSet<u32>,
+    /// Movers to be looked at again in the next step.
+    pub(super) later_movers: BTreeSet<u32>,
+}
+
+/// Keys of the requests that ended last: a mover that still claims one must not bring it back to life.
+#[derive(Debug, Default)]
+pub(super) struct Tombstones {
+    ring: VecDeque<(RequestKey, u64)>,
+    keys: FxHashMap<RequestKey, u64>,
+    next: u64,
+}
+
+impl Tombstones {
+    const MOST: usize = 65_536;
+
+    pub(super) fn add(&mut self, key: RequestKey) {
+        self.next += 1;
+        self.keys.insert(key, self.next);
+        self.ring.push_back((key, self.next));
+        if self.ring.len() > Self::MOST {
+            if let Some((old, number)) = self.ring.pop_front() {
+                if self.keys.get(&old) == Some(&number) {
+                    self.keys.remove(&old);
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: RequestKey) {
+        self.keys.remove(&key);
+    }
+
+    pub(super) fn contains(&self, key: RequestKey) -> bool {
+        self.keys.contains_key(&key)
+    }
+}
+
+impl Coordinator {
+    /// A coordinator that knows nothing yet. `seed` feeds its only randomness, the choice among equal hosts.
+    pub fn new(config: HsmConfig, seed: u64, now: Now) -> Self {
+        let mut new = Self {
+            config,
+            config_version: 1,
+            now,
+            random_state: seed,
+            sequence: 0,
+            last_timestamp: 0,
+            store_full: false,
+            lock: Lock::Unlocked,
+            terminated: false,
+            requests: Requests::new(),
+            data: DataTable::new(),
+            classes: Classes::default(),
+            global: Pool::default(),
+            hosts: Hosts::default(),
+            tags: Tags::default(),
+            movers: Movers::default(),
+            crews: Crews::default(),
+            conns: FxHashMap::default(),
+            busy: FxHashMap::default(),
+            held: BTreeSet::new(),
+            released: FxHashMap::default(),
+            settling: List::EMPTY,
+            unpersisted: BTreeSet::new(),
+            cancels: FxHashMap::default(),
+            endings: BTreeMap::new(),
+            tombstones: Tombstones::default(),
+            timers: Timers::default(),
+            reports: Reports::default(),
+            status: StatusRuns::default(),
+            counts: Counters::default(),
+            shown: BTreeSet::new(),
+            retiring: BTreeSet::new(),
+            replacing: None,
+            fresh_classes: BTreeSet::new(),
+            fresh_movers: BTreeSet::new(),
+            later_movers: BTreeSet::new(),
+        };
+        new.name_hosts();
+        new
+    }
+
+    /// Takes one event and appends to `effects` what follows from it.
+    pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        self.now = now;
+        self.expire(effects);
+        match event {
+            Event::Connected { conn, peer } => self.connected(conn, peer),
+            Event::PeerNamed { conn, peer } => self.peer_named(conn, peer),
+            Event::Disconnected { conn } => self.disconnected(conn, effects),
+            Event::Message { conn, message } => self.message(conn, message, effects),
+            Event::Lustre { items } => self.lustre(items, effects),
+            Event::LustreEnded { key, errno } => self.lustre_ended(key, errno, effects),
+            Event::Recovered { requests, suspect } => self.recovered(requests, suspect, effects),
+            Event::StoreFull(full) => self.set_store_full(full),
+            Event::Reconfigured(config) => self.reconfigure(*config),
+            Event::Tick => {}
+        }
+        self.work_slice(effects);
+        self.dispatch(effects);
+        self.quit_if_idle(effects);
+    }
+
+    /// When [`Event::Tick`] is wanted at the latest; `None` when nothing is pending.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.timers.next()
+    }
+
+    fn message(&mut self, conn: ConnId, message: Message, effects: &mut Effects) {
+        let Some(&mover) = self.conns.get(&conn) else {
+            tracing::debug!(conn = conn.0, "message from a connection that is gone");
+            return;
+        };
+        match message {
+            Message::Ehlo(ehlo) => self.ehlo(conn, mover, ehlo, effects),
+            Message::EhloBadArchiveId => self.ehlo_bad_archive_id(conn, mover, effects),
+            Message::Recv(recv) => self.recv(conn, mover, recv, effects),
+            Message::Done(done) => self.done(conn, mover, done, effects),
+            Message::DoneIncomplete => {
+                let error = "cookie or fid not set -- old client?";
+                effects.visible.push(reply_error(conn, "done", 22, error));
+            }
+            Message::Queue(queue) => self.queue(conn, queue, effects),
+            Message::Lock(lock) => self.set_lock(conn, lock, effects),
+            Message::Status { verbose } => self.start_status(conn, verbose, effects),
+            Message::Lease { serial } => self.renew_lease(conn, mover, serial, effects),
+        }
+    }
+
+    fn set_lock(&mut self, conn: ConnId, lock: Option<Lock>, effects: &mut Effects) {
+        let Some(lock) = lock else {
+            effects.visible.push(reply_error(conn, "lock", -22, "invalid locked value"));
+            return;
+        };
+        effects.visible.push(Effect::Reply { conn, reply: Reply::Lock });
+        self.lock = lock;
+        if lock != Lock::LockedQuit {
+            self.terminated = false;
+        }
+        if lock == Lock::Unlocked {
+            self.wake_everyone();
+        }
+    }
+
+    /// After `lock` 2: stops as soon as nothing runs.
+    fn quit_if_idle(&mut self, effects: &mut Effects) {
+        if self.lock == Lock::LockedQuit && !self.terminated && self.counts.running == [0; 3] {
+            self.terminated = true;
+            effects.visible.push(Effect::Terminate);
+        }
+    }
+
+    fn set_store_full(&mut self, full: bool) {
+        self.store_full = full;
+        if !full && !self.unpersisted.is_empty() {
+            self.slice_later();
+        }
+    }
+
+    fn reconfigure(&mut self, config: HsmConfig) {
+        let batch = self.config.batch != config.batch;
+        self.config = config;
+        self.config_version += 1;
+        self.name_hosts();
+        if batch {
+            self.reset_slots();
+        }
+        self.replacing = Some(0);
+        self.slice_later();
+        if self.config.reporting_hint.is_none() {
+            self.timers.clear(Timer::Report);
+        }
+        self.wake_everyone();
+    }
+
+    fn expire(&mut self, effects: &mut Effects) {
+        for _ in 0..TIMERS_PER_CALL {
+            match self.timers.pop(self.now.mono) {
+                None => return,
+                Some(Timer::Slice) => {}
+                Some(Timer::Grace(mover)) => self.grace_ended(mover, effects),
+                Some(Timer::Probe(host)) => self.probe_ended(host, effects),
+                Some(Timer::Slot(mover, slot)) => self.slot_expired(mover, slot as usize),
+                Some(Timer::Settle) => self.settle(),
+                Some(Timer::Report) => self.report_interval(effects),
+                Some(Timer::Ending) => self.retry_endings(effects),
+            }
+        }
+    }
+
+    /// Does a part of what is too much for one step.
+    fn work_slice(&mut self, effects: &mut Effects) {
+        let mut left = SLICE;
+        self.retire_slice(&mut left, effects);
+        self.settle_slice(&mut left, effects);
+        self.replace_slice(&mut left, effects);
+        self.persist_slice(&mut left, effects);
+        self.report_slice(&mut left, effects);
+        if left == 0 {
+            self.slice_later();
+        }
+    }
+
+    /// Asks for a tick at once.
+    pub(super) fn slice_later(&mut self) {
+        self.timers.set(Timer::Slice, self.now.mono);
+    }
+
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// The last sequence number given out.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The wall clock, but later than any timestamp before.
+    pub(super) fn next_timestamp(&mut self) -> i64 {
+        self.last_timestamp = self.now.wall.0.max(self.last_timestamp.saturating_add(1));
+        self.last_timestamp
+    }
+
+    /// Notes a timestamp of an earlier run.
+    pub(super) fn note_timestamp(&mut self, timestamp: i64) {
+        self.last_timestamp = self.last_timestamp.max(timestamp);
+    }
+
+    /// A number below `limit` (splitmix64).
+    pub(super) fn random(&mut self, limit: usize) -> usize {
+        self.random_state = self.random_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random_state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        (z % (limit.max(1) as u64)) as usize
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            ending: self.endings.len() as u64,
+            connected: self.conns.len() as u64,
+            waiting_for_file: self.held.len() as u64,
+            different_data: self.data.len() as u64,
+            classes: self.classes.len() as u64,
+            unpersisted: self.unpersisted.len() as u64,
+            ..self.counts
+        }
+    }
+}
+
+/// An error reply.
+pub(super) fn reply_error(conn: ConnId, command: &'static str, status: i32, error: &'static str) -> Effect {
+    Effect::Reply { conn, reply: Reply::Error { command, status, error } }
+}

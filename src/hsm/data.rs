@@ -1,0 +1,178 @@
+//! The data of requests, interned: what follows from it is worked out once for all requests that carry it.
+
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
+
+use super::index::{Chained, Index, NIL};
+use super::queues::Place;
+use super::reporting::NO_REPORT;
+
+/// Data that at least one request carries.
+#[derive(Debug)]
+pub(super) struct Data {
+    pub(super) bytes: Box<[u8]>,
+    /// Only the beginning of what the user gave is known.
+    pub(super) truncated: bool,
+    refs: u32,
+    chain: u32,
+    /// The configuration for which the following was worked out; 0 for none.
+    pub(super) planned: u32,
+    /// Where archives with this data go.
+    pub(super) place: Place,
+    /// What movers see, when it is not `bytes`: interned.
+    pub(super) sent: u32,
+    /// What movers see without NULs at the end, the tag of a batch, when that is not `bytes`: interned.
+    pub(super) label: u32,
+    /// The reporting file.
+    pub(super) report: u64,
+}
+
+/// All data.
+#[derive(Debug)]
+pub(super) struct DataTable {
+    entries: Entries,
+    index: Index,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Entries(Vec<Data>);
+
+impl Chained for Entries {
+    fn hash_of(&self, handle: u32) -> u64 {
+        let data = &self.0[handle as usize];
+        hash_data(&data.bytes, data.truncated)
+    }
+
+    fn chain(&self, handle: u32) -> u32 {
+        self.0[handle as usize].chain
+    }
+
+    fn set_chain(&mut self, handle: u32, next: u32) {
+        self.0[handle as usize].chain = next;
+    }
+}
+
+fn hash_data(bytes: &[u8], truncated: bool) -> u64 {
+    let mut hasher = FxHasher::default();
+    (bytes, truncated).hash(&mut hasher);
+    let hash = hasher.finish();
+    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl DataTable {
+    pub(super) fn new() -> Self {
+        Self { entries: Entries::default(), index: Index::new(), free: Vec::new() }
+    }
+
+    pub(super) fn at(&self, id: u32) -> &Data {
+        &self.entries.0[id as usize]
+    }
+
+    pub(super) fn at_mut(&mut self, id: u32) -> &mut Data {
+        &mut self.entries.0[id as usize]
+    }
+
+    /// Takes a reference to the entry for these bytes.
+    pub(super) fn intern(&mut self, bytes: &[u8], truncated: bool) -> u32 {
+        let hash = hash_data(bytes, truncated);
+        let entries = &self.entries;
+        let found = self.index.find(entries, hash, |at| {
+            let data = &entries.0[at as usize];
+            data.truncated == truncated && *data.bytes == *bytes
+        });
+        if let Some(id) = found {
+            self.entries.0[id as usize].refs += 1;
+            return id;
+        }
+        let data = Data {
+            bytes: bytes.into(),
+            truncated,
+            refs: 1,
+            chain: NIL,
+            planned: 0,
+            place: Place::Any,
+            sent: NIL,
+            label: NIL,
+            report: NO_REPORT,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.entries.0[id as usize] = data;
+                id
+            }
+            None => {
+                let id = u32::try_from(self.entries.0.len()).unwrap_or(NIL);
+                assert!(id < NIL, "more than 4 billion different data");
+                self.entries.0.push(data);
+                id
+            }
+        };
+        self.index.insert(&mut self.entries, hash, id);
+        id
+    }
+
+    /// Takes another reference.
+    pub(super) fn hold(&mut self, id: u32) {
+        self.at_mut(id).refs += 1;
+    }
+
+    /// Gives a reference back.
+    pub(super) fn release(&mut self, id: u32) {
+        let data = self.at_mut(id);
+        data.refs -= 1;
+        if data.refs > 0 {
+            return;
+        }
+        let (sent, label) = (data.sent, data.label);
+        let hash = self.entries.hash_of(id);
+        self.index.remove(&mut self.entries, hash, id);
+        self.at_mut(id).bytes = Box::default();
+        self.free.push(id);
+        // Not deep: what an entry refers to refers to its own label at most.
+        for other in [sent, label] {
+            if other != NIL {
+                self.release(other);
+            }
+        }
+    }
+
+    /// What movers see of this data.
+    pub(super) fn sent(&self, id: u32) -> &[u8] {
+        let data = self.at(id);
+        if data.sent == NIL { &data.bytes } else { &self.at(data.sent).bytes }
+    }
+
+    /// The entry for what movers see of this data, without NULs at the end.
+    pub(super) fn label(&self, id: u32) -> u32 {
+        let data = self.at(id);
+        if data.label == NIL { id } else { data.label }
+    }
+
+    /// How many entries are in use.
+    pub(super) fn len(&self) -> usize {
+        self.entries.0.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_data_is_kept_once_and_forgotten_with_its_last_user() {
+        let mut table = DataTable::new();
+        let a = table.intern(b"tag=a", false);
+        assert_eq!(table.intern(b"tag=a", false), a);
+        assert_ne!(table.intern(b"tag=a", true), a);
+        let label = table.intern(b"tag", false);
+        table.at_mut(a).label = label;
+        table.release(a);
+        assert_eq!(table.len(), 3);
+        table.release(a);
+        assert_eq!(table.len(), 1);
+        let b = table.intern(b"tag=b", false);
+        assert_eq!(&*table.at(b).bytes, b"tag=b");
+    }
+}

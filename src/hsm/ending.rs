@@ -1,0 +1,63 @@
+//! `done`: a mover has finished.
+
+use super::Coordinator;
+use super::cancel::ENOSYS;
+use super::effect::{Effect, Effects, Reply};
+use super::event::{ConnId, Done};
+use super::requests::{Handle, REDELIVERED, State};
+
+impl Coordinator {
+    pub(super) fn done(&mut self, conn: ConnId, mover: u32, done: Done, effects: &mut Effects) {
+        match self.find_done(mover, &done) {
+            Some(handle) => self.finished(handle, mover, done, effects),
+            None => {
+                self.counts.foreign_dones += 1;
+                tracing::info!(
+                    mover = %self.movers.at(mover).id, fid = %done.dfid, cookie = done.cookie, status = done.status,
+                    "done for what this mover does not run: ignored"
+                );
+            }
+        }
+        effects.visible.push(Effect::Reply { conn, reply: Reply::Done });
+    }
+
+    /// What the sender of a `done` runs under the names it gives.
+    fn find_done(&self, mover: u32, done: &Done) -> Option<Handle> {
+        let own = |handle: &Handle| {
+            let request = self.requests.at(*handle);
+            request.state == State::Running && request.owner == mover
+        };
+        self.requests
+            .find_any(done.cookie, done.dfid)
+            .filter(own)
+            .or_else(|| self.requests.find_alias(done.cookie, done.dfid).filter(own))
+            .or_else(|| self.requests.find_truncated(done.cookie, done.dfid, mover))
+    }
+
+    fn finished(&mut self, handle: Handle, mover: u32, done: Done, effects: &mut Effects) {
+        let request = self.requests.at(handle);
+        let (key, kind, fid, again) = (request.key(), request.kind, request.fid, request.has(REDELIVERED));
+        let cancelled = self.cancels.get(&handle).map(|cancel| cancel.sent);
+        if cancelled == Some(true) && done.status == ENOSYS {
+            tracing::info!(%key, mover = %self.movers.at(mover).id, "the mover cannot cancel: it goes on");
+            return;
+        }
+        tracing::info!(%key, mover = %self.movers.at(mover).id, status = done.status, "finished");
+        self.report_done(handle, &done, effects);
+        self.drop_cancel(handle);
+        if done.status != 0 && again && cancelled.is_none() {
+            self.requests.at_mut(handle).set(REDELIVERED, false);
+            self.requeue(handle, effects);
+            return;
+        }
+        self.stop(handle);
+        if cancelled == Some(true) && done.status != 0 {
+            self.counts.done_cancel += 1;
+        } else {
+            self.counts.done[kind.at()] += 1;
+            self.movers.at_mut(mover).done[kind.at()] += 1;
+        }
+        self.forget(handle, effects);
+        self.release_held(fid);
+    }
+}

@@ -1,0 +1,477 @@
+//! Moving requests between the places where they can be: queue, aside, held for their file, with a mover.
+
+use lustreapi_sys::Fid;
+
+use super::Coordinator;
+use super::action::ActionItem;
+use super::effect::{Effects, StoreOp};
+use super::index::NIL;
+use super::queues::{ClassKey, Shelf};
+use super::requests::{
+    ASSIGNED, BOOKMARKED, CLAIMED, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
+};
+
+/// What a mover's buffer must hold for one item besides its data (C 0.4: `struct hsm_action_item` twice).
+pub(super) const ITEM_BYTES: u64 = 144;
+
+impl Coordinator {
+    /// How much sooner or later requests of a kind are due than restores that came at the same time, in nanoseconds.
+    pub(super) fn head_start(&self, kind: Kind) -> u64 {
+        let delay = match kind {
+            Kind::Restore => return 0,
+            Kind::Remove => self.config.ageing.remove,
+            Kind::Archive => self.config.ageing.archive,
+        };
+        u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn due(&self, handle: Handle) -> u64 {
+        let request = self.requests.at(handle);
+        request.queued.0.saturating_add(self.head_start(request.kind))
+    }
+
+    /// Bytes that the request needs in a mover's buffer.
+    pub(super) fn cost(&self, handle: Handle) -> u64 {
+        ITEM_BYTES + self.data.sent(self.requests.at(handle).data).len() as u64
+    }
+
+    /// The class of a request with this (planned) data.
+    pub(super) fn class_for(&mut self, kind: Kind, archive_id: u32, flags: u64, data: u32) -> u32 {
+        let place = self.place_of(kind, data);
+        let tag = self.tag_for(kind, archive_id, place, data);
+        let key = ClassKey { kind, archive_id, flags, place, tag };
+        if tag != NIL && self.classes.find(&key).is_none() {
+            self.tags.at_mut(tag).refs += 1;
+        }
+        self.classes.intern(key)
+    }
+
+    pub(super) fn release_class(&mut self, class: u32) {
+        let Some(key) = self.classes.release(class) else {
+            return;
+        };
+        if key.tag != NIL {
+            self.tags.at_mut(key.tag).refs -= 1;
+            self.forget_tag_if_unused(key.tag);
+        }
+    }
+
+    /// Does something to every shelf on which work of this class lies.
+    fn update_shelves(&mut self, key: &ClassKey, mut change: impl FnMut(&mut Shelf)) {
+        if key.tag == NIL {
+            self.pool_mut(key.place).update(key.archive_id, change);
+        } else {
+            change(&mut self.tags.at_mut(key.tag).shelf);
+        }
+    }
+
+    /// Puts a class on its shelves under the time of its first request.
+    pub(super) fn refresh_class(&mut self, id: u32) {
+        let class = self.classes.at(id);
+        let (key, old, head) = (class.key, class.due, class.list.head);
+        let new = (head != NIL).then(|| self.due(head));
+        if old == new {
+            return;
+        }
+        self.classes.at_mut(id).due = new;
+        self.update_shelves(&key, |shelf| {
+            let classes = &mut shelf.classes[key.kind.at()];
+            if let Some(old) = old {
+                classes.remove(&(old, id));
+            }
+            if let Some(new) = new {
+                classes.insert((new, id));
+            }
+        });
+        if old.is_some() == new.is_some() {
+            return;
+        }
+        if key.tag != NIL {
+            let classes = &mut self.tags.at_mut(key.tag).classes;
+            if new.is_some() {
+                classes.insert(id)
+            } else {
+                classes.remove(&id)
+            };
+        } else {
+            let entry = (key.place, key.kind as u8, id);
+            if new.is_some() {
+                self.shown.insert(entry)
+            } else {
+                self.shown.remove(&entry)
+            };
+        }
+    }
+
+    /// Puts a loose request into its queue.
+    pub(super) fn enqueue(&mut self, handle: Handle, front: bool) {
+        let linked = self.next_sequence();
+        let request = self.requests.at_mut(handle);
+        assert_eq!(request.state, State::Loose, "only a loose request can be queued");
+        request.state = State::Queued;
+        request.linked = linked;
+        let class = request.class;
+        let mut list = self.classes.at(class).list;
+        if front {
+            self.requests.slab.push_front(&mut list, handle);
+        } else {
+            self.requests.slab.push_back(&mut list, handle);
+        }
+        self.classes.at_mut(class).list = list;
+        self.refresh_class(class);
+        self.count_queued(class, 1);
+        self.fresh_classes.insert(class);
+    }
+
+    fn count_queued(&mut self, class: u32, change: i64) {
+        let key = self.classes.at(class).key;
+        self.count_at_place(key.place, change);
+        if key.tag != NIL {
+            self.count_in_tag(key.tag, change);
+        }
+    }
+
+    /// Takes a request out of wherever it waits. It is loose then. Its class may be on its shelves under a time that has
+    /// passed: [`Self::refresh_class`] follows.
+    pub(super) fn unqueue(&mut self, handle: Handle) {
+        let (state, class, fid) = {
+            let request = self.requests.at(handle);
+            (request.state, request.class, request.fid)
+        };
+        match state {
+            State::Queued => {
+                self.move_bookmarks(handle);
+                let mut list = self.classes.at(class).list;
+                self.requests.slab.unlink(&mut list, handle);
+                self.classes.at_mut(class).list = list;
+                self.count_queued(class, -1);
+            }
+            State::Parked => {
+                let key = self.classes.at(class).key;
+                let (due, cost) = (self.due(handle), self.cost(handle));
+                let linked = self.requests.at(handle).linked;
+                self.update_shelves(&key, |shelf| {
+                    let parked = &mut shelf.parked[key.kind.at()];
+                    parked.by_cost.remove(&(cost, linked, handle));
+                    parked.by_time.remove(&(due, linked, handle));
+                });
+                self.count_queued(class, -1);
+            }
+            State::Held => {
+                let timestamp = self.requests.at(handle).timestamp;
+                self.held.remove(&(fid, class, timestamp, handle));
+            }
+            State::Settling => {
+                self.move_bookmarks(handle);
+                let mut list = self.settling;
+                self.requests.slab.unlink(&mut list, handle);
+                self.settling = list;
+            }
+            State::Loose | State::Running | State::Free => {
+                unreachable!("a request that does not wait is not taken out of a queue")
+            }
+        }
+        self.requests.at_mut(handle).state = State::Loose;
+    }
+
+    /// The request was let go for its file and leaves the queue: whatever comes of it, it no longer keeps the next one.
+    /// Returns whether it did.
+    pub(super) fn clear_released(&mut self, handle: Handle) -> bool {
+        let request = self.requests.at_mut(handle);
+        if !request.has(RELEASED) {
+            return false;
+        }
+        request.set(RELEASED, false);
+        let (fid, class) = (request.fid, request.class);
+        self.released.remove(&(fid, class));
+        true
+    }
+
+    /// Whether something that runs for the file keeps a request of this kind waiting. A restore never waits for an
+    /// archive: that may be blocked itself, reading the released file.
+    pub(super) fn is_kept_by_file(&self, fid: Fid, kind: Kind) -> bool {
+        let Some(running) = self.busy.get(&fid) else {
+            return false;
+        };
+        running.iter().any(|&other| !(kind == Kind::Restore && self.requests.at(other).kind == Kind::Archive))
+    }
+
+    /// A loose request waits for its file.
+    pub(super) fn hold(&mut self, handle: Handle) {
+        let linked = self.next_sequence();
+        let request = self.requests.at_mut(handle);
+        request.state = State::Held;
+        request.linked = linked;
+        self.held.insert((request.fid, request.class, request.timestamp, handle));
+        self.counts.held += 1;
+    }
+
+    /// Lets go what waits for a file, one request of each class.
+    pub(super) fn release_held(&mut self, fid: Fid) {
+        let mut class = 0;
+        loop {
+            let range = (fid, class, i64::MIN, 0)..=(fid, u32::MAX, i64::MAX, u32::MAX);
+            let Some(&(_, at, _, handle)) = self.held.range(range).next() else {
+                return;
+            };
+            let kind = self.requests.at(handle).kind;
+            if !self.released.contains_key(&(fid, at)) && !self.is_kept_by_file(fid, kind) {
+                self.unqueue(handle);
+                self.released.insert((fid, at), handle);
+                self.requests.at_mut(handle).set(RELEASED, true);
+                self.enqueue(handle, true);
+            }
+            match at.checked_add(1) {
+                Some(next) => class = next,
+                None => return,
+            }
+        }
+    }
+
+    /// A loose request is too large for the buffer of a mover that met it: it waits for another.
+    pub(super) fn park(&mut self, handle: Handle) {
+        let linked = self.next_sequence();
+        let (due, cost) = (self.due(handle), self.cost(handle));
+        let request = self.requests.at_mut(handle);
+        request.state = State::Parked;
+        request.linked = linked;
+        let class = request.class;
+        let key = self.classes.at(class).key;
+        self.update_shelves(&key, |shelf| {
+            let parked = &mut shelf.parked[key.kind.at()];
+            parked.by_cost.insert((cost, linked, handle));
+            parked.by_time.insert((due, linked, handle));
+        });
+        self.count_queued(class, 1);
+        self.counts.oversized += 1;
+        self.wake_for_parked(&key, cost);
+        let key = self.requests.at(handle).key();
+        tracing::warn!(%key, bytes = cost, "request is larger than a mover's buffer and waits for another mover");
+    }
+
+    /// A loose request starts on a mover.
+    pub(super) fn start(&mut self, handle: Handle, mover: u32, effects: &mut Effects) {
+        self.clear_released(handle);
+        let linked = self.next_sequence();
+        self.requests.start(handle, mover);
+        let request = self.requests.at_mut(handle);
+        request.linked = linked;
+        let (fid, kind, class, stored, key) =
+            (request.fid, request.kind, request.class, request.has(STORED), request.key());
+        let mut active = self.movers.at(mover).active;
+        self.requests.slab.push_back(&mut active, handle);
+        let tag = self.classes.at(class).key.tag;
+        let entry = self.movers.at_mut(mover);
+        entry.active = active;
+        entry.running[kind.at()] += 1;
+        let durable = entry.host != NIL && stored;
+        if tag != NIL {
+            *entry.tag_running.entry(tag).or_insert(0) += 1;
+            self.tags.at_mut(tag).running += 1;
+        }
+        self.busy.entry(fid).or_default().push(handle);
+        self.counts.pending[kind.at()] -= 1;
+        self.counts.running[kind.at()] += 1;
+        if durable {
+            self.requests.at_mut(handle).set(ASSIGNED, true);
+            let mover = self.movers.at(mover).id.to_string();
+            effects.store.push(StoreOp::Assign { key, mover });
+        }
+        self.refresh_mover(mover);
+    }
+
+    /// A running request stops; it is loose then, and counted as waiting. Whoever calls this lets go what waits for the
+    /// file ([`Self::release_held`]).
+    pub(super) fn stop(&mut self, handle: Handle) {
+        let request = self.requests.at(handle);
+        let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        self.move_bookmarks(handle);
+        let mut active = self.movers.at(owner).active;
+        self.requests.slab.unlink(&mut active, handle);
+        let tag = self.classes.at(class).key.tag;
+        let entry = self.movers.at_mut(owner);
+        entry.active = active;
+        entry.running[kind.at()] -= 1;
+        if tag != NIL {
+            if let Some(count) = entry.tag_running.get_mut(&tag) {
+                *count -= 1;
+                if *count == 0 {
+                    entry.tag_running.remove(&tag);
+                }
+            }
+            self.tags.at_mut(tag).running -= 1;
+        }
+        if let Some(running) = self.busy.get_mut(&fid) {
+            running.retain(|&other| other != handle);
+            if running.is_empty() {
+                self.busy.remove(&fid);
+            }
+        }
+        self.requests.stop(handle);
+        self.requests.at_mut(handle).set(CLAIMED, false);
+        self.counts.running[kind.at()] -= 1;
+        self.counts.pending[kind.at()] += 1;
+        if tag != NIL {
+            self.review_tag(tag);
+        }
+        self.fresh_movers.insert(owner);
+        self.refresh_mover(owner);
+    }
+
+    /// A running request goes back to the end of its queue.
+    pub(super) fn requeue(&mut self, handle: Handle, effects: &mut Effects) {
+        let fid = self.requests.at(handle).fid;
+        self.stop(handle);
+        self.counts.requeued += 1;
+        self.unassign(handle, effects);
+        self.enqueue(handle, false);
+        self.report_assign(handle, effects);
+        self.release_held(fid);
+    }
+
+    /// The store forgets the request's mover.
+    pub(super) fn unassign(&mut self, handle: Handle, effects: &mut Effects) {
+        let request = self.requests.at_mut(handle);
+        if request.has(ASSIGNED) {
+            request.set(ASSIGNED, false);
+            effects.store.push(StoreOp::Unassign { key: request.key() });
+        }
+    }
+
+    /// Forgets a loose request: it has ended.
+    pub(super) fn forget(&mut self, handle: Handle, effects: &mut Effects) {
+        let let_go = self.clear_released(handle);
+        let request = self.requests.at(handle);
+        let (key, kind, class, data) = (request.key(), request.kind, request.class, request.data);
+        let (stored, reported) = (request.has(STORED), request.has(REPORTED));
+        if stored {
+            effects.store.push(StoreOp::Remove { key });
+        } else {
+            self.unpersisted.remove(&handle);
+        }
+        if reported {
+            self.report_ended(data);
+        }
+        self.requests.remove(handle);
+        self.release_class(class);
+        self.data.release(data);
+        self.tombstones.add(key);
+        self.counts.pending[kind.at()] -= 1;
+        self.counts.ended += 1;
+        if let_go {
+            self.release_held(key.fid);
+        }
+    }
+
+    /// The request as a mover or the store is to see it.
+    pub(super) fn item(&self, handle: Handle, original: bool) -> ActionItem {
+        let request = self.requests.at(handle);
+        let class = self.classes.at(request.class).key;
+        let rare = self.requests.rare(handle);
+        let data = if original { &*self.data.at(request.data).bytes } else { self.data.sent(request.data) };
+        ActionItem {
+            action: request.kind.action(),
+            fid: request.fid,
+            dfid: rare.map_or(request.fid, |rare| rare.dfid),
+            extent_offset: rare.map_or(0, |rare| rare.extent_offset),
+            extent_length: rare.map_or(u64::MAX, |rare| rare.extent_length),
+            cookie: request.cookie,
+            gid: rare.map_or(0, |rare| rare.gid),
+            archive_id: class.archive_id,
+            flags: class.flags,
+            data: data.into(),
+            timestamp: request.timestamp,
+            extra: rare.map_or_else(Box::default, |rare| rare.extra.clone()),
+        }
+    }
+
+    /// A cursor that stands on this request goes on to the next of its list.
+    pub(super) fn move_bookmarks(&mut self, handle: Handle) {
+        if !self.requests.at(handle).has(BOOKMARKED) {
+            return;
+        }
+        let next = self.requests.at(handle).next;
+        self.requests.at_mut(handle).set(BOOKMARKED, false);
+        if self.status.move_bookmarks(handle, next) && next != NIL {
+            self.requests.at_mut(next).set(BOOKMARKED, true);
+        }
+        if self.reports.move_bookmark(handle, next) && next != NIL {
+            self.requests.at_mut(next).set(BOOKMARKED, true);
+        }
+    }
+
+    /// After a new configuration: puts requests that wait into the queues where they belong now.
+    pub(super) fn replace_slice(&mut self, left: &mut usize, effects: &mut Effects) {
+        let Some(mut at) = self.replacing else {
+            return;
+        };
+        let end = self.requests.slab.capacity();
+        while *left > 0 && at < end {
+            let state = self.requests.at(at).state;
+            if state != State::Free {
+                *left -= 1;
+                self.replace(at, effects);
+            }
+            at += 1;
+        }
+        self.replacing = (at < end).then_some(at);
+    }
+
+    fn replace(&mut self, handle: Handle, effects: &mut Effects) {
+        let request = self.requests.at(handle);
+        let (state, kind, data, class, fid) =
+            (request.state, request.kind, request.data, request.class, request.fid);
+        self.plan(data);
+        let key = self.classes.at(class).key;
+        let new = self.class_for(kind, key.archive_id, key.flags, data);
+        if new == class {
+            self.release_class(new);
+            return;
+        }
+        if state == State::Running {
+            // It counts in its tag where it runs, so it keeps its class until it stops.
+            self.release_class(new);
+            return;
+        }
+        self.unqueue(handle);
+        let let_go = self.clear_released(handle);
+        self.refresh_class(class);
+        self.requests.at_mut(handle).class = new;
+        self.release_class(class);
+        match state {
+            State::Held => self.hold(handle),
+            State::Settling => self.let_settle(handle),
+            _ => {
+                self.enqueue(handle, false);
+                self.report_assign(handle, effects);
+            }
+        }
+        if let_go {
+            self.release_held(fid);
+        }
+    }
+
+    /// Gives the store what it could not take when it was full.
+    pub(super) fn persist_slice(&mut self, left: &mut usize, effects: &mut Effects) {
+        while !self.store_full && *left > 0 {
+            let Some(handle) = self.unpersisted.pop_first() else {
+                return;
+            };
+            *left -= 1;
+            effects.store.push(StoreOp::Put(self.item(handle, true)));
+            let request = self.requests.at_mut(handle);
+            request.set(STORED, true);
+            let (key, owner, state) = (request.key(), request.owner, request.state);
+            if state == State::Running && self.movers.at(owner).host != NIL {
+                self.requests.at_mut(handle).set(ASSIGNED, true);
+                let mover = self.movers.at(owner).id.to_string();
+                effects.store.push(StoreOp::Assign { key, mover });
+            }
+        }
+    }
+
+    /// How many requests wait, of all kinds.
+    pub(super) fn waiting_requests(&self) -> u64 {
+        KINDS.iter().map(|kind| self.counts.pending[kind.at()]).sum()
+    }
+}

@@ -1,0 +1,99 @@
+//! Requests of an earlier run.
+
+use super::Coordinator;
+use super::action::ActionItem;
+use super::effect::{Effects, StoreOp};
+use super::requests::{ASSIGNED, Handle, Kind, STORED, State};
+use super::timers::Timer;
+
+impl Coordinator {
+    /// What a store held. Assigned requests belong to their mover, which has its full grace to come back; the others are
+    /// queued in the order in which they came.
+    pub(super) fn recovered(
+        &mut self,
+        requests: Vec<(ActionItem, Option<String>)>,
+        suspect: bool,
+        effects: &mut Effects,
+    ) {
+        for (mut item, mover) in requests {
+            let key = item.key();
+            let Some(kind) = Kind::of(item.action) else {
+                tracing::error!(%key, "the store held a cancel: dropped");
+                effects.store.push(StoreOp::Remove { key });
+                continue;
+            };
+            if self.requests.find(key).is_some() {
+                tracing::warn!(%key, "recovered twice");
+                self.counts.duplicates += 1;
+                continue;
+            }
+            if item.timestamp <= 0 {
+                item.timestamp = self.next_timestamp();
+            }
+            self.note_timestamp(item.timestamp);
+            let handle = self.insert(&item, kind);
+            self.requests.at_mut(handle).set(STORED, true);
+            match mover.filter(|mover| !mover.is_empty()) {
+                Some(mover) => self.recovered_running(handle, &mover),
+                None if suspect && !self.config.settle.is_zero() => {
+                    self.let_settle(handle);
+                    if !self.timers.is_set(Timer::Settle) {
+                        self.timers.set(Timer::Settle, self.now.mono + self.config.settle);
+                    }
+                }
+                None => self.queue_again(handle, false, effects),
+            }
+        }
+    }
+
+    fn recovered_running(&mut self, handle: Handle, name: &str) {
+        let host = self.hosts.intern(name);
+        let mover = match self.hosts.at(host).mover {
+            super::index::NIL => self.add_absent(host),
+            mover => mover,
+        };
+        // The store knows already.
+        let mut known = Effects::default();
+        self.start(handle, mover, &mut known);
+        self.requests.at_mut(handle).set(ASSIGNED, true);
+    }
+
+    fn queue_again(&mut self, handle: Handle, front: bool, effects: &mut Effects) {
+        self.report_assign(handle, effects);
+        let request = self.requests.at(handle);
+        if self.is_kept_by_file(request.fid, request.kind) {
+            self.hold(handle);
+        } else {
+            self.enqueue(handle, front);
+        }
+    }
+
+    /// A loose request waits until movers have had time to claim it.
+    pub(super) fn let_settle(&mut self, handle: Handle) {
+        let linked = self.next_sequence();
+        let request = self.requests.at_mut(handle);
+        request.state = State::Settling;
+        request.linked = linked;
+        let mut list = self.settling;
+        self.requests.slab.push_back(&mut list, handle);
+        self.settling = list;
+    }
+
+    /// The time for claims is over.
+    pub(super) fn settle(&mut self) {
+        self.slice_later();
+    }
+
+    /// Lets recovered requests go, the newest first and each to the front, so that they are before what came since.
+    pub(super) fn settle_slice(&mut self, left: &mut usize, effects: &mut Effects) {
+        if self.timers.is_set(Timer::Settle) {
+            return;
+        }
+        while *left > 0 && !self.settling.is_empty() {
+            *left -= 1;
+            let handle = self.settling.tail;
+            self.unqueue(handle);
+            self.queue_again(handle, true, effects);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Sessions with the coordinator as scripts.
+
+mod golden;
+
+use std::time::Duration;
+
+use lustreapi_sys::Fid;
+
+use super::action::{Action, ActionItem, RequestKey};
+use super::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
+use super::effect::{Effect, Effects, Reply, StoreOp, WorkList};
+use super::event::{ConnId, Done, Ehlo, Event, Lock, Message, Queue, Recv};
+use super::time::{Mono, Now, Wall};
+use super::{Coordinator, StatusCursor};
+
+pub(super) const SECOND: u64 = 1_000_000_000;
+
+/// A coordinator with a clock, and all that it asked for.
+pub(super) struct Session {
+    pub(super) core: Coordinator,
+    pub(super) now: Now,
+    pub(super) store: Vec<StoreOp>,
+    pub(super) visible: Vec<Effect>,
+}
+
+pub(super) fn fid(oid: u32) -> Fid {
+    Fid::new(0x2_0000_0401, oid, 0)
+}
+
+pub(super) fn item(action: Action, oid: u32, cookie: u64, data: &str) -> ActionItem {
+    ActionItem {
+        action,
+        fid: fid(oid),
+        dfid: fid(oid),
+        extent_offset: 0,
+        extent_length: u64::MAX,
+        cookie,
+        gid: 0,
+        archive_id: 1,
+        flags: 0,
+        data: data.as_bytes().into(),
+        timestamp: 0,
+        extra: Box::default(),
+    }
+}
+
+pub(super) fn archive(oid: u32, data: &str) -> ActionItem {
+    item(Action::Archive, oid, u64::from(oid), data)
+}
+
+pub(super) fn restore(oid: u32, data: &str) -> ActionItem {
+    item(Action::Restore, oid, u64::from(oid), data)
+}
+
+pub(super) fn remove(oid: u32, data: &str) -> ActionItem {
+    item(Action::Remove, oid, u64::from(oid), data)
+}
+
+pub(super) fn any(tag: &str, hosts: &[&str]) -> HostMapping {
+    let hosts = hosts.iter().map(|&host| host.into()).collect();
+    HostMapping { tag: tag.into(), hosts, choice: HostChoice::Any }
+}
+
+pub(super) fn hash(tag: &str, modulus: Option<u64>, hosts: &[&str]) -> HostMapping {
+    HostMapping { choice: HostChoice::Hash { modulus }, ..any(tag, hosts) }
+}
+
+pub(super) fn batch(idle: u64, max: Option<u64>, slots: u32) -> Option<BatchConfig> {
+    Some(BatchConfig { idle: Duration::from_secs(idle), max: max.map(Duration::from_secs), slots })
+}
+
+pub(super) fn config() -> HsmConfig {
+    HsmConfig { fsname: "testfs".into(), ..HsmConfig::default() }
+}
+
+pub(super) const ANY: Recv =
+    Recv { max_archive: None, max_restore: None, max_remove: None, max_bytes: 1 << 20 };
+
+pub(super) fn limits(archive: u32, restore: u32, remove: u32) -> Recv {
+    Recv { max_archive: Some(archive), max_restore: Some(restore), max_remove: Some(remove), ..ANY }
+}
+
+impl Session {
+    pub(super) fn new(config: HsmConfig) -> Self {
+        let now = Now { mono: Mono(100_000 * SECOND), wall: Wall(1_795_217_766_551_745_936) };
+        Self { core: Coordinator::new(config, 1, now), now, store: Vec::new(), visible: Vec::new() }
+    }
+
+    pub(super) fn event(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Effects::default();
+        self.core.handle(self.now, event, &mut effects);
+        self.core.check();
+        self.store.extend(effects.store);
+        self.visible.extend(effects.visible.clone());
+        effects.visible
+    }
+
+    pub(super) fn message(&mut self, conn: u64, message: Message) -> Vec<Effect> {
+        self.event(Event::Message { conn: ConnId(conn), message })
+    }
+
+    pub(super) fn connect(&mut self, conn: u64) {
+        self.event(Event::Connected { conn: ConnId(conn), peer: format!("localhost:{conn}") });
+    }
+
+    pub(super) fn disconnect(&mut self, conn: u64) -> Vec<Effect> {
+        self.event(Event::Disconnected { conn: ConnId(conn) })
+    }
+
+    pub(super) fn ehlo(&mut self, conn: u64, ehlo: Ehlo) -> Vec<Effect> {
+        self.message(conn, Message::Ehlo(ehlo))
+    }
+
+    /// Connects a mover that serves these archives.
+    pub(super) fn mover_for(&mut self, conn: u64, id: &str, archive_ids: &[u32]) -> Vec<Effect> {
+        self.connect(conn);
+        let archive_ids = archive_ids.to_vec();
+        self.ehlo(conn, Ehlo { id: Some(id.into()), archive_ids, ..Ehlo::default() })
+    }
+
+    pub(super) fn mover(&mut self, conn: u64, id: &str) -> Vec<Effect> {
+        self.mover_for(conn, id, &[])
+    }
+
+    /// Connects a mover that says it still runs `items`.
+    pub(super) fn mover_with(&mut self, conn: u64, id: &str, items: Vec<ActionItem>) -> Vec<Effect> {
+        self.connect(conn);
+        self.ehlo(conn, Ehlo { id: Some(id.into()), hai_list: Some(items), ..Ehlo::default() })
+    }
+
+    pub(super) fn recv(&mut self, conn: u64, recv: Recv) -> Vec<Effect> {
+        self.message(conn, Message::Recv(recv))
+    }
+
+    /// Cookies of what a `recv` is answered with at once; empty for no answer.
+    pub(super) fn work(&mut self, conn: u64, recv: Recv) -> Vec<u64> {
+        cookies(&self.recv(conn, recv), conn)
+    }
+
+    pub(super) fn lustre(&mut self, items: Vec<ActionItem>) -> Vec<Effect> {
+        self.event(Event::Lustre { items })
+    }
+
+    pub(super) fn queue(&mut self, conn: u64, items: Vec<ActionItem>) -> Vec<Effect> {
+        self.message(conn, Message::Queue(Queue { items: Some(items), ..Queue::default() }))
+    }
+
+    pub(super) fn done(&mut self, conn: u64, cookie: u64, oid: u32, status: i32) -> Vec<Effect> {
+        self.message(conn, Message::Done(Done { cookie, dfid: fid(oid), status }))
+    }
+
+    pub(super) fn lock(&mut self, conn: u64, lock: Lock) -> Vec<Effect> {
+        self.message(conn, Message::Lock(Some(lock)))
+    }
+
+    pub(super) fn pass_ms(&mut self, ms: u64) -> Vec<Effect> {
+        let end = self.now.mono + Duration::from_millis(ms);
+        let mut all = Vec::new();
+        while let Some(at) = self.core.next_deadline().filter(|&at| at <= end) {
+            let at = at.max(self.now.mono);
+            self.now.wall = self.now.wall_at(at);
+            self.now.mono = at;
+            all.extend(self.event(Event::Tick));
+        }
+        self.now.wall = self.now.wall_at(end);
+        self.now.mono = end;
+        all
+    }
+
+    /// Lets time pass, waking the coordinator when it wants to be woken.
+    pub(super) fn pass(&mut self, seconds: u64) -> Vec<Effect> {
+        self.pass_ms(seconds * 1000)
+    }
+
+    pub(super) fn status(&mut self, conn: u64, verbose: i64) -> String {
+        let effects = self.message(conn, Message::Status { verbose });
+        let cursor = status_cursor(&effects);
+        let mut out = Vec::new();
+        assert!(self.core.status_chunk(self.now, cursor, usize::MAX, &mut out));
+        String::from_utf8(out).unwrap()
+    }
+
+    /// What `status` says of the member `name` in one client, or of all when `client` is empty.
+    pub(super) fn clients(&mut self, conn: u64) -> Vec<serde_json::Value> {
+        let status: serde_json::Value = serde_json::from_str(&self.status(conn, 6)).unwrap();
+        status["clients"].as_array().unwrap().clone()
+    }
+}
+
+pub(super) fn status_cursor(effects: &[Effect]) -> StatusCursor {
+    effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::Status { cursor, .. } => Some(*cursor),
+            _ => None,
+        })
+        .unwrap()
+}
+
+/// The answer to a `recv` among these effects.
+pub(super) fn list(effects: &[Effect], to: u64) -> Option<&WorkList> {
+    let mut lists = effects.iter().filter_map(|effect| match effect {
+        Effect::Work { conn, list } if conn.0 == to => Some(list),
+        _ => None,
+    });
+    let list = lists.next();
+    assert!(lists.next().is_none(), "one answer for one recv");
+    list
+}
+
+pub(super) fn cookies(effects: &[Effect], conn: u64) -> Vec<u64> {
+    list(effects, conn).map_or_else(Vec::new, |list| list.items.iter().map(|item| item.cookie).collect())
+}
+
+pub(super) fn replies(effects: &[Effect], to: u64) -> Vec<&Reply> {
+    let of = |effect| match effect {
+        &Effect::Reply { conn, ref reply } if conn.0 == to => Some(reply),
+        _ => None,
+    };
+    effects.iter().filter_map(of).collect()
+}
+
+/// Command, status and text of an error answered to `conn`.
+pub(super) fn error(effects: &[Effect], to: u64) -> Option<(&'static str, i32, &'static str)> {
+    replies(effects, to).into_iter().find_map(|reply| match reply {
+        Reply::Error { command, status, error } => Some((*command, *status, *error)),
+        _ => None,
+    })
+}
+
+pub(super) fn reports(effects: &[Effect]) -> Vec<String> {
+    let line = |effect: &Effect| match effect {
+        Effect::Report { name, line } => Some(format!("{name}: {line}")),
+        Effect::RemoveReport { name } => Some(format!("{name} removed")),
+        _ => None,
+    };
+    effects.iter().filter_map(line).collect()
+}
+
+pub(super) fn endings(effects: &[Effect]) -> Vec<(u64, i32)> {
+    let end = |effect: &Effect| match effect {
+        Effect::EndAtLustre { item, errno } => Some((item.cookie, *errno)),
+        _ => None,
+    };
+    effects.iter().filter_map(end).collect()
+}
+
+pub(super) fn key(oid: u32) -> RequestKey {
+    RequestKey { cookie: u64::from(oid), fid: fid(oid) }
+}

@@ -1,0 +1,386 @@
+//! One peer: its socket, what it sent so far, what it is still to be sent.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::names::Names;
+use super::outbox::{Next, Outbox};
+use super::shell::Shell;
+use crate::hsm::event::Message;
+use crate::hsm::{ConnId, Event};
+use crate::wire::{Decoder, Limits, parse_message_with};
+
+/// A peer is not read while this much waits to be sent to it.
+const PAUSE_BYTES: usize = 256 << 10;
+/// Nor while it has this many answers to come.
+const PAUSE_PARTS: usize = 64;
+/// Messages of one peer that are handled before others have their turn.
+const TURN: usize = 64;
+/// Requests that cannot be read and that are logged one by one, for each message.
+const BAD_ITEMS_LOGGED: u64 = 10;
+/// How long answers to a peer that has stopped sending, or that is sent away, may take.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long a peer may be silent below TCP before it counts as dead.
+const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// The same while another claims its id.
+const PROBE_DEAD_AFTER: Duration = Duration::from_millis(2000);
+/// How long a probe lasts; the core waits 3 s for it.
+const PROBE: Duration = Duration::from_secs(3);
+
+/// The part of a connection that others reach.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its number.
+    pub id: ConnId,
+    /// What it is to be sent.
+    pub outbox: RefCell<Outbox>,
+    /// Something for its task to do.
+    pub wake: Notify,
+    stream: TcpStream,
+    label: RefCell<String>,
+    half_closed: Cell<bool>,
+    gone: Cell<Option<&'static str>>,
+    probe: Cell<bool>,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(id: ConnId, stream: TcpStream, peer: SocketAddr) -> Self {
+        let connection = Self {
+            id,
+            outbox: RefCell::default(),
+            wake: Notify::new(),
+            stream,
+            label: RefCell::new(address(peer)),
+            half_closed: Cell::new(false),
+            gone: Cell::new(None),
+            probe: Cell::new(false),
+        };
+        if let Err(error) = connection.tune(DEAD_AFTER, Duration::from_secs(30), Duration::from_secs(10)) {
+            tracing::debug!("Clients: {}: socket options: {error}", connection.label.borrow());
+        }
+        connection
+    }
+
+    fn tune(&self, dead_after: Duration, idle: Duration, interval: Duration) -> io::Result<()> {
+        let socket = SockRef::from(&self.stream);
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(dead_after))?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3))
+    }
+
+    /// Finds out whether the peer is still there: the kernel asks it every second, and the connection fails when no
+    /// answer comes.
+    pub fn probe(&self) {
+        if self.half_closed.get() {
+            self.gone.set(Some("it has closed the connection, and another claims its id"));
+        }
+        self.probe.set(true);
+        self.wake.notify_one();
+    }
+
+    /// Ends a connection whose peer does not read.
+    pub fn overflow(&self, bytes: usize, limit: usize) {
+        if self.gone.get().is_none() {
+            tracing::warn!(
+                "Clients: {}: {bytes} bytes wait for it to read, more than max_client_buffer {limit}: closing",
+                self.label.borrow()
+            );
+        }
+        self.gone.set(Some("it does not read"));
+        self.wake.notify_one();
+    }
+
+    fn paused(&self) -> bool {
+        let outbox = self.outbox.borrow();
+        outbox.bytes() > PAUSE_BYTES || outbox.parts() > PAUSE_PARTS
+    }
+
+    fn remember_id(&self, message: &Message) {
+        if let Message::Ehlo(ehlo) = message
+            && let Some(id) = &ehlo.id
+        {
+            let shown: String = id.chars().take(64).collect();
+            let peer = self.label.borrow().clone();
+            *self.label.borrow_mut() = format!("{shown} ({peer})");
+        }
+    }
+}
+
+/// A peer's address as `host:port`, the host in digits.
+pub fn address(peer: SocketAddr) -> String {
+    format!("{}:{}", peer.ip().to_canonical(), peer.port())
+}
+
+/// Why a connection ended.
+enum End {
+    /// The peer closed it or the network failed.
+    Peer,
+    /// We close it.
+    Closed(&'static str),
+}
+
+/// Serves one peer until it is gone.
+pub async fn serve(
+    shell: Rc<Shell>,
+    connection: Rc<Connection>,
+    peer: SocketAddr,
+    names: Names,
+    limits: Limits,
+    handshake: Duration,
+    buffer: Rc<RefCell<Vec<u8>>>,
+) {
+    let conn = connection.id;
+    let name = names.of(peer).await;
+    tracing::debug!("Clients: new connection {name}");
+    if name != *connection.label.borrow() {
+        connection.label.replace(name.clone());
+        shell.handle(Event::PeerNamed { conn, peer: name });
+    }
+    let mut task = Task {
+        shell: Rc::clone(&shell),
+        connection: Rc::clone(&connection),
+        decoder: Decoder::new(limits),
+        buffer,
+        more: false,
+        eof: None,
+        handshake: (!handshake.is_zero()).then(|| Instant::now() + handshake),
+        probe_until: None,
+    };
+    let end = task.run().await;
+    let label = connection.label.borrow().clone();
+    match end {
+        End::Peer => tracing::debug!("Clients: {label} has disconnected"),
+        End::Closed(reason) => tracing::debug!("Clients: closing {label}: {reason}"),
+    }
+    shell.disconnected(conn);
+}
+
+struct Task {
+    shell: Rc<Shell>,
+    connection: Rc<Connection>,
+    decoder: Decoder,
+    buffer: Rc<RefCell<Vec<u8>>>,
+    /// The decoder may hold a complete message.
+    more: bool,
+    /// Nothing more is read; what is in the outbox may be sent until then.
+    eof: Option<Instant>,
+    handshake: Option<Instant>,
+    probe_until: Option<Instant>,
+}
+
+impl Task {
+    async fn run(&mut self) -> End {
+        let connection = Rc::clone(&self.connection);
+        loop {
+            if let Some(reason) = connection.gone.get() {
+                return End::Closed(reason);
+            }
+            if connection.probe.take() {
+                self.begin_probe();
+            }
+            let blocked = match self.write() {
+                Ok(blocked) => blocked,
+                Err(end) => return end,
+            };
+            if let Some(until) = self.eof
+                && (connection.outbox.borrow().is_empty() || Instant::now() >= until)
+            {
+                return End::Peer;
+            }
+            if self.may_read() && self.more {
+                self.messages();
+                // Others have their turn, and what this caused is written.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if self.shell.store_is_behind() && self.eof.is_none() && !self.shell.stopping() {
+                // Bounded, because the store may catch up between the question and the wait.
+                let _ = timeout(Duration::from_millis(50), self.shell.stored.notified()).await;
+                continue;
+            }
+            let deadline = self.deadline();
+            tokio::select! {
+                ready = connection.stream.readable(), if self.may_read() => {
+                    if let Err(error) = ready {
+                        return self.failed(&error);
+                    }
+                    if let Some(end) = self.read() {
+                        return end;
+                    }
+                }
+                ready = connection.stream.writable(), if blocked => {
+                    if let Err(error) = ready {
+                        return self.failed(&error);
+                    }
+                }
+                () = connection.wake.notified() => {}
+                () = wait_until(deadline) => {
+                    if let Some(end) = self.expired() {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.eof.is_none() && !self.shell.stopping() && !self.connection.paused()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.eof, self.handshake, self.probe_until].into_iter().flatten().min()
+    }
+
+    fn expired(&mut self) -> Option<End> {
+        let now = Instant::now();
+        if self.handshake.is_some_and(|at| at <= now) {
+            let label = self.connection.label.borrow();
+            let bytes = self.decoder.pending_bytes();
+            tracing::warn!(
+                "Clients: {label}: no complete message within handshake_timeout_ms ({bytes} bytes so far): closing"
+            );
+            return Some(End::Closed("no message"));
+        }
+        if self.probe_until.is_some_and(|at| at <= now) {
+            self.probe_until = None;
+            let tuned = self.connection.tune(DEAD_AFTER, Duration::from_secs(30), Duration::from_secs(10));
+            if let Err(error) = tuned {
+                return Some(self.failed(&error));
+            }
+        }
+        None
+    }
+
+    fn begin_probe(&mut self) {
+        let second = Duration::from_secs(1);
+        if let Err(error) = self.connection.tune(PROBE_DEAD_AFTER, second, second) {
+            tracing::debug!("Clients: {}: cannot probe: {error}", self.connection.label.borrow());
+        }
+        self.probe_until = Some(Instant::now() + PROBE);
+    }
+
+    fn failed(&self, error: &io::Error) -> End {
+        tracing::debug!("Clients: {}: {error}", self.connection.label.borrow());
+        End::Peer
+    }
+
+    /// Sends what can be sent now. Returns whether the socket has to become writable for more.
+    fn write(&mut self) -> Result<bool, End> {
+        let connection = &self.connection;
+        let mut budget = 16;
+        loop {
+            let durable = self.shell.durable();
+            let mut outbox = connection.outbox.borrow_mut();
+            match outbox.next(durable) {
+                Next::Write(bytes) => match connection.stream.try_write(bytes) {
+                    Ok(written) => outbox.wrote(written),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(self.failed(&error)),
+                },
+                Next::Produce(cursor) => {
+                    outbox.feed(|out| self.shell.status_chunk(cursor, out));
+                    budget -= 1;
+                    if budget == 0 {
+                        // A fast reader of a long answer must not keep others waiting.
+                        return Ok(true);
+                    }
+                }
+                Next::Wait => return Ok(false),
+                Next::Close(reason) => return Err(End::Closed(reason)),
+            }
+        }
+    }
+
+    /// Reads what has come. Returns the end if this was it.
+    fn read(&mut self) -> Option<End> {
+        let buffer = Rc::clone(&self.buffer);
+        let mut buffer = buffer.borrow_mut();
+        match self.connection.stream.try_read(&mut buffer) {
+            Ok(0) => {
+                self.stop_reading();
+                self.connection.half_closed.set(true);
+                None
+            }
+            Ok(len) => {
+                self.decoder.push(&buffer[..len]);
+                self.more = true;
+                None
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                None
+            }
+            Err(error) => Some(self.failed(&error)),
+        }
+    }
+
+    fn stop_reading(&mut self) {
+        self.more = false;
+        self.handshake = None;
+        self.eof = Some(Instant::now() + LINGER);
+    }
+
+    /// Handles some of the complete messages.
+    fn messages(&mut self) {
+        for _ in 0..TURN {
+            if self.connection.paused() {
+                return;
+            }
+            let label = &self.connection.label;
+            let object = match self.decoder.next_object() {
+                Ok(Some(object)) => object,
+                Ok(None) => {
+                    self.more = false;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!("Clients: {}: {error}: closing", label.borrow());
+                    return self.stop_reading();
+                }
+            };
+            let mut bad = 0u64;
+            let bad_item = |member: &'static str, index: usize, error: &_| {
+                bad += 1;
+                if bad <= BAD_ITEMS_LOGGED {
+                    tracing::warn!(
+                        "{}: Could not process invalid hai: skipping {member}[{index}]: {error}",
+                        label.borrow()
+                    );
+                }
+            };
+            let parsed = parse_message_with(object, bad_item);
+            if bad > BAD_ITEMS_LOGGED {
+                let more = bad - BAD_ITEMS_LOGGED;
+                tracing::warn!("{}: {more} more invalid hai skipped in the same message", label.borrow());
+            }
+            match parsed {
+                Ok(message) => {
+                    self.handshake = None;
+                    self.connection.remember_id(&message);
+                    self.shell.handle(Event::Message { conn: self.connection.id, message });
+                }
+                Err(error) => {
+                    tracing::error!("{}: {error}: closing", label.borrow());
+                    return self.stop_reading();
+                }
+            }
+        }
+    }
+}
+
+async fn wait_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at).await,
+        // Never.
+        None => sleep(Duration::from_secs(86400 * 365)).await,
+    }
+}

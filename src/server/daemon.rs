@@ -1,0 +1,513 @@
+//! From start to stop.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::clock::Clock;
+use super::committer::{self, Committer};
+use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
+use super::listener;
+use super::logging::{Logging, NOTICE};
+use super::names::Names;
+use super::options::Options;
+use super::reporting::Reporting;
+use super::shell::{EndAtLustre, Shell};
+use super::supervisor;
+use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig};
+use crate::lustre::ender::Ender;
+use crate::lustre::kuc::Copytool;
+use crate::lustre::link::{CurrentMount, FromLustre, Tell};
+use crate::lustre::list;
+use crate::lustre::mount::{Mount, MountError};
+use crate::store::{Store, StoreError};
+
+/// Requests that are recovered in one step.
+const RECOVERY_STEP: usize = 1000;
+/// How long a clean stop waits for the kernel's pipe to be emptied.
+const STOP_LUSTRE: Duration = Duration::from_secs(2);
+/// How long it waits for the store.
+const STOP_STORE: Duration = Duration::from_secs(10);
+/// How long it waits for peers to read their answers, and for reporting files.
+const STOP_OUTPUT: Duration = Duration::from_secs(1);
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The mount point or the registration.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The store.
+    #[error("{0} (`--state-dir DIR` puts it elsewhere, `--store none` does without)")]
+    Store(#[from] StoreError),
+    /// The address to listen on.
+    #[error("cannot listen on {host}:{port}: {source} (set `host` and `port`, or give -H and -p)")]
+    Listen {
+        /// As configured.
+        host: String,
+        /// As configured.
+        port: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directory of the reporting files.
+    #[error("cannot open reporting_dir {dir} in {mount}: {source}")]
+    Reporting {
+        /// As configured.
+        dir: String,
+        /// The mount point.
+        mount: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something that the system has to provide.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// Told twice to stop.
+    #[error("Got killed twice, no longer waiting: what was not stored yet is lost")]
+    KilledTwice,
+    /// The store could not be closed.
+    #[error("the store could not be closed cleanly: {0}")]
+    NotClosed(String),
+}
+
+/// Everything that happens on other threads.
+enum Input {
+    Lustre(FromLustre),
+    Store(committer::Report),
+}
+
+/// Starts, serves and stops.
+pub fn run(options: &Options, loaded: Loaded, logging: &Logging) -> Result<(), DaemonError> {
+    say(&loaded.notes);
+    let settings = loaded.settings;
+    about_redis(&settings);
+    let files = listener::raise_file_limit();
+    let mount = match &settings.lustre {
+        Lustre::Mount(path) => Some(Mount::open(path, settings.fsname.as_deref())?),
+        Lustre::None => None,
+    };
+    let fsname = match (&mount, &settings.fsname) {
+        (Some(mount), _) => mount.fsname().to_owned(),
+        (None, Some(told)) => told.clone(),
+        // The configuration was refused without one.
+        (None, None) => String::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    let daemon = Daemon { options, settings, logging, mount, fsname, files };
+    runtime.block_on(local.run_until(daemon.serve()))
+}
+
+fn say(notes: &[Note]) {
+    for note in notes {
+        match note {
+            Note::Warn(text) => tracing::warn!("{text}"),
+            Note::Info(text) => tracing::info!("{text}"),
+        }
+    }
+}
+
+fn about_redis(settings: &Settings) {
+    if settings.store == StoreKind::None {
+        return;
+    }
+    match settings.redis {
+        Redis::Configured => tracing::warn!(
+            "redis_host is set, but this build keeps requests in its embedded store, not in redis: what a redis holds \
+             is neither read nor changed (set redis_host to nothing to silence this)"
+        ),
+        Redis::Unset => tracing::info!("no redis in this build: requests are kept in the embedded store"),
+        Redis::Disabled => {}
+    }
+}
+
+/// Where the embedded store is.
+fn state_dir(settings: &Settings, fsname: &str) -> PathBuf {
+    if let Some(dir) = &settings.state_dir {
+        return dir.clone();
+    }
+    // Of several directories the service manager made, the first is ours.
+    let given = std::env::var_os("STATE_DIRECTORY")
+        .and_then(|dirs| std::env::split_paths(&dirs).next())
+        .filter(|dir| dir.is_absolute());
+    given.unwrap_or_else(|| {
+        Path::new("/var/lib/coordinatool").join(config::instance(&settings.lustre, fsname))
+    })
+}
+
+fn open_store(settings: &Settings, fsname: &str) -> Result<Option<Box<dyn Store>>, StoreError> {
+    match settings.store {
+        StoreKind::None => Ok(None),
+        StoreKind::Embedded => {
+            let store = crate::store::EmbeddedStore::open(&state_dir(settings, fsname))?;
+            Ok(Some(Box::new(store)))
+        }
+    }
+}
+
+/// Where the reporting files are, if there are any.
+fn start_reporting(settings: &Settings) -> Result<Option<Reporting>, DaemonError> {
+    let Some(dir) = &settings.reporting_dir else { return Ok(None) };
+    let mount = match &settings.lustre {
+        Lustre::Mount(path) => path.clone(),
+        Lustre::None if dir.starts_with('/') => PathBuf::from("/"),
+        Lustre::None => {
+            tracing::warn!(
+                "reporting_dir {dir} is relative to a mount point and there is none: reporting disabled"
+            );
+            return Ok(None);
+        }
+    };
+    let failed = |source| DaemonError::Reporting { dir: dir.clone(), mount: mount.clone(), source };
+    Reporting::start(&mount, dir).map(Some).map_err(failed)
+}
+
+/// Hands back what an earlier run left.
+fn recover(store: &mut dyn Store, core: &mut Coordinator, clock: &Clock) -> Result<(), StoreError> {
+    // Whether the requests are suspect is known when all are read.
+    let mut requests = Vec::new();
+    let found = store.recover(&mut |item, mover| requests.push((item, mover)))?;
+    for place in &found.quarantined {
+        tracing::error!("{}: a damaged record was set aside: {place}", store.describe());
+    }
+    if found.requests > 0 || !found.quarantined.is_empty() {
+        tracing::warn!(
+            "{}: {} requests recovered, {} records set aside",
+            store.describe(),
+            found.requests,
+            found.quarantined.len()
+        );
+    }
+    let mut requests = requests.into_iter();
+    let mut effects = Effects::default();
+    loop {
+        let part: Vec<_> = requests.by_ref().take(RECOVERY_STEP).collect();
+        if part.is_empty() {
+            return Ok(());
+        }
+        let event = Event::Recovered { requests: part, suspect: found.suspect };
+        core.handle(clock.now(), event, &mut effects);
+        if !effects.store.is_empty() {
+            store.append(&effects.store)?;
+            store.sync()?;
+        }
+        // Nobody is connected: there is nobody to see anything.
+        effects.clear();
+    }
+}
+
+/// A seed for the choice among equals.
+fn seed(clock: &Clock) -> u64 {
+    clock.now().wall.0.unsigned_abs() ^ (u64::from(std::process::id()) << 32)
+}
+
+struct Daemon<'a> {
+    options: &'a Options,
+    settings: Settings,
+    logging: &'a Logging,
+    mount: Option<Mount>,
+    fsname: String,
+    files: usize,
+}
+
+impl Daemon<'_> {
+    async fn serve(mut self) -> Result<(), DaemonError> {
+        let mut signals = Signals::new()?;
+        let (inputs, received) = unbounded_channel();
+        let clock = Clock::new();
+        let hsm = HsmConfig { fsname: self.fsname.clone(), ..self.settings.hsm.clone() };
+        let mut core = Coordinator::new(hsm, seed(&clock), clock.now());
+
+        // What was there before comes before anything new.
+        let mut store = open_store(&self.settings, &self.fsname)?;
+        if let Some(store) = &mut store {
+            tracing::info!("requests are kept in the {}", store.describe());
+            recover(store.as_mut(), &mut core, &clock)?;
+        } else {
+            tracing::warn!("requests are kept in memory only: a restart forgets them");
+        }
+        let committer = store.map(|store| start_committer(store, inputs.clone())).transpose()?;
+        let reporting = start_reporting(&self.settings)?;
+        let names = Names::start()?;
+
+        let listener = listener::bind(&self.settings.host, &self.settings.port).map_err(|source| {
+            let (host, port) = (self.settings.host.clone(), self.settings.port.clone());
+            DaemonError::Listen { host, port, source }
+        })?;
+        let limits = self.settings.limits;
+        let shell =
+            Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
+        let mut copytool = self.connect_lustre(&shell, &inputs)?;
+
+        tokio::task::spawn_local(timers(Rc::clone(&shell)));
+        let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let accept =
+            listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
+        let accept = tokio::task::spawn_local(accept);
+        tracing::info!(target: NOTICE, "Starting main loop");
+        supervisor::ready(&format!("serving {}", self.fsname));
+
+        self.until_stopped(&shell, &mut signals).await;
+
+        supervisor::stopping();
+        accept.abort();
+        let stop = stop(&shell, copytool.as_mut(), gone);
+        tokio::select! {
+            result = stop => result,
+            name = signals.stop.next() => {
+                tracing::warn!("Got signal {name} again");
+                Err(DaemonError::KilledTwice)
+            }
+        }
+    }
+
+    fn max_connections(&self, limits: Limits) -> usize {
+        if limits.connections == 0 { self.files } else { limits.connections.min(self.files) }
+    }
+
+    fn connect_lustre(
+        &mut self,
+        shell: &Rc<Shell>,
+        inputs: &UnboundedSender<Input>,
+    ) -> Result<Option<Copytool>, DaemonError> {
+        let inputs = inputs.clone();
+        let tell: Tell = Arc::new(move |message| {
+            // The loop only goes away with the process.
+            let _ = inputs.send(Input::Lustre(message));
+        });
+        let Some(mount) = self.mount.take() else {
+            shell.connect_lustre(Rc::new(NoLustre { tell }));
+            return Ok(None);
+        };
+        let mount = CurrentMount::new(mount);
+        let ender = Ender::start(mount.clone(), Arc::clone(&tell))?;
+        let copytool = Copytool::start(mount, self.settings.hsm.archive_ids.clone(), tell)?;
+        shell.connect_lustre(Rc::new(ender));
+        Ok(Some(copytool))
+    }
+
+    /// Serves until a signal, or until nothing runs any more after `lock` 2.
+    async fn until_stopped(&mut self, shell: &Rc<Shell>, signals: &mut Signals) {
+        let interval = supervisor::watchdog_interval();
+        let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
+        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                name = signals.stop.next() => {
+                    tracing::info!("Got signal {name}, exiting");
+                    return;
+                }
+                () = shell.terminate.notified() => {
+                    tracing::info!(target: NOTICE, "nothing runs any more and the lock says to quit, exiting");
+                    return;
+                }
+                _ = signals.hangup.recv() => self.reload(shell),
+                _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
+            }
+        }
+    }
+
+    fn reload(&mut self, shell: &Rc<Shell>) {
+        let loaded = match config::load(self.options, &System) {
+            Ok(loaded) => loaded,
+            Err(Problems(problems)) => {
+                for problem in problems {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!("the configuration was not loaded again: the old one stays");
+                return;
+            }
+        };
+        self.logging.set(loaded.settings.verbose);
+        say(&loaded.notes);
+        let new = loaded.settings;
+        for key in needs_restart(&self.settings, &new) {
+            tracing::warn!("{key} has changed: that takes a restart");
+        }
+        let hsm = HsmConfig {
+            fsname: self.fsname.clone(),
+            archive_ids: self.settings.hsm.archive_ids.clone(),
+            reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
+            ..new.hsm.clone()
+        };
+        shell.handle(Event::Reconfigured(Box::new(hsm.clone())));
+        self.settings.hsm = hsm;
+        tracing::info!(target: NOTICE, "configuration loaded again");
+    }
+}
+
+/// Keys whose new value is not taken up while running.
+fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let changed = [
+        ("host", old.host != new.host),
+        ("port", old.port != new.port),
+        ("lustre", old.lustre != new.lustre),
+        ("fsname", old.fsname != new.fsname),
+        ("store", old.store != new.store),
+        ("state_dir", old.state_dir != new.state_dir),
+        ("redis_host", old.redis != new.redis),
+        ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
+        ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        ("a limit on peers", old.limits != new.limits),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+fn start_committer(store: Box<dyn Store>, inputs: UnboundedSender<Input>) -> io::Result<Committer> {
+    Committer::start(store, move |report| {
+        let _ = inputs.send(Input::Store(report));
+    })
+}
+
+/// Calls the core when it wants to be.
+async fn timers(shell: Rc<Shell>) {
+    loop {
+        let Some(at) = shell.next_deadline() else {
+            shell.timer.notified().await;
+            continue;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(Instant::from_std(at)) => {
+                if shell.stopping() {
+                    return;
+                }
+                shell.handle(Event::Tick);
+                // A core with much to do wants to be called at once, again and again: others have their turn.
+                tokio::task::yield_now().await;
+            }
+            () = shell.timer.notified() => {}
+        }
+    }
+}
+
+/// What the clean stop has to wait for.
+#[derive(Debug, Default)]
+struct Gone {
+    lustre: bool,
+    store: Option<Result<(), String>>,
+}
+
+/// Feeds what other threads report to the shell, until the store is closed.
+async fn feed(shell: Rc<Shell>, fsname: String, mut inputs: UnboundedReceiver<Input>) -> Gone {
+    let mut gone = Gone::default();
+    while let Some(input) = inputs.recv().await {
+        match input {
+            Input::Lustre(FromLustre::List(bytes)) => {
+                let items = list::read(&bytes, &fsname);
+                if !items.is_empty() {
+                    shell.handle(Event::Lustre { items });
+                }
+            }
+            Input::Lustre(FromLustre::Ended { key, errno }) => {
+                shell.handle(Event::LustreEnded { key, errno })
+            }
+            Input::Lustre(FromLustre::Stopped) => {
+                gone.lustre = true;
+                shell.lustre_stopped.notify_one();
+            }
+            Input::Store(committer::Report::Closed(result)) => {
+                gone.store = Some(result);
+                return gone;
+            }
+            Input::Store(report) => shell.store_report(report),
+        }
+    }
+    gone
+}
+
+/// Stops without losing anything: movers keep what they have, and what was acknowledged is stored.
+async fn stop(
+    shell: &Rc<Shell>,
+    copytool: Option<&mut Copytool>,
+    gone: tokio::task::JoinHandle<Gone>,
+) -> Result<(), DaemonError> {
+    shell.stop();
+    if let Some(copytool) = copytool {
+        copytool.stop();
+        if tokio::time::timeout(STOP_LUSTRE, shell.lustre_stopped.notified()).await.is_err() {
+            tracing::warn!("lustre does not answer: its registration ends with this process");
+        }
+    }
+    wait_for(STOP_STORE, || shell.all_stored()).await;
+    wait_for(STOP_OUTPUT, || shell.all_sent()).await;
+    let (committer, reporting) = shell.take_outputs();
+    if let Some(thread) = reporting.and_then(|mut reporting| reporting.finish()) {
+        wait_for(STOP_OUTPUT, || thread.is_finished()).await;
+    }
+    let Some(mut committer) = committer else { return Ok(()) };
+    committer.close();
+    match tokio::time::timeout(STOP_STORE, gone).await {
+        Ok(Ok(Gone { store: Some(Err(error)), .. })) => Err(DaemonError::NotClosed(error)),
+        Ok(_) => {
+            committer.join();
+            Ok(())
+        }
+        Err(_) => Err(DaemonError::NotClosed("it does not answer".to_owned())),
+    }
+}
+
+/// Waits until `done`, but no longer than `limit`.
+async fn wait_for(limit: Duration, done: impl Fn() -> bool) {
+    let end = Instant::now() + limit;
+    while !done() && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+struct Signals {
+    stop: StopSignals,
+    hangup: Signal,
+}
+
+struct StopSignals {
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let stop = StopSignals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        };
+        Ok(Self { stop, hangup: signal(SignalKind::hangup())? })
+    }
+}
+
+impl StopSignals {
+    /// Waits for one that means to stop.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "TERM",
+            _ = self.int.recv() => "INT",
+            _ = self.quit.recv() => "QUIT",
+        }
+    }
+}
+
+/// Without a Lustre nobody else knows of a request.
+struct NoLustre {
+    tell: Tell,
+}
+
+impl EndAtLustre for NoLustre {
+    fn end(&self, item: ActionItem, _errno: i32) {
+        (self.tell)(FromLustre::Ended { key: item.key(), errno: libc::ENOENT });
+    }
+}
+
+impl EndAtLustre for Ender {
+    fn end(&self, item: ActionItem, errno: i32) {
+        Ender::end(self, item, errno);
+    }
+}

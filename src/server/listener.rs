@@ -1,0 +1,182 @@
+//! The listening socket.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use dns_lookup::{AddrInfoHints, LookupErrorKind, getaddrinfo};
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::config::Limits;
+use super::connection::{self, Connection};
+use super::names::Names;
+use super::shell::Shell;
+use crate::hsm::ConnId;
+
+const BACKLOG: i32 = 1024;
+/// Descriptors kept for files, Lustre and the store.
+const RESERVED_FILES: u64 = 64;
+/// How often the same complaint is logged.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Binds the first address of `host` that can be bound and listens. `host` may be several names, separated by commas.
+pub fn bind(host: &str, port: &str) -> io::Result<std::net::TcpListener> {
+    let mut last = None;
+    for host in host.split(',').map(str::trim).filter(|host| !host.is_empty()) {
+        for address in resolve(host, port)? {
+            match listen(address) {
+                Ok(listener) => {
+                    let port = listener.local_addr()?.port();
+                    tracing::info!("Listening on {host}:{port}");
+                    return Ok(listener);
+                }
+                Err(error) => {
+                    tracing::debug!("cannot listen on {address}: {error}");
+                    last = Some(io::Error::new(error.kind(), format!("{address}: {error}")));
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no host"))))
+}
+
+fn resolve(host: &str, port: &str) -> io::Result<Vec<SocketAddr>> {
+    let mut tries = 0;
+    loop {
+        let hints =
+            AddrInfoHints { socktype: libc::SOCK_STREAM, flags: libc::AI_PASSIVE, ..Default::default() };
+        let error = match getaddrinfo(Some(host), Some(port), Some(hints)) {
+            Ok(found) => return Ok(found.filter_map(|info| info.ok().map(|info| info.sockaddr)).collect()),
+            Err(error) => error,
+        };
+        tries += 1;
+        if !matches!(error.kind(), LookupErrorKind::Again) || tries >= 30 {
+            let text = format!("cannot resolve {host}:{port}: {}", io::Error::from(error));
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        if tries == 1 {
+            tracing::warn!("the name server does not answer for {host}:{port}, trying again");
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Raises the limit of open files as far as it goes and returns how many connections it allows.
+pub fn raise_file_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let files = files.unwrap_or(u64::MAX);
+    let room = if files > 4 * RESERVED_FILES { files - RESERVED_FILES } else { files };
+    usize::try_from(room).unwrap_or(usize::MAX)
+}
+
+/// Complains, but not each time.
+#[derive(Debug, Default)]
+struct Complaint {
+    last: Cell<Option<Instant>>,
+    silent: Cell<u64>,
+}
+
+impl Complaint {
+    fn log(&self, text: std::fmt::Arguments<'_>) {
+        if self.last.get().is_some_and(|last| last.elapsed() < COMPLAIN_EVERY) {
+            self.silent.set(self.silent.get() + 1);
+            return;
+        }
+        match self.silent.take() {
+            0 => tracing::warn!("{text}"),
+            silent => tracing::warn!("{text} ({silent} more since the last time)"),
+        }
+        self.last.set(Some(Instant::now()));
+    }
+}
+
+/// Accepts peers for ever.
+pub async fn accept(
+    listener: TcpListener,
+    shell: Rc<Shell>,
+    names: Names,
+    limits: Limits,
+    max_connections: usize,
+) {
+    let mut reserve = File::open("/dev/null").ok();
+    let complaint = Complaint::default();
+    let buffer = Rc::new(RefCell::new(vec![0; 256 << 10]));
+    let mut last_id = 0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if shell.connections() >= max_connections {
+                    complaint.log(format_args!(
+                        "Clients: {peer} refused: {max_connections} connections are open (max_connections, or the \
+                         limit of open files)"
+                    ));
+                    drop(stream);
+                    continue;
+                }
+                last_id += 1;
+                begin(ConnId(last_id), stream, peer, &shell, &names, limits, &buffer);
+            }
+            Err(error) if is_out_of_files(&error) => {
+                // The peer would stay in the backlog and wake us again and again: accept it with the descriptor
+                // that was kept for this, and send it away.
+                drop(reserve.take());
+                let refused = tokio::time::timeout(Duration::from_millis(10), listener.accept()).await;
+                let who = refused
+                    .ok()
+                    .and_then(Result::ok)
+                    .map_or_else(String::new, |(_, peer)| format!("{peer} "));
+                complaint.log(format_args!("Clients: {who}refused: Could not accept connection: {error}"));
+                reserve = File::open("/dev/null").ok();
+                if reserve.is_none() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                complaint.log(format_args!("Clients: Could not accept connection: {error}"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+fn begin(
+    id: ConnId,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shell: &Rc<Shell>,
+    names: &Names,
+    limits: Limits,
+    buffer: &Rc<RefCell<Vec<u8>>>,
+) {
+    let connection = Rc::new(Connection::new(id, stream, peer));
+    shell.connected(Rc::clone(&connection), connection::address(peer));
+    let wire = crate::wire::Limits { message_bytes: limits.message_bytes, depth: limits.depth };
+    let buffer = Rc::clone(buffer);
+    let task =
+        connection::serve(Rc::clone(shell), connection, peer, names.clone(), wire, limits.handshake, buffer);
+    tokio::task::spawn_local(task);
+}

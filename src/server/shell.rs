@@ -1,0 +1,380 @@
+//! Feeds events to the coordinator's core and carries out its effects.
+//!
+//! Everything here runs on one thread; tasks of connections, timers and threads' messages call [`Shell::handle`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::clock::Clock;
+use super::committer::{self, Committer};
+use super::connection::Connection;
+use super::outbox::SLICE;
+use super::reporting::Reporting;
+use crate::hsm::effect::{Reply, StoreOp};
+use crate::hsm::{ActionItem, ConnId, Coordinator, Effect, Effects, Event, StatusCursor};
+use crate::wire::{write_reply, write_work};
+
+/// Operations that may wait for the store before peers are no longer read: what they would send next could only wait too.
+const MAX_UNSTORED: usize = 100_000;
+
+/// Carries out [`Effect::EndAtLustre`]; [`Event::LustreEnded`] must follow.
+pub trait EndAtLustre {
+    /// Begins to end a request; never blocks.
+    fn end(&self, item: ActionItem, errno: i32);
+}
+
+/// The core and what its effects reach.
+pub struct Shell {
+    clock: Clock,
+    inner: RefCell<Inner>,
+    /// The next deadline has changed.
+    pub timer: Notify,
+    /// The store has caught up, or the daemon stops.
+    pub stored: Notify,
+    /// Nothing runs any more after `lock` 2.
+    pub terminate: Notify,
+    /// The registration at Lustre has ended.
+    pub lustre_stopped: Notify,
+    stopping: Cell<bool>,
+    max_client_buffer: usize,
+}
+
+struct Inner {
+    core: Coordinator,
+    effects: Effects,
+    fsname: String,
+    connections: BTreeMap<ConnId, Rc<Connection>>,
+    committer: Option<Committer>,
+    last_commit: u64,
+    durable: u64,
+    /// Operations of commits that are not durable, by commit.
+    unstored: VecDeque<(u64, usize)>,
+    unstored_ops: usize,
+    /// Connections that have something to send once a commit is durable, by commit.
+    waiting: BTreeMap<u64, Vec<ConnId>>,
+    /// Effects on others than connections, in order.
+    deferred: VecDeque<(u64, Effect)>,
+    lustre: Option<Rc<dyn EndAtLustre>>,
+    reporting: Option<Reporting>,
+    terminate: bool,
+}
+
+impl std::fmt::Debug for Shell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shell").finish_non_exhaustive()
+    }
+}
+
+impl Shell {
+    /// A shell around `core`. Without a committer nothing is stored and everything is visible at once.
+    pub fn new(
+        core: Coordinator,
+        clock: Clock,
+        fsname: String,
+        committer: Option<Committer>,
+        reporting: Option<Reporting>,
+        max_client_buffer: usize,
+    ) -> Self {
+        let inner = Inner {
+            core,
+            effects: Effects::default(),
+            fsname,
+            connections: BTreeMap::new(),
+            committer,
+            last_commit: 0,
+            durable: 0,
+            unstored: VecDeque::new(),
+            unstored_ops: 0,
+            waiting: BTreeMap::new(),
+            deferred: VecDeque::new(),
+            lustre: None,
+            reporting,
+            terminate: false,
+        };
+        Self {
+            clock,
+            inner: RefCell::new(inner),
+            timer: Notify::new(),
+            stored: Notify::new(),
+            terminate: Notify::new(),
+            lustre_stopped: Notify::new(),
+            stopping: Cell::new(false),
+            max_client_buffer,
+        }
+    }
+
+    /// From now on requests can be ended at Lustre; those that had to wait are.
+    pub fn connect_lustre(&self, lustre: Rc<dyn EndAtLustre>) {
+        self.inner.borrow_mut().lustre = Some(lustre);
+        self.release();
+    }
+
+    /// Gives the core an event and carries out what follows.
+    pub fn handle(&self, event: Event) {
+        let now = self.clock.now();
+        {
+            let mut inner = self.inner.borrow_mut();
+            let before = inner.core.next_deadline();
+            let Inner { core, effects, .. } = &mut *inner;
+            core.handle(now, event, effects);
+            inner.dispatch(self.max_client_buffer);
+            if inner.core.next_deadline() != before {
+                self.timer.notify_one();
+            }
+        }
+        self.release();
+    }
+
+    /// When the core wants to be called.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadline = self.inner.borrow().core.next_deadline()?;
+        self.clock.instant(deadline)
+    }
+
+    /// Adds a connection and tells the core.
+    pub fn connected(&self, connection: Rc<Connection>, peer: String) {
+        let conn = connection.id;
+        self.inner.borrow_mut().connections.insert(conn, connection);
+        self.handle(Event::Connected { conn, peer });
+    }
+
+    /// Forgets a connection and tells the core, unless the daemon stops: then movers keep what they have.
+    pub fn disconnected(&self, conn: ConnId) {
+        {
+            let mut inner = self.inner.borrow_mut();
+            if let Some(connection) = inner.connections.remove(&conn) {
+                let cursors: Vec<_> = connection.outbox.borrow().statuses().collect();
+                for cursor in cursors {
+                    inner.core.status_drop(cursor);
+                }
+            }
+        }
+        if !self.stopping.get() {
+            self.handle(Event::Disconnected { conn });
+        }
+    }
+
+    /// Produces the next part of a running answer. Returns whether that was the last.
+    pub fn status_chunk(&self, cursor: StatusCursor, out: &mut Vec<u8>) -> bool {
+        let now = self.clock.now();
+        self.inner.borrow_mut().core.status_chunk(now, cursor, SLICE, out)
+    }
+
+    /// How many peers are connected.
+    pub fn connections(&self) -> usize {
+        self.inner.borrow().connections.len()
+    }
+
+    /// The last commit that is durable, or given up on.
+    pub fn durable(&self) -> u64 {
+        self.inner.borrow().durable
+    }
+
+    /// Whether so much waits for the store that peers should not be read.
+    pub fn store_is_behind(&self) -> bool {
+        self.inner.borrow().unstored_ops > MAX_UNSTORED
+    }
+
+    /// Whether all that was to be stored is, or was given up on.
+    pub fn all_stored(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.durable == inner.last_commit
+    }
+
+    /// Whether every peer has been sent everything.
+    pub fn all_sent(&self) -> bool {
+        self.inner.borrow().connections.values().all(|connection| connection.outbox.borrow().is_empty())
+    }
+
+    /// Whether peers are no longer read.
+    pub fn stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Stops reading peers.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        let inner = self.inner.borrow();
+        for connection in inner.connections.values() {
+            connection.wake.notify_one();
+        }
+        self.stored.notify_waiters();
+    }
+
+    /// Hands out the store and the reporting files, to be closed.
+    pub fn take_outputs(&self) -> (Option<Committer>, Option<Reporting>) {
+        let mut inner = self.inner.borrow_mut();
+        (inner.committer.take(), inner.reporting.take())
+    }
+
+    /// Takes what the store's thread reports.
+    pub fn store_report(&self, report: committer::Report) {
+        match report {
+            committer::Report::Done { upto, failed } => {
+                let mut inner = self.inner.borrow_mut();
+                inner.durable = inner.durable.max(upto);
+                while inner.unstored.front().is_some_and(|(commit, _)| *commit <= upto) {
+                    let ops = inner.unstored.pop_front().map_or(0, |(_, ops)| ops);
+                    inner.unstored_ops -= ops;
+                }
+                let later = inner.waiting.split_off(&(upto + 1));
+                let ready = std::mem::replace(&mut inner.waiting, later);
+                for (commit, conns) in ready {
+                    let errno = failed.iter().find(|(number, _)| *number == commit).map(|(_, errno)| *errno);
+                    for conn in conns {
+                        let Some(connection) = inner.connections.get(&conn) else { continue };
+                        if let Some(errno) = errno {
+                            connection.outbox.borrow_mut().fail(commit, errno);
+                        }
+                        connection.wake.notify_one();
+                    }
+                }
+                drop(inner);
+                if !self.store_is_behind() {
+                    self.stored.notify_waiters();
+                }
+                self.release();
+            }
+            committer::Report::Full(full) => self.handle(Event::StoreFull(full)),
+            committer::Report::Closed(_) => {}
+        }
+    }
+
+    /// Carries out the effects whose commits are durable.
+    fn release(&self) {
+        loop {
+            let mut inner = self.inner.borrow_mut();
+            let durable = inner.durable;
+            match inner.deferred.front() {
+                Some((commit, _)) if *commit <= durable => {}
+                _ => break,
+            }
+            // A request that was recovered may have to be ended before the mount is ready.
+            if matches!(inner.deferred.front(), Some((_, Effect::EndAtLustre { .. })))
+                && inner.lustre.is_none()
+            {
+                break;
+            }
+            let Some((_, effect)) = inner.deferred.pop_front() else { break };
+            match effect {
+                Effect::EndAtLustre { item, errno } => {
+                    if let Some(lustre) = inner.lustre.clone() {
+                        drop(inner);
+                        lustre.end(*item, errno);
+                    }
+                }
+                Effect::Report { name, line } => {
+                    if let Some(reporting) = &mut inner.reporting {
+                        reporting.line(name, line);
+                    }
+                }
+                Effect::RemoveReport { name } => {
+                    if let Some(reporting) = &mut inner.reporting {
+                        reporting.remove(name);
+                    }
+                }
+                Effect::Terminate => {
+                    inner.terminate = true;
+                    self.terminate.notify_one();
+                }
+                // The others go to connections.
+                Effect::Reply { .. }
+                | Effect::Work { .. }
+                | Effect::Status { .. }
+                | Effect::Close { .. }
+                | Effect::Probe { .. } => {}
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Sends the operations to the store and sorts the effects to whom they concern.
+    fn dispatch(&mut self, max_client_buffer: usize) {
+        if self.effects.is_empty() {
+            return;
+        }
+        let ops = std::mem::take(&mut self.effects.store);
+        let commit = self.begin_commit(ops);
+        let mut visible = std::mem::take(&mut self.effects.visible);
+        for effect in visible.drain(..) {
+            match effect {
+                Effect::Reply { conn, reply } => {
+                    self.send(conn, commit, max_client_buffer, |connection| {
+                        let mut outbox = connection.outbox.borrow_mut();
+                        match reply {
+                            reply @ Reply::Queue { .. } => outbox.push_queue(commit, reply),
+                            reply => outbox.push(commit, |out| write_reply(&reply, out)),
+                        }
+                    });
+                }
+                Effect::Work { conn, list } => {
+                    let fsname = std::mem::take(&mut self.fsname);
+                    self.send(conn, commit, max_client_buffer, |connection| {
+                        connection.outbox.borrow_mut().push(commit, |out| write_work(&list, &fsname, out));
+                    });
+                    self.fsname = fsname;
+                }
+                Effect::Status { conn, cursor } => {
+                    let sent = self.send(conn, commit, max_client_buffer, |connection| {
+                        connection.outbox.borrow_mut().push_status(commit, cursor);
+                    });
+                    if !sent {
+                        self.core.status_drop(cursor);
+                    }
+                }
+                Effect::Close { conn, reason } => {
+                    self.send(conn, commit, max_client_buffer, |connection| {
+                        connection.outbox.borrow_mut().push_close(commit, reason);
+                    });
+                }
+                Effect::Probe { conn } => {
+                    if let Some(connection) = self.connections.get(&conn) {
+                        connection.probe();
+                    }
+                }
+                other => self.deferred.push_back((commit, other)),
+            }
+        }
+        // Keep the memory.
+        self.effects.visible = visible;
+    }
+
+    /// Returns the number that effects have to wait for, 0 for none.
+    fn begin_commit(&mut self, ops: Vec<StoreOp>) -> u64 {
+        if ops.is_empty() {
+            return 0;
+        }
+        let Some(committer) = &self.committer else { return 0 };
+        self.last_commit += 1;
+        self.unstored.push_back((self.last_commit, ops.len()));
+        self.unstored_ops += ops.len();
+        committer.commit(self.last_commit, ops);
+        self.last_commit
+    }
+
+    fn send(
+        &mut self,
+        conn: ConnId,
+        commit: u64,
+        max_client_buffer: usize,
+        push: impl FnOnce(&Connection),
+    ) -> bool {
+        let Some(connection) = self.connections.get(&conn) else { return false };
+        push(connection);
+        let bytes = connection.outbox.borrow().bytes();
+        if bytes > max_client_buffer {
+            connection.overflow(bytes, max_client_buffer);
+        }
+        if commit > self.durable {
+            self.waiting.entry(commit).or_default().push(conn);
+        } else {
+            connection.wake.notify_one();
+        }
+        true
+    }
+}

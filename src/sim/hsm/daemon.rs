@@ -1,0 +1,318 @@
+//! The daemon's process: the coordinator, its connections and its store, until it crashes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lustreapi_sys::hal::ActionList;
+use lustreapi_sys::kuc::{self, Frame};
+
+use crate::hsm::effect::StoreOp;
+use crate::hsm::{
+    ActionItem, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, Now, RequestKey, StatusCursor,
+};
+use crate::sim::network::LinkId;
+use crate::store::Store;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::memory_disk::MemoryDisk;
+use crate::wire::decoder::{Decoder, Limits};
+use crate::wire::reply::{write_reply, write_work};
+use crate::wire::request::parse_message;
+
+/// Something to put on a connection.
+#[derive(Debug)]
+enum Outgoing {
+    Bytes(Vec<u8>),
+    Status(StatusCursor),
+}
+
+#[derive(Debug)]
+struct Conn {
+    decoder: Decoder,
+    /// What is to be sent, and the commit that must be durable before.
+    outbox: VecDeque<(u64, Outgoing)>,
+}
+
+/// What the process wants of the world.
+#[derive(Debug)]
+pub enum Wish {
+    /// Send bytes.
+    Send(LinkId, Vec<u8>),
+    /// Close a connection.
+    Close(LinkId),
+    /// Find out whether the peer of a connection still answers.
+    Probe(LinkId),
+    /// `HSM_COPY_END`.
+    EndAtLustre(Box<ActionItem>, i32),
+    /// Exit.
+    Terminate,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    /// Which life this is.
+    pub boot: u64,
+    /// The machine.
+    pub core: Coordinator,
+    fsname: String,
+    conns: BTreeMap<LinkId, Conn>,
+    effects: Effects,
+    store: Option<EmbeddedStore<MemoryDisk>>,
+    /// Commits handed to the store, and those that are durable.
+    commits: u64,
+    durable: u64,
+    /// Effects that belong to no connection, with their commit.
+    others: VecDeque<(u64, Effect)>,
+    /// Requests whose `Put` is in a commit, to check that nothing is sent before it is durable.
+    put: BTreeMap<RequestKey, u64>,
+    /// Bytes read from the pipe that are not a whole frame yet.
+    pipe: Vec<u8>,
+    /// What to carry out.
+    pub wishes: VecDeque<Wish>,
+    /// Names of reporting files that exist.
+    pub reports: BTreeSet<String>,
+}
+
+fn conn_id(link: LinkId) -> ConnId {
+    ConnId(link.0)
+}
+
+impl Daemon {
+    /// Starts: recovers what the store holds before anything else happens.
+    pub fn start(
+        boot: u64,
+        config: &HsmConfig,
+        seed: u64,
+        now: Now,
+        mut store: Option<EmbeddedStore<MemoryDisk>>,
+    ) -> Result<Self, String> {
+        let mut core = Coordinator::new(config.clone(), seed, now);
+        let mut effects = Effects::default();
+        let mut put = BTreeMap::new();
+        if let Some(store) = &mut store {
+            let mut found = Vec::new();
+            let recovery = store
+                .recover(&mut |item, mover| found.push((item, mover)))
+                .map_err(|error| format!("recovery failed: {error}"))?;
+            if !recovery.quarantined.is_empty() {
+                return Err(format!(
+                    "records were set aside after a plain crash: {:?}",
+                    recovery.quarantined
+                ));
+            }
+            put.extend(found.iter().map(|(item, _)| (item.key(), 0)));
+            core.handle(now, Event::Recovered { requests: found, suspect: recovery.suspect }, &mut effects);
+        }
+        let mut daemon = Self {
+            boot,
+            core,
+            fsname: config.fsname.clone(),
+            conns: BTreeMap::new(),
+            effects,
+            store,
+            commits: 0,
+            durable: 0,
+            others: VecDeque::new(),
+            put,
+            pipe: Vec::new(),
+            wishes: VecDeque::new(),
+            reports: BTreeSet::new(),
+        };
+        daemon.settle(now)?;
+        Ok(daemon)
+    }
+
+    /// Whether changes wait for the disk.
+    pub fn unsynced(&self) -> bool {
+        self.durable < self.commits
+    }
+
+    /// The disk has everything that was handed over so far.
+    pub fn sync(&mut self, now: Now) -> Result<(), String> {
+        if let Some(store) = &mut self.store {
+            store.sync().map_err(|error| format!("sync failed: {error}"))?;
+        }
+        self.durable = self.commits;
+        self.flush(now)
+    }
+
+    /// Stops cleanly: what was decided is made durable. Returns the disk.
+    pub fn stop(mut self, now: Now) -> Result<Option<MemoryDisk>, String> {
+        self.sync(now)?;
+        if let Some(store) = &mut self.store {
+            store.close().map_err(|error| format!("close failed: {error}"))?;
+        }
+        Ok(self.into_disk())
+    }
+
+    /// The disk as it is now, synced or not.
+    pub fn into_disk(self) -> Option<MemoryDisk> {
+        self.store.map(EmbeddedStore::into_disk)
+    }
+
+    /// A peer connected.
+    pub fn accept(&mut self, now: Now, link: LinkId, peer: String) -> Result<(), String> {
+        self.conns.insert(link, Conn { decoder: Decoder::new(Limits::default()), outbox: VecDeque::new() });
+        self.feed(now, Event::Connected { conn: conn_id(link), peer })
+    }
+
+    /// A connection is gone.
+    pub fn gone(&mut self, now: Now, link: LinkId) -> Result<(), String> {
+        let Some(conn) = self.conns.remove(&link) else { return Ok(()) };
+        for (_, outgoing) in conn.outbox {
+            if let Outgoing::Status(cursor) = outgoing {
+                self.core.status_drop(cursor);
+            }
+        }
+        self.feed(now, Event::Disconnected { conn: conn_id(link) })
+    }
+
+    /// Whether a connection is known.
+    pub fn knows(&self, link: LinkId) -> bool {
+        self.conns.contains_key(&link)
+    }
+
+    /// Bytes from a peer.
+    pub fn receive(&mut self, now: Now, link: LinkId, bytes: &[u8]) -> Result<(), String> {
+        let Some(conn) = self.conns.get_mut(&link) else { return Ok(()) };
+        conn.decoder.push(bytes);
+        loop {
+            let Some(conn) = self.conns.get_mut(&link) else { return Ok(()) };
+            let object =
+                conn.decoder.next_object().map_err(|error| format!("a mover sent rubbish: {error}"))?;
+            let Some(object) = object else { return Ok(()) };
+            let message = parse_message(object).map_err(|error| {
+                format!("a mover's message was refused: {error}: {}", String::from_utf8_lossy(object))
+            })?;
+            self.feed(now, Event::Message { conn: conn_id(link), message })?;
+        }
+    }
+
+    /// Bytes from the KUC pipe.
+    pub fn read_pipe(&mut self, now: Now, bytes: &[u8]) -> Result<(), String> {
+        self.pipe.extend_from_slice(bytes);
+        let pipe = std::mem::take(&mut self.pipe);
+        let mut rest = &pipe[..];
+        while let Some((frame, len)) = kuc::next_frame(rest).map_err(|error| error.to_string())? {
+            if let Frame::ActionList(list) = frame {
+                let list = ActionList::parse(list).map_err(|error| error.to_string())?;
+                let items = list.items.iter().filter_map(|item| ActionItem::from_list(&list, item)).collect();
+                self.feed(now, Event::Lustre { items })?;
+            }
+            rest = &rest[len..];
+        }
+        self.pipe = rest.to_vec();
+        Ok(())
+    }
+
+    /// The MDT answered an end of ours.
+    pub fn ended_at_lustre(&mut self, now: Now, key: RequestKey, errno: i32) -> Result<(), String> {
+        self.feed(now, Event::LustreEnded { key, errno })
+    }
+
+    /// A deadline has come.
+    pub fn tick(&mut self, now: Now) -> Result<(), String> {
+        self.feed(now, Event::Tick)
+    }
+
+    fn feed(&mut self, now: Now, event: Event) -> Result<(), String> {
+        self.core.handle(now, event, &mut self.effects);
+        self.core.check();
+        self.settle(now)
+    }
+
+    /// Hands changes to the store, and queues what may be seen once they are durable.
+    fn settle(&mut self, now: Now) -> Result<(), String> {
+        let commit = if self.effects.store.is_empty() { 0 } else { self.commits + 1 };
+        if commit > 0 {
+            self.commits = commit;
+            if let Some(store) = &mut self.store {
+                store.append(&self.effects.store).map_err(|error| format!("append failed: {error}"))?;
+            } else {
+                self.durable = commit;
+            }
+            for op in self.effects.store.drain(..) {
+                match op {
+                    StoreOp::Put(item) => drop(self.put.insert(item.key(), commit)),
+                    StoreOp::Remove { key } => drop(self.put.remove(&key)),
+                    StoreOp::Assign { .. } | StoreOp::Unassign { .. } => {}
+                }
+            }
+        }
+        let effects: Vec<Effect> = self.effects.visible.drain(..).collect();
+        for effect in effects {
+            let (conn, outgoing) = match effect {
+                Effect::Reply { conn, reply } => {
+                    let mut bytes = Vec::new();
+                    write_reply(&reply, &mut bytes);
+                    (conn, Outgoing::Bytes(bytes))
+                }
+                Effect::Work { conn, list } => {
+                    for item in &list.items {
+                        if item.action == crate::hsm::Action::Cancel {
+                            continue;
+                        }
+                        // The oracle for "no dispatch before durable".
+                        match self.put.get(&item.key()) {
+                            None => return Err(format!("{} is sent but was never stored", item.key())),
+                            Some(put) if *put > commit.max(self.durable) => {
+                                return Err(format!("{} is sent before it is durable", item.key()));
+                            }
+                            Some(_) => {}
+                        }
+                    }
+                    let mut bytes = Vec::new();
+                    write_work(&list, &self.fsname, &mut bytes);
+                    (conn, Outgoing::Bytes(bytes))
+                }
+                Effect::Status { conn, cursor } => (conn, Outgoing::Status(cursor)),
+                other => {
+                    self.others.push_back((commit, other));
+                    continue;
+                }
+            };
+            match (self.conns.get_mut(&LinkId(conn.0)), outgoing) {
+                (Some(conn), outgoing) => conn.outbox.push_back((commit, outgoing)),
+                (None, Outgoing::Status(cursor)) => self.core.status_drop(cursor),
+                (None, Outgoing::Bytes(_)) => {}
+            }
+        }
+        self.flush(now)
+    }
+
+    /// Lets out what may be seen.
+    fn flush(&mut self, now: Now) -> Result<(), String> {
+        for (link, conn) in &mut self.conns {
+            while conn.outbox.front().is_some_and(|(commit, _)| *commit <= self.durable) {
+                let bytes = match conn.outbox.pop_front() {
+                    Some((_, Outgoing::Bytes(bytes))) => bytes,
+                    Some((_, Outgoing::Status(cursor))) => {
+                        let mut bytes = Vec::new();
+                        while !self.core.status_chunk(now, cursor, 256, &mut bytes) {}
+                        bytes
+                    }
+                    None => break,
+                };
+                self.wishes.push_back(Wish::Send(*link, bytes));
+            }
+        }
+        while self.others.front().is_some_and(|(commit, _)| *commit <= self.durable) {
+            match self.others.pop_front() {
+                Some((_, Effect::Close { conn, .. })) => self.wishes.push_back(Wish::Close(LinkId(conn.0))),
+                Some((_, Effect::Probe { conn })) => self.wishes.push_back(Wish::Probe(LinkId(conn.0))),
+                Some((_, Effect::EndAtLustre { item, errno })) => {
+                    self.wishes.push_back(Wish::EndAtLustre(item, errno));
+                }
+                Some((_, Effect::Report { name, .. })) => {
+                    self.reports.insert(name);
+                }
+                Some((_, Effect::RemoveReport { name })) => {
+                    if !self.reports.remove(&name) {
+                        return Err(format!("report {name} is removed but does not exist"));
+                    }
+                }
+                Some((_, Effect::Terminate)) => self.wishes.push_back(Wish::Terminate),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}

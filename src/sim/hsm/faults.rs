@@ -1,0 +1,94 @@
+//! What goes wrong, and when it stops.
+
+use lustre_sim::mdt::FsEvent;
+
+use super::operator::Errand;
+use super::scenario::SECOND;
+use super::world::{Owner, Task, World};
+use crate::hsm::event::Lock;
+
+impl World {
+    /// Something goes wrong.
+    pub(super) fn fault(&mut self) -> Result<(), String> {
+        if self.calm {
+            return Ok(());
+        }
+        let delay = 1 + self.rng.below(2 * self.scenario.fault_every);
+        self.after(delay, Task::Fault);
+        match self.rng.below(10) {
+            0 => self.end_daemon(false)?,
+            1 => self.end_daemon(true)?,
+            2 | 3 => {
+                let mover = self.rng.below(self.movers.len() as u64) as usize;
+                self.crash_mover(mover)?;
+            }
+            4 | 5 => self.cut_link(),
+            6 => self.restart_mdt(),
+            7 => self.deliver_twice = true,
+            8 => {
+                self.after(0, Task::Operator(Errand::Lock(Lock::Locked)));
+                let delay = self.rng.below(30 * SECOND);
+                self.after(delay, Task::Operator(Errand::Lock(Lock::Unlocked)));
+            }
+            _ => self.after(0, Task::Operator(Errand::Status)),
+        }
+        Ok(())
+    }
+
+    fn cut_link(&mut self) {
+        let links: Vec<_> = self
+            .movers
+            .iter()
+            .enumerate()
+            .flat_map(|(n, m)| m.links.values().map(move |link| (n, *link)))
+            .collect();
+        let Some((mover, link)) = self.rng.pick(&links).copied() else { return };
+        self.report.cut_busy += u64::from(self.movers.get(mover).is_some_and(|m| !m.attempts.is_empty()));
+        // One side may not notice for a long time.
+        let notice = |rng: &mut crate::sim::rng::Rng| {
+            if rng.one_in(3) { rng.below(120 * SECOND) } else { rng.below(SECOND) }
+        };
+        let (peer, daemon) = (notice(&mut self.rng), notice(&mut self.rng));
+        self.note(format_args!("the connection {link:?} of mover{mover} is cut"));
+        self.net.cut(self.now, link, peer, daemon);
+    }
+
+    fn restart_mdt(&mut self) {
+        let mdt = self.rng.below(u64::from(self.scenario.mdts)) as u32;
+        let Some(state) = self.fs.mdts().get(mdt as usize).filter(|m| m.is_up()) else { return };
+        let memory: Vec<(u32, u64)> = state.running().map(|r| (mdt, r.record.cookie)).collect();
+        self.report.mdt_restart_busy += u64::from(!memory.is_empty());
+        self.forgotten.extend(memory);
+        self.note(format_args!("MDT{mdt} goes down"));
+        self.mdt_event(FsEvent::StopMdt(mdt));
+        let delay = self.rng.between(SECOND, 30 * SECOND);
+        self.after(delay, Task::MdtStart { mdt });
+    }
+
+    /// From now on nothing goes wrong any more: everything must come to an end.
+    pub(super) fn calm_down(&mut self) -> Result<(), String> {
+        self.note(format_args!("calm"));
+        self.calm = true;
+        self.after(0, Task::DaemonStart);
+        for mover in 0..self.movers.len() {
+            self.after(0, Task::MoverStart { mover });
+        }
+        self.after(40 * SECOND, Task::Operator(Errand::Lock(Lock::Unlocked)));
+        self.after(45 * SECOND, Task::Operator(Errand::Requeue));
+        for file in 0..self.users.len() {
+            self.after(60 * SECOND, Task::User { file });
+        }
+        // Half-open connections of the past are noticed by keepalive.
+        let links: Vec<_> = self.link_owner.iter().map(|(link, owner)| (*link, *owner)).collect();
+        for (link, owner) in links {
+            let stale = match owner {
+                Owner::Mover { mover, life, .. } => !self.lives(mover, life),
+                Owner::Operator => false,
+            };
+            if stale {
+                self.net.cut(self.now, link, SECOND, SECOND);
+            }
+        }
+        Ok(())
+    }
+}

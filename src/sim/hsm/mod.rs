@@ -1,0 +1,29 @@
+//! The HSM coordinator in its world: daemon, movers, MDTs, store, network, users, and what goes wrong.
+
+mod copytool;
+mod daemon;
+mod faults;
+mod judge;
+mod mover;
+mod operator;
+mod report;
+mod scenario;
+mod users;
+mod world;
+
+pub use report::Report;
+
+/// How to run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Print everything that happens.
+    pub trace: bool,
+}
+
+/// Runs the world of one seed until everything has come to its end.
+///
+/// # Errors
+/// What the oracle found.
+pub fn run(seed: u64, options: Options) -> Result<Report, String> {
+    world::World::new(seed, options.trace).run()
+}

@@ -1,0 +1,164 @@
+//! What a run did: proof that the faults hit something.
+
+use std::fmt;
+
+/// Counts of one run, or of many.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Hash of everything that happened, in order.
+    pub fingerprint: u64,
+    /// Events handled by all machines.
+    pub events: u64,
+    /// Virtual seconds.
+    pub seconds: u64,
+    /// Requests that the MDTs logged.
+    pub requests: u64,
+    /// Of these, ended well.
+    pub succeeded: u64,
+    /// Of these, ended by an error.
+    pub failed: u64,
+    /// Of these, cancelled.
+    pub cancelled: u64,
+    /// Of these, forgotten by a restarted MDT and never ended by a mover: what the MDT itself gives up.
+    pub forgotten_by_mdt: u64,
+    /// Readers that were blocked and got their data.
+    pub readers: u64,
+    /// Crashes of the daemon while requests were queued.
+    pub crash_with_queued: u64,
+    /// Crashes of the daemon while requests were running.
+    pub crash_with_running: u64,
+    /// Crashes of the daemon while changes waited for the disk.
+    pub crash_with_unsynced: u64,
+    /// Clean stops of the daemon while requests were queued or running.
+    pub stop_with_work: u64,
+    /// Frames that died in the pipe with the daemon.
+    pub frames_lost: u64,
+    /// Crashes of movers while they ran something.
+    pub mover_crash_busy: u64,
+    /// Movers that came back and claimed work.
+    pub claims: u64,
+    /// Connections cut while a mover held work.
+    pub cut_busy: u64,
+    /// Leases that lapsed while work ran.
+    pub lease_lapsed: u64,
+    /// Attempts stopped without telling the MDT.
+    pub fenced: u64,
+    /// Lists that the MDT delivered twice.
+    pub delivered_twice: u64,
+    /// Restarts of an MDT while it had requests in memory.
+    pub mdt_restart_busy: u64,
+    /// Cancels asked for.
+    pub cancels: u64,
+    /// Files changed while they were being archived.
+    pub changed_while_archived: u64,
+    /// Requests queued by the operator from `active_requests`.
+    pub requeued: u64,
+    /// Statuses read.
+    pub statuses: u64,
+}
+
+impl Report {
+    fn rows(&self) -> [(&'static str, u64, bool); 24] {
+        // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
+        [
+            ("events", self.events, true),
+            ("virtual seconds", self.seconds, true),
+            ("requests", self.requests, true),
+            ("  succeeded", self.succeeded, true),
+            ("  failed", self.failed, true),
+            ("  cancelled", self.cancelled, true),
+            ("  forgotten by a restarted MDT", self.forgotten_by_mdt, true),
+            ("readers served", self.readers, true),
+            ("daemon crashes with queued requests", self.crash_with_queued, true),
+            ("daemon crashes with running requests", self.crash_with_running, true),
+            ("daemon crashes with unsynced changes", self.crash_with_unsynced, true),
+            ("clean stops with work", self.stop_with_work, true),
+            ("frames lost in the pipe", self.frames_lost, true),
+            ("mover crashes with work", self.mover_crash_busy, true),
+            ("claims after a reconnect", self.claims, true),
+            ("connections cut with work", self.cut_busy, true),
+            ("leases lapsed with work", self.lease_lapsed, true),
+            ("attempts fenced", self.fenced, true),
+            ("lists delivered twice", self.delivered_twice, true),
+            ("MDT restarts with requests", self.mdt_restart_busy, true),
+            ("cancels", self.cancels, true),
+            ("files changed while archived", self.changed_while_archived, true),
+            ("requests queued by the operator", self.requeued, true),
+            ("statuses read", self.statuses, true),
+        ]
+    }
+
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Report) {
+        let Report {
+            fingerprint,
+            events,
+            seconds,
+            requests,
+            succeeded,
+            failed,
+            cancelled,
+            forgotten_by_mdt,
+            readers,
+            crash_with_queued,
+            crash_with_running,
+            crash_with_unsynced,
+            stop_with_work,
+            frames_lost,
+            mover_crash_busy,
+            claims,
+            cut_busy,
+            lease_lapsed,
+            fenced,
+            delivered_twice,
+            mdt_restart_busy,
+            cancels,
+            changed_while_archived,
+            requeued,
+            statuses,
+        } = other;
+        self.fingerprint ^= fingerprint.rotate_left((self.requests % 64) as u32);
+        self.events += events;
+        self.seconds += seconds;
+        self.requests += requests;
+        self.succeeded += succeeded;
+        self.failed += failed;
+        self.cancelled += cancelled;
+        self.forgotten_by_mdt += forgotten_by_mdt;
+        self.readers += readers;
+        self.crash_with_queued += crash_with_queued;
+        self.crash_with_running += crash_with_running;
+        self.crash_with_unsynced += crash_with_unsynced;
+        self.stop_with_work += stop_with_work;
+        self.frames_lost += frames_lost;
+        self.mover_crash_busy += mover_crash_busy;
+        self.claims += claims;
+        self.cut_busy += cut_busy;
+        self.lease_lapsed += lease_lapsed;
+        self.fenced += fenced;
+        self.delivered_twice += delivered_twice;
+        self.mdt_restart_busy += mdt_restart_busy;
+        self.cancels += cancels;
+        self.changed_while_archived += changed_while_archived;
+        self.requeued += requeued;
+        self.statuses += statuses;
+    }
+
+    /// Rows that stayed at zero although many runs should have moved them.
+    pub fn faults_without_effect(&self) -> Vec<&'static str> {
+        self.rows()
+            .into_iter()
+            .filter(|(_, n, must)| *must && *n == 0)
+            .map(|(name, ..)| name.trim())
+            .collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count, _) in self.rows() {
+            writeln!(f, "{name:<40}{count:>14}")?;
+        }
+        writeln!(f, "{:<40}{:>#14x}", "fingerprint", self.fingerprint)
+    }
+}

@@ -1,0 +1,688 @@
+//! The world of one run: time, network, disk, MDTs, daemon, movers, users.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use lustre_sim::mdt::{
+    self, Call, CallId, ClientId, Cred, FileSystem, FsConfig, FsEvent, Outcome, Params, Time,
+};
+use lustreapi_sys::Fid;
+
+use super::daemon::{Daemon, Wish};
+use super::mover::Mover;
+use super::operator::{Errand, Operator};
+use super::report::Report;
+use super::scenario::{SECOND, Scenario};
+use super::users::UserFile;
+use crate::hsm::{ActionItem, Mono, Now, RequestKey, Wall};
+use crate::sim::network::{Arrival, End, LinkId, Network};
+use crate::sim::rng::Rng;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::journal::JournalOptions;
+use crate::store::memory_disk::{Crash, MemoryDisk};
+
+/// Wall-clock second at which every run starts.
+const EPOCH: i64 = 1_795_216_572;
+/// The client mount of everybody who is no mover and not the daemon.
+pub(super) const USERS: ClientId = ClientId(1);
+/// The client mount of the daemon.
+const DAEMON: ClientId = ClientId(2);
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// A call reaches the MDT.
+    Call { client: ClientId, call: Call, then: Then },
+    /// An answer reaches its caller.
+    Answer { then: Then, result: Result<mdt::Answer, mdt::Errno> },
+    /// Bytes reach the daemon's end of the pipe.
+    Pipe { boot: u64, bytes: Vec<u8> },
+    /// The disk has synced.
+    Sync { boot: u64 },
+    /// The daemon starts.
+    DaemonStart,
+    /// The daemon registers again.
+    Register { boot: u64 },
+    /// The daemon has found out about a silent peer.
+    Probed { boot: u64, link: LinkId },
+    /// A mover starts.
+    MoverStart { mover: usize },
+    /// A mover's name lookup or connection attempt ends.
+    Resolved { mover: usize, life: u64 },
+    /// A mover's connection attempt ends.
+    Connecting { mover: usize, life: u64, conn: u64 },
+    /// A copytool's thread goes on.
+    Step { mover: usize, life: u64, attempt: u64 },
+    /// A user does something to a file.
+    User { file: usize },
+    /// The operator does something.
+    Operator(Errand),
+    /// Something goes wrong.
+    Fault,
+    /// An MDT is up again.
+    MdtStart { mdt: u32 },
+    /// From now on nothing goes wrong any more.
+    Calm,
+}
+
+/// Who waits for an answer of an MDT.
+#[derive(Debug, Clone)]
+pub(super) enum Then {
+    /// The daemon, for the end of a request that it gave.
+    DaemonEnd { boot: u64, key: RequestKey },
+    /// The daemon, for its registration.
+    Registered { boot: u64 },
+    /// A mover's begin.
+    Begun { mover: usize, life: u64, attempt: u64 },
+    /// A mover's volatile file.
+    Volatile { mover: usize, life: u64, attempt: u64 },
+    /// A mover's progress.
+    Progress { mover: usize, life: u64, attempt: u64 },
+    /// A mover's end.
+    Ended { mover: usize, life: u64, attempt: u64 },
+    /// A mover's end of a cancel.
+    CancelEnded { mover: usize, life: u64, item: Box<ActionItem> },
+    /// A user's new file.
+    Created { file: usize },
+    /// A user's blocked read.
+    Read { file: usize, fid: Fid },
+    /// A user's write.
+    Wrote { fid: Fid },
+    /// Nobody cares.
+    Nobody,
+}
+
+/// One run.
+pub(super) struct World {
+    pub now: u64,
+    pub scenario: Scenario,
+    pub seed: u64,
+    agenda: BTreeMap<(u64, u64), Task>,
+    tasks: u64,
+    pub net: Network,
+    /// Whose connection it is, and the mover's life and number for it.
+    pub link_owner: BTreeMap<LinkId, Owner>,
+    pub fs: FileSystem,
+    fs_effects: Vec<mdt::Effect>,
+    calls: u64,
+    waiting: BTreeMap<CallId, Then>,
+    pub daemon: Option<Daemon>,
+    pub boots: u64,
+    /// The daemon's disk while it is not running.
+    disk: MemoryDisk,
+    pipe_at: u64,
+    sync_planned: bool,
+    /// Deliver the next list twice.
+    pub deliver_twice: bool,
+    pub movers: Vec<Mover>,
+    clients: u32,
+    pub users: Vec<UserFile>,
+    pub operator: Operator,
+    /// What is in each file: a number for each content there ever was.
+    pub contents: BTreeMap<Fid, u64>,
+    pub last_content: u64,
+    /// What was in a file when it was released.
+    pub released: BTreeMap<Fid, u64>,
+    /// What the back end holds.
+    pub backend: BTreeMap<Fid, u64>,
+    /// MDTs that restarted while they had these requests in memory.
+    pub forgotten: BTreeSet<(u32, u64)>,
+    pub calm: bool,
+    pub rng: Rng,
+    pub report: Report,
+    pub trace: bool,
+}
+
+/// Whose connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Owner {
+    Mover { mover: usize, life: u64, conn: u64 },
+    Operator,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, trace: bool) -> Self {
+        let scenario = Scenario::draw(seed);
+        let params = Params {
+            max_requests: scenario.max_requests,
+            loop_period: 1,
+            grace_delay: 1,
+            ..Params::default()
+        };
+        let config = FsConfig { mdts: scenario.mdts, params, ..FsConfig::default() };
+        let fs = FileSystem::new(config, Time { mono: 0, wall: EPOCH });
+        let movers = scenario.movers.iter().cloned().map(Mover::new).collect();
+        let mut world = Self {
+            now: 0,
+            net: Network::new(Rng::stream(seed, "network"), scenario.net_delay),
+            users: (0..scenario.files).map(|_| UserFile::default()).collect(),
+            disk: MemoryDisk::default(),
+            rng: Rng::stream(seed, "world"),
+            scenario,
+            seed,
+            agenda: BTreeMap::new(),
+            tasks: 0,
+            link_owner: BTreeMap::new(),
+            fs,
+            fs_effects: Vec::new(),
+            calls: 0,
+            waiting: BTreeMap::new(),
+            daemon: None,
+            boots: 0,
+            pipe_at: 0,
+            sync_planned: false,
+            deliver_twice: false,
+            movers,
+            clients: 10,
+            operator: Operator::default(),
+            contents: BTreeMap::new(),
+            last_content: 0,
+            released: BTreeMap::new(),
+            backend: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
+            calm: false,
+            report: Report { fingerprint: 0xcbf2_9ce4_8422_2325, ..Report::default() },
+            trace,
+        };
+        if trace {
+            println!("{:#?}", world.scenario);
+        }
+        for (client, uuid) in [(USERS, "users"), (DAEMON, "daemon")] {
+            let time = world.time();
+            world.fs.handle(time, FsEvent::Mount { client, uuid: uuid.to_owned() }, &mut world.fs_effects);
+        }
+        world.after(0, Task::DaemonStart);
+        for mover in 0..world.movers.len() {
+            let delay = world.rng.below(5 * SECOND);
+            world.after(delay, Task::MoverStart { mover });
+        }
+        for file in 0..world.users.len() {
+            let delay = world.rng.below(10 * SECOND);
+            world.after(delay, Task::User { file });
+        }
+        if world.scenario.fault_every > 0 {
+            world.after(world.scenario.fault_every, Task::Fault);
+        }
+        world.after(world.scenario.busy, Task::Calm);
+        world
+    }
+
+    /// Notes something that happened: it becomes part of the run's fingerprint.
+    pub(super) fn note(&mut self, what: std::fmt::Arguments<'_>) {
+        struct Hash(u64);
+        impl std::fmt::Write for Hash {
+            fn write_str(&mut self, text: &str) -> std::fmt::Result {
+                for byte in text.bytes() {
+                    self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+                Ok(())
+            }
+        }
+        let mut hash = Hash(self.report.fingerprint);
+        let _ = write!(hash, "{} {what}", self.now);
+        self.report.fingerprint = hash.0;
+        self.report.events += 1;
+        if self.trace {
+            println!("{:>14.6} {what}", self.now as f64 / 1e9);
+        }
+    }
+
+    pub(super) fn clock(&self) -> Now {
+        let wall = i64::try_from(self.now).unwrap_or(i64::MAX);
+        Now { mono: Mono(self.now), wall: Wall(EPOCH.saturating_mul(1_000_000_000).saturating_add(wall)) }
+    }
+
+    pub(super) fn time(&self) -> Time {
+        Time { mono: self.now, wall: EPOCH + (self.now / SECOND) as i64 }
+    }
+
+    /// Plans something.
+    pub(super) fn after(&mut self, delay: u64, task: Task) {
+        self.tasks += 1;
+        self.agenda.insert((self.now + delay, self.tasks), task);
+    }
+
+    /// A new client mount.
+    pub(super) fn mount(&mut self, name: &str) -> ClientId {
+        self.clients += 1;
+        let client = ClientId(self.clients);
+        let time = self.time();
+        let uuid = format!("{name}-{}", self.clients);
+        self.fs.handle(time, FsEvent::Mount { client, uuid }, &mut self.fs_effects);
+        client
+    }
+
+    /// A client mount is gone.
+    pub(super) fn unmount(&mut self, client: ClientId) {
+        let time = self.time();
+        self.fs.handle(time, FsEvent::Unmount { client }, &mut self.fs_effects);
+    }
+
+    /// Something happens to the file system itself.
+    pub(super) fn mdt_event(&mut self, event: FsEvent) {
+        let time = self.time();
+        self.fs.handle(time, event, &mut self.fs_effects);
+    }
+
+    /// Calls an MDT; the call and its answer take their time.
+    pub(super) fn call(&mut self, client: ClientId, call: Call, then: Then) {
+        let delay = self.rng.below(2_000_000);
+        self.after(delay, Task::Call { client, call, then });
+    }
+
+    /// Runs to the end.
+    pub(super) fn run(mut self) -> Result<Report, String> {
+        loop {
+            self.settle()?;
+            if self.calm && self.finished() {
+                break;
+            }
+            let next = [
+                self.agenda.keys().next().map(|(at, _)| *at),
+                self.net.next_arrival(),
+                self.fs.next_deadline(),
+                self.daemon.as_ref().and_then(|d| d.core.next_deadline()).map(|at| at.0),
+                self.movers.iter().filter_map(|m| m.shim.as_ref()?.next_deadline()).map(|at| at.0).min(),
+            ];
+            let Some(next) = next.into_iter().flatten().min() else {
+                return Err(format!("nothing will ever happen again:\n{}", self.outstanding()));
+            };
+            self.now = self.now.max(next);
+            if self.now > self.scenario.busy + 4 * 3600 * SECOND {
+                return Err(format!("not finished four hours after the last fault:\n{}", self.outstanding()));
+            }
+            if self.report.events > 3_000_000 {
+                return Err(format!("too much happens:\n{}", self.outstanding()));
+            }
+            self.advance()?;
+        }
+        self.judge()?;
+        self.report.seconds = self.now / SECOND;
+        Ok(self.report)
+    }
+
+    /// Does one thing that is due.
+    fn advance(&mut self) -> Result<(), String> {
+        if self.net.next_arrival().is_some_and(|at| at <= self.now) {
+            while let Some((link, end, arrival)) = self.net.take(self.now) {
+                self.arrival(link, end, arrival)?;
+                self.settle()?;
+            }
+            return Ok(());
+        }
+        if let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 <= self.now {
+                let task = entry.remove();
+                return self.perform(task);
+            }
+        }
+        let clock = self.clock();
+        if let Some(daemon) = &mut self.daemon {
+            if daemon.core.next_deadline().is_some_and(|at| at <= clock.mono) {
+                daemon.tick(clock)?;
+                if daemon.core.next_deadline().is_some_and(|at| at <= clock.mono) {
+                    // A slice of longer work: the clock moves on a little.
+                    self.now += 1000;
+                }
+                self.note(format_args!("daemon: timer"));
+                return Ok(());
+            }
+        }
+        for mover in 0..self.movers.len() {
+            let due = |m: &Mover| {
+                m.shim.as_ref().and_then(|s| s.next_deadline()).is_some_and(|at| at <= clock.mono)
+            };
+            if self.movers.get(mover).is_some_and(due) {
+                self.note(format_args!("mover{mover}: timer"));
+                self.shim(mover, crate::shim::Event::Tick)?;
+                if self.movers.get(mover).is_some_and(due) {
+                    return Err(format!("mover{mover}: the timer does not go away"));
+                }
+                return Ok(());
+            }
+        }
+        let time = self.time();
+        self.fs.handle(time, FsEvent::Tick, &mut self.fs_effects);
+        Ok(())
+    }
+
+    fn perform(&mut self, task: Task) -> Result<(), String> {
+        match task {
+            Task::Call { client, call, then } => {
+                self.calls += 1;
+                let id = CallId(self.calls);
+                self.note(format_args!("client {}: {call:?}", client.0));
+                self.waiting.insert(id, then);
+                let time = self.time();
+                let event = FsEvent::Call { id, client, cred: Cred::root(), call };
+                self.fs.handle(time, event, &mut self.fs_effects);
+            }
+            Task::Answer { then, result } => return self.answer(then, result),
+            Task::Pipe { boot, bytes } => {
+                let clock = self.clock();
+                match &mut self.daemon {
+                    Some(daemon) if daemon.boot == boot => {
+                        daemon.read_pipe(clock, &bytes)?;
+                        self.note(format_args!("daemon: {} bytes from the pipe", bytes.len()));
+                    }
+                    _ => self.report.frames_lost += 1,
+                }
+            }
+            Task::Sync { boot } => {
+                let clock = self.clock();
+                self.sync_planned = false;
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
+                    daemon.sync(clock)?;
+                    self.note(format_args!("daemon: synced"));
+                }
+            }
+            Task::DaemonStart => return self.start_daemon(),
+            Task::Register { boot } => self.register(boot),
+            Task::Probed { boot, link } => {
+                let clock = self.clock();
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot && d.knows(link)) {
+                    if self.net.is_cut(link) {
+                        daemon.gone(clock, link)?;
+                        self.note(format_args!("daemon: the peer of {link:?} is dead"));
+                    }
+                }
+            }
+            Task::MoverStart { mover } => return self.start_mover(mover),
+            Task::Resolved { mover, life } => {
+                if self.lives(mover, life) {
+                    return self.shim(mover, crate::shim::Event::Resolved { servers: 1 });
+                }
+            }
+            Task::Connecting { mover, life, conn } => return self.connecting(mover, life, conn),
+            Task::Step { mover, life, attempt } => {
+                if self.lives(mover, life) {
+                    return self.step(mover, attempt);
+                }
+            }
+            Task::User { file } => self.user(file),
+            Task::Operator(errand) => return self.run_errand(errand),
+            Task::Fault => return self.fault(),
+            Task::MdtStart { mdt } => {
+                self.note(format_args!("MDT{mdt} is up"));
+                let time = self.time();
+                self.fs.handle(time, FsEvent::StartMdt(mdt), &mut self.fs_effects);
+            }
+            Task::Calm => return self.calm_down(),
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, then: Then, result: Result<mdt::Answer, mdt::Errno>) -> Result<(), String> {
+        let errno = result.as_ref().err().map_or(0, |errno| i32::from(errno.0));
+        match then {
+            Then::DaemonEnd { boot, key } => {
+                let clock = self.clock();
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
+                    daemon.ended_at_lustre(clock, key, errno)?;
+                }
+            }
+            // No MDT was up, or the old registration was still there: the daemon tries again.
+            Then::Registered { boot } if errno != 0 => {
+                self.after(SECOND, Task::Register { boot });
+            }
+            Then::Begun { mover, life, attempt } if self.lives(mover, life) => {
+                let version = match result {
+                    Ok(mdt::Answer::DataVersion(version)) => version,
+                    _ => 0,
+                };
+                return self.begun(mover, attempt, errno, version);
+            }
+            Then::Volatile { mover, life, attempt } if self.lives(mover, life) => {
+                let fid = match result {
+                    Ok(mdt::Answer::Fid(fid)) => Some(fid),
+                    _ => None,
+                };
+                return self.volatile(mover, attempt, fid);
+            }
+            Then::Progress { mover, life, attempt } if self.lives(mover, life) => {
+                return self.progressed(mover, attempt, errno);
+            }
+            Then::Ended { mover, life, attempt } if self.lives(mover, life) => {
+                return self.ended(mover, attempt, errno);
+            }
+            Then::CancelEnded { mover, life, item } if self.lives(mover, life) => {
+                return self.cancel_ended(mover, &item, errno);
+            }
+            Then::Created { file } => {
+                if let Ok(mdt::Answer::Fid(fid)) = result {
+                    self.created(file, fid);
+                }
+            }
+            Then::Read { file, fid } => self.has_read(file, fid, errno)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn arrival(&mut self, link: LinkId, end: End, arrival: Arrival) -> Result<(), String> {
+        let clock = self.clock();
+        match (end, arrival) {
+            (End::Daemon, Arrival::Bytes(bytes)) => {
+                self.note(format_args!("daemon: {} bytes from {link:?}", bytes.len()));
+                if self.trace {
+                    println!("{:>14} {}", "", String::from_utf8_lossy(&bytes));
+                }
+                if let Some(daemon) = &mut self.daemon {
+                    daemon.receive(clock, link, &bytes)?;
+                }
+            }
+            (End::Daemon, Arrival::Broken) => {
+                self.note(format_args!("daemon: {link:?} is gone"));
+                if let Some(daemon) = &mut self.daemon {
+                    daemon.gone(clock, link)?;
+                }
+            }
+            (End::Peer, arrival) => match self.link_owner.get(&link).copied() {
+                Some(Owner::Mover { mover, life, conn }) if self.lives(mover, life) => match arrival {
+                    Arrival::Bytes(bytes) => {
+                        self.note(format_args!("mover{mover}: {} bytes", bytes.len()));
+                        if self.trace {
+                            println!("{:>14} {}", "", String::from_utf8_lossy(&bytes));
+                        }
+                        return self.shim(mover, crate::shim::Event::Received { conn, bytes: &bytes });
+                    }
+                    Arrival::Broken => {
+                        self.note(format_args!("mover{mover}: connection {conn} is gone"));
+                        let reason = "reset";
+                        return self.shim(mover, crate::shim::Event::Disconnected { conn, reason });
+                    }
+                },
+                Some(Owner::Operator) => return self.operator_arrival(link, arrival),
+                _ => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// Carries out everything that the machines want, until they want nothing more.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
+        loop {
+            if !self.fs_effects.is_empty() {
+                for effect in std::mem::take(&mut self.fs_effects) {
+                    self.mdt_effect(effect)?;
+                }
+                continue;
+            }
+            let Some(wish) = self.daemon.as_mut().and_then(|d| d.wishes.pop_front()) else { break };
+            self.daemon_wish(wish)?;
+        }
+        if let Some(daemon) = &self.daemon {
+            if daemon.unsynced() && !self.sync_planned {
+                self.sync_planned = true;
+                let boot = daemon.boot;
+                let delay = self.rng.between(100_000, self.scenario.sync_delay.max(100_000));
+                self.after(delay, Task::Sync { boot });
+            }
+        }
+        Ok(())
+    }
+
+    fn mdt_effect(&mut self, effect: mdt::Effect) -> Result<(), String> {
+        match effect {
+            mdt::Effect::Reply { id, result, .. } => {
+                let Some(then) = self.waiting.remove(&id) else { return Ok(()) };
+                self.note(format_args!("MDT: {then:?}: {result:?}"));
+                // What is in a file changes now, not when the user hears of it.
+                match (&then, &result) {
+                    (Then::Wrote { fid }, Ok(_)) => self.new_content(*fid),
+                    (Then::Created { .. }, Ok(mdt::Answer::Fid(fid))) => self.new_content(*fid),
+                    _ => {}
+                }
+                let delay = self.rng.below(2_000_000);
+                self.after(delay, Task::Answer { then, result });
+            }
+            mdt::Effect::Deliver { delivery, client, frame } => {
+                let time = self.time();
+                let boot = self.daemon.as_ref().filter(|_| client == DAEMON).map(|d| d.boot);
+                let outcome = match boot {
+                    None => Outcome::Failed(mdt::Errno::PIPE),
+                    Some(boot) => {
+                        self.pipe_at = self.pipe_at.max(self.now) + self.rng.below(1_000_000);
+                        let delay = self.pipe_at - self.now;
+                        self.after(delay, Task::Pipe { boot, bytes: frame.to_vec() });
+                        if std::mem::take(&mut self.deliver_twice) {
+                            self.report.delivered_twice += 1;
+                            Outcome::AnswerLost
+                        } else {
+                            Outcome::Accepted
+                        }
+                    }
+                };
+                self.note(format_args!("MDT: delivery of {} bytes: {outcome:?}", frame.len()));
+                self.fs.handle(time, FsEvent::Delivered { delivery, outcome }, &mut self.fs_effects);
+            }
+            mdt::Effect::Shutdown { .. } => {}
+            mdt::Effect::SwapLayouts { fid, volatile } => {
+                let restored = self.contents.remove(&volatile);
+                let expected = self.released.remove(&fid);
+                if restored.is_none() || restored != expected {
+                    return Err(format!("{fid} was restored with {restored:?} instead of {expected:?}"));
+                }
+                if let Some(content) = restored {
+                    self.contents.insert(fid, content);
+                }
+            }
+            mdt::Effect::DropData { fid } => {
+                let content = self.contents.remove(&fid);
+                let copy = self.backend.get(&fid).copied();
+                if content.is_none() || content != copy {
+                    return Err(format!(
+                        "{fid} is released with {content:?} while the back end has {copy:?}"
+                    ));
+                }
+                if let Some(content) = content {
+                    self.released.insert(fid, content);
+                }
+            }
+            mdt::Effect::Destroyed { fid } => {
+                self.contents.remove(&fid);
+                self.released.remove(&fid);
+            }
+        }
+        Ok(())
+    }
+
+    fn new_content(&mut self, fid: Fid) {
+        self.last_content += 1;
+        self.contents.insert(fid, self.last_content);
+    }
+
+    fn daemon_wish(&mut self, wish: Wish) -> Result<(), String> {
+        match wish {
+            Wish::Send(link, bytes) => self.net.send(self.now, link, End::Daemon, &bytes),
+            Wish::Close(link) => {
+                self.net.close(self.now, link, End::Daemon);
+                let clock = self.clock();
+                if let Some(daemon) = &mut self.daemon {
+                    daemon.gone(clock, link)?;
+                }
+            }
+            Wish::Probe(link) => {
+                if let Some(boot) = self.daemon.as_ref().map(|d| d.boot) {
+                    let delay = self.rng.below(3 * SECOND);
+                    self.after(delay, Task::Probed { boot, link });
+                }
+            }
+            Wish::EndAtLustre(item, errno) => {
+                let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                let end = super::copytool::end_of(&item, item.fid, errno, 0);
+                self.call(DAEMON, Call::CopyEnd(end), Then::DaemonEnd { boot, key: item.key() });
+            }
+            Wish::Terminate => return Err("the daemon terminates without having been asked to".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn start_daemon(&mut self) -> Result<(), String> {
+        if self.daemon.is_some() {
+            return Ok(());
+        }
+        self.boots += 1;
+        let clock = self.clock();
+        // Small segments, so that the journal turns over and compacts.
+        let options = JournalOptions { segment_bytes: 16 << 10, seed: self.seed ^ self.boots };
+        let store = self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
+        let daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
+        self.daemon = Some(daemon);
+        self.sync_planned = false;
+        let boots = self.boots;
+        self.note(format_args!("daemon: started for the {boots}. time"));
+        self.register(boots);
+        if self.boots > 1 {
+            // What died between the pipe and the store, or with a daemon without a store, the operator queues again.
+            let delay = self.rng.between(1, 5) * SECOND;
+            self.after(delay, Task::Operator(Errand::Requeue));
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, boot: u64) {
+        if self.daemon.as_ref().is_some_and(|d| d.boot == boot) {
+            self.call(DAEMON, Call::Register { archives: Vec::new() }, Then::Registered { boot });
+        }
+    }
+
+    /// The daemon's process is gone: cleanly, or not.
+    pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
+        let Some(daemon) = self.daemon.take() else { return Ok(()) };
+        let counters = daemon.core.counters();
+        let queued = counters.pending.iter().any(|n| *n > 0);
+        let running = counters.running.iter().any(|n| *n > 0);
+        let clock = self.clock();
+        if cleanly {
+            self.report.stop_with_work += u64::from(queued || running);
+            self.disk = daemon.stop(clock)?.unwrap_or_default();
+        } else {
+            self.report.crash_with_queued += u64::from(queued);
+            self.report.crash_with_running += u64::from(running);
+            self.report.crash_with_unsynced += u64::from(daemon.unsynced());
+            self.disk = daemon.into_disk().unwrap_or_default();
+            let seed = self.rng.next();
+            let how = match self.rng.below(3) {
+                0 => Crash::Process,
+                1 => Crash::Nothing,
+                _ => Crash::Torn(seed),
+            };
+            self.disk.crash(how);
+        }
+        self.note(format_args!("daemon: {}", if cleanly { "stopped" } else { "crashed" }));
+        let links: Vec<LinkId> = self.link_owner.keys().copied().collect();
+        for link in links {
+            let delay = self.rng.below(SECOND);
+            self.net.cut(self.now, link, delay, 0);
+        }
+        self.call(DAEMON, Call::Unregister, Then::Nobody);
+        let delay = self.rng.between(SECOND / 100, 8 * SECOND);
+        self.after(delay, Task::DaemonStart);
+        Ok(())
+    }
+
+    pub(super) fn lives(&self, mover: usize, life: u64) -> bool {
+        self.movers.get(mover).is_some_and(|m| m.life == life && m.shim.is_some())
+    }
+}
