@@ -3,7 +3,7 @@
 //!
 //! A tag takes a slot when its first request comes, from the mover with the fewest slots in use. It keeps the slot until it
 //! has had no work for the idle time, or, when another tag wants it, until the maximal time is over. Tags without a
-//! slot wait in order. The empty tag is no reason to keep requests together: it may hold a slot on every mover.
+//! slot wait in order. The empty tag is no reason to keep requests together: it may hold a slot for each request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +49,14 @@ pub(super) struct Tag {
     pub(super) moved: u64,
     /// Whether it may hold several slots.
     pub(super) spread: bool,
+}
+
+impl Tag {
+    /// Whether it has work for another slot.
+    pub(super) fn wants_slot(&self) -> bool {
+        let slots = self.slots.len() as u64;
+        if self.spread { self.queued > slots } else { self.queued > 0 && slots == 0 }
+    }
 }
 
 /// All batches.
@@ -168,11 +176,12 @@ impl Coordinator {
         if change > 0 {
             self.refresh_slots(tag);
             self.place_tag(tag);
-        } else if entry.queued == 0 {
-            self.update_waiting(tag);
-            if self.tags.at(tag).running == 0 {
-                self.review_tag(tag);
-            }
+            return;
+        }
+        let idle = entry.queued == 0 && entry.running == 0;
+        self.update_waiting(tag);
+        if idle {
+            self.review_tag(tag);
         }
     }
 
@@ -216,7 +225,7 @@ impl Coordinator {
     fn update_waiting(&mut self, tag: u32) {
         let entry = self.tags.at(tag);
         let (key, waiting) = (entry.key, entry.waiting);
-        let wants = entry.queued > 0 && (entry.slots.is_empty() || entry.spread);
+        let wants = entry.wants_slot();
         if wants == waiting.is_some() {
             return;
         }
@@ -237,10 +246,10 @@ impl Coordinator {
     /// Gives the tag a slot if it wants one and one is free.
     fn place_tag(&mut self, tag: u32) {
         self.update_waiting(tag);
-        if self.tags.at(tag).waiting.is_none() {
-            return;
-        }
-        if let Some(mover) = self.mover_for_tag(tag) {
+        while self.tags.at(tag).waiting.is_some() {
+            let Some(mover) = self.mover_for_tag(tag) else {
+                return;
+            };
             self.give_slot(mover, tag);
         }
     }

@@ -178,8 +178,7 @@ impl Coordinator {
                 }
             }
             assert_eq!((queued, running), (entry.queued, entry.running), "work of a tag");
-            let wants = entry.queued > 0 && (entry.slots.is_empty() || entry.spread);
-            assert_eq!(entry.waiting.is_some(), wants, "a tag waits when it wants a slot");
+            assert_eq!(entry.waiting.is_some(), entry.wants_slot(), "a tag waits when it wants a slot");
             assert!(entry.spread || entry.slots.len() <= 1, "a tag has one slot");
             for (&mover, &slot) in &entry.slots {
                 assert_eq!(self.movers.at(mover).slots[slot as usize].tag, tag);

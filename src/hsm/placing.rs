@@ -322,11 +322,23 @@ impl Coordinator {
     pub(super) fn requeue(&mut self, handle: Handle, effects: &mut Effects) {
         let fid = self.requests.at(handle).fid;
         self.stop(handle);
+        self.renew_class(handle);
         self.counts.requeued += 1;
         self.unassign(handle, effects);
         self.enqueue(handle, false);
         self.report_assign(handle, effects);
         self.release_held(fid);
+    }
+
+    /// A loose request goes into the class where it belongs by the present configuration.
+    fn renew_class(&mut self, handle: Handle) {
+        let request = self.requests.at(handle);
+        let (kind, data, old) = (request.kind, request.data, request.class);
+        self.plan(data);
+        let key = self.classes.at(old).key;
+        let new = self.class_for(kind, key.archive_id, key.flags, data);
+        self.requests.at_mut(handle).class = new;
+        self.release_class(old);
     }
 
     /// The store forgets the request's mover.

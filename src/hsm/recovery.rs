@@ -3,7 +3,7 @@
 use super::Coordinator;
 use super::action::ActionItem;
 use super::effect::{Effects, StoreOp};
-use super::requests::{ASSIGNED, Handle, Kind, STORED, State};
+use super::requests::{ASSIGNED, CLAIMED, Handle, Kind, STORED, State};
 use super::timers::Timer;
 
 impl Coordinator {
@@ -55,7 +55,10 @@ impl Coordinator {
         // The store knows already.
         let mut known = Effects::default();
         self.start(handle, mover, &mut known);
-        self.requests.at_mut(handle).set(ASSIGNED, true);
+        let request = self.requests.at_mut(handle);
+        request.set(ASSIGNED, true);
+        // Whatever let it run then.
+        request.set(CLAIMED, true);
     }
 
     fn queue_again(&mut self, handle: Handle, front: bool, effects: &mut Effects) {
