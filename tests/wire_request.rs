@@ -207,6 +207,7 @@ fn bad_items_are_named_and_good_ones_are_kept() {
         (item(&[("hai_action", "22"), ("hal_archive_id", "")]), ItemError::NoArchiveId),
         (item(&[("hal_archive_id", "-1")]), wrong("hal_archive_id", "an archive id")),
         (item(&[("hai_data_b64", "\"?\"")]), wrong("hai_data_b64", "base64")),
+        (item(&[("x", "[18446744073709551616]")]), ItemError::Unreadable("x".into())),
         ("7".to_owned(), ItemError::NotAnObject),
         ("[]".to_owned(), ItemError::NotAnObject),
     ]);

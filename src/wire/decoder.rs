@@ -210,7 +210,17 @@ impl Decoder {
     fn scan(&mut self) -> Result<Option<usize>, DecodeError> {
         let mut i = self.scanned;
         while i < self.buffer.len() {
-            let rest = &self.buffer[i..];
+            // Bytes beyond the limit are not looked at, so that it does not depend on how the stream was cut which of two
+            // errors comes.
+            let stop = match self.state {
+                State::Between => self.buffer.len(),
+                _ => self.buffer.len().min(self.taken.saturating_add(self.limits.message_bytes)),
+            };
+            if i >= stop {
+                let limit = self.limits.message_bytes;
+                return Err(DecodeError::TooLong { limit, at: self.position(stop) });
+            }
+            let rest = &self.buffer[i..stop];
             match self.state {
                 State::Between => {
                     let Some(skip) = rest.iter().position(|b| class(*b) != Class::White) else {
@@ -233,7 +243,7 @@ impl Decoder {
                         self.state = if rest[at] == b'"' { State::Value } else { State::Escape };
                         i += at + 1;
                     }
-                    None => i = self.buffer.len(),
+                    None => i = stop,
                 },
                 State::Escape => {
                     self.state = State::Text;
@@ -241,12 +251,11 @@ impl Decoder {
                 }
                 State::Value => {
                     let Some(skip) = rest.iter().position(|b| class(*b) != Class::Plain || self.fresh) else {
-                        i = self.buffer.len();
+                        i = stop;
                         continue;
                     };
                     i += skip;
                     if self.structure(rest[skip], i)? {
-                        self.check_length(i + 1)?;
                         self.scanned = i + 1;
                         self.state = State::Between;
                         return Ok(Some(i + 1));
@@ -256,7 +265,6 @@ impl Decoder {
             }
         }
         self.scanned = i;
-        self.check_length(i)?;
         Ok(None)
     }
 
@@ -287,14 +295,6 @@ impl Decoder {
         }
         self.fresh = byte == b'{';
         Ok(self.open.is_empty())
-    }
-
-    fn check_length(&self, end: usize) -> Result<(), DecodeError> {
-        let limit = self.limits.message_bytes;
-        if end - self.taken > limit {
-            return Err(DecodeError::TooLong { limit, at: self.position(self.taken + limit) });
-        }
-        Ok(())
     }
 
     /// Drops what was handed out, at a cost that each byte bears at most once.

@@ -45,6 +45,10 @@ pub enum ItemError {
     /// An action that cannot be asked for.
     #[error("`hai_action` {0} is none that can be queued")]
     BadAction(u32),
+    /// A member that we do not know holds what no C program would read (an integer beyond 64 bits, say). Echoed to a C
+    /// mover it would cost that its connection.
+    #[error("the unknown member `{0}` holds what the C programs cannot read")]
+    Unreadable(String),
     /// Archive id 0 for anything but a `REMOVE`.
     #[error("`hal_archive_id` is missing or zero")]
     NoArchiveId,
@@ -190,6 +194,7 @@ struct ItemFields {
     flags: u64,
     timestamp: i64,
     extra: String,
+    unreadable: Option<String>,
 }
 
 impl<'de> Member<'de> for ItemFields {
@@ -217,6 +222,10 @@ impl<'de> Member<'de> for ItemFields {
             "timestamp" => self.timestamp = map.next_value_seed(AnyNumber)?.signed().unwrap_or(0).max(0),
             _ => {
                 let value = map.next_value::<&RawValue>()?;
+                if key.contains('\0') || !layout::readable_by_c(value.get()) {
+                    self.unreadable = Some(key.chars().take(64).collect());
+                    return Ok(());
+                }
                 let mut text = std::mem::take(&mut self.extra).into_bytes();
                 if !text.is_empty() {
                     text.push(b',');
@@ -238,6 +247,9 @@ fn need<T>(value: Field<T>, field: &'static str, expected: &'static str) -> Resu
 
 impl ItemFields {
     fn item(self, accept: Accept) -> Result<ActionItem, ItemError> {
+        if let Some(key) = self.unreadable {
+            return Err(ItemError::Unreadable(key));
+        }
         const FID: &str = "an object of f_seq, f_oid and f_ver";
         const INT: &str = "an integer";
         let number = need(self.action, "hai_action", INT)?;

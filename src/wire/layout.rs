@@ -46,6 +46,39 @@ fn string_end(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
+/// Whether jansson, with the flags of the C programs, reads a JSON value that serde_json took as a raw one: it refuses
+/// numbers out of range, halves of surrogate pairs, and NUL in keys.
+pub(super) fn readable_by_c(json: &str) -> bool {
+    if serde_json::from_str::<serde_json::Value>(json).is_err() {
+        return false;
+    }
+    let mut number = String::new();
+    let mut after_nul_string = false;
+    for token in (Tokens { rest: json.as_bytes() }) {
+        match token {
+            Token::Byte(byte @ (b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')) => number.push(byte.into()),
+            Token::Byte(b':') if after_nul_string => return false,
+            Token::Byte(_) => {}
+            Token::Text(text) => {
+                after_nul_string = serde_json::from_slice::<String>(text).is_ok_and(|t| t.contains('\0'));
+                continue;
+            }
+        }
+        after_nul_string = false;
+        let ended = !matches!(token, Token::Byte(b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
+        if ended && !integer_fits(&std::mem::take(&mut number)) {
+            return false;
+        }
+    }
+    integer_fits(&number)
+}
+
+/// Whether digits are no integer beyond 64 bits. (`e` alone comes from `true` and the like.)
+fn integer_fits(digits: &str) -> bool {
+    let integer = digits.bytes().any(|b| b.is_ascii_digit()) && !digits.contains(['.', 'e', 'E']);
+    !integer || digits.parse::<i64>().is_ok()
+}
+
 /// Appends a JSON text without white space.
 pub fn compact(json: &[u8], out: &mut Vec<u8>) {
     for token in (Tokens { rest: json }) {
@@ -125,6 +158,33 @@ mod tests {
         assert_eq!(indented_json, want);
         for text in [with(spaced, json), indented_json] {
             assert_eq!(with(compact, &text), with(compact, json));
+        }
+    }
+
+    /// Checked against jansson 2.14.
+    #[test]
+    fn values_that_jansson_refuses_are_known() {
+        let good = [
+            "1",
+            "-9223372036854775808",
+            "[1,true,false,null,1e3,0.5]",
+            r#"{"a":"\u0000"}"#,
+            r#"{"u0000":1}"#,
+            "1E300",
+            r#""\ud83d\ude00""#,
+        ];
+        let bad = [
+            "9223372036854775808",
+            "[1,99999999999999999999]",
+            "1E400",
+            r#""\ud800""#,
+            r#"{"a\u0000":1}"#,
+            "{\"a\":[18446744073709551615]}",
+        ];
+        for (values, readable) in [(&good[..], true), (&bad, false)] {
+            for value in values {
+                assert_eq!(readable_by_c(value), readable, "{value}");
+            }
         }
     }
 

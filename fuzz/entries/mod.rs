@@ -1,0 +1,25 @@
+//! What is fuzzed: each entry takes any bytes and panics when something that must hold does not.
+//!
+//! The same entries run under cargo-fuzz (`fuzz_targets/`) and, bounded and deterministic, in `tests/fuzz.rs`. A new one is
+//! a line in [`TARGETS`], a file of three lines in `fuzz_targets/` and a directory of examples in `corpus/`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+
+pub mod lustre;
+pub mod store;
+pub mod wire;
+
+/// An entry and its name, which is also the name of its directory of examples.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    ("wire_decoder", wire::decoder),
+    ("wire_message", wire::message),
+    ("wire_reply", wire::reply),
+    ("wire_item", wire::item),
+    ("kuc_frames", lustre::frames),
+    ("action_list", lustre::action_list),
+    ("store_record", store::record),
+    ("store_segment", store::segment),
+];
