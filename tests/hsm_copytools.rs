@@ -216,7 +216,7 @@ fn cancel_ignored() {
 #[test]
 fn early_return_without_an_end() {
     let bed = Testbed::start("early");
-    let mut daemon = Daemon::start(&bed, &Settings::new().line("max_restore 1").line("client_grace_ms 1000"));
+    let mut daemon = Daemon::start(&bed, &Settings::new().line("max_restore 1").line("begin_timeout_ms 300"));
     let gate = Gate::open_for_all(&bed, "1");
     let mut mover = MoverSettings::new(&bed, "agent_1", 1)
         .behind(&gate)
@@ -233,8 +233,7 @@ fn early_return_without_an_end() {
     fs::remove_file(files.path(0)).unwrap();
     daemon.lock(0);
     bed.wait("the copytool dropped it", || count(&mover, "dropped", "RESTORE") == 1);
-    // A restart of the mover settles it at the latest: it does not claim what it never began.
-    mover.restart();
+    // The library sees that it was never begun and that its file is gone, and reports it.
     let kept = files.part(1..2);
     kept.restore(&Request::default());
     kept.wait_restored();
@@ -480,6 +479,7 @@ fn a_mover_that_slept_through_its_grace() {
     files.wait_ended();
     gate.open();
     first.signal(Signal::CONT);
+    bed.wait("its late ends are over", || count(&first, "ended", "ARCHIVE") == 3);
     daemon.wait_mover("agent_1");
     files.check_each_done_once("ARCHIVE");
     files.release();

@@ -417,19 +417,17 @@ fn one_running_request_per_file() {
 /// when it comes back under the same id, within seconds it must not be told 17 for ever.
 #[test]
 fn a_cut_off_mover_does_not_block_its_id() {
-    let bed = Testbed::start("half-open");
+    let mut bed = Testbed::start("half-open");
     let network = match FarNetwork::start(&bed) {
         Ok(network) => network,
         Err(reason) => return skip("a_cut_off_mover_does_not_block_its_id", &reason),
     };
-    let settings = Settings::three_at_a_time().line("host 0.0.0.0").line("client_grace_ms 600000");
-    let daemon = Daemon::start(&bed, &settings);
+    bed.listen_on(network.near().into());
+    let bed = bed;
+    let daemon = Daemon::start(&bed, &Settings::three_at_a_time().line("client_grace_ms 600000"));
     let gate = Gate::closed_for_all(&bed, "1");
     let mover = |settings: MoverSettings| settings.behind(&gate);
-    let far = mover(MoverSettings::new(&bed, "agent_1", 1))
-        .variable("COORDINATOOL_HOST", network.near().to_string())
-        .prefix(network.prefix())
-        .start(&bed);
+    let far = mover(MoverSettings::new(&bed, "agent_1", 1)).prefix(network.prefix()).start(&bed);
     let files = FileSet::create(&bed, 0..10);
     files.archive(&Request::default());
     bed.wait("three have begun", || count(&far, "begun", "ARCHIVE") == 3);

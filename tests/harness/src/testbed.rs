@@ -1,7 +1,7 @@
 //! One test's world: an embedded Lustre with its mounts, an address for the daemon, a configuration, and logs.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -75,10 +75,12 @@ impl TestbedSettings {
         directory.subdirectory("logs");
         let lustre =
             Lustre::start(&programs, &directory, self.mdts, self.mounts, &self.parameters, &self.arguments);
+        let (address, reservation) = reserve_address();
         Testbed {
             programs,
             library,
-            address: free_address(),
+            address,
+            _reservation: reservation,
             mdts: self.mdts,
             lustre: Some(lustre),
             directory,
@@ -92,6 +94,7 @@ pub struct Testbed {
     programs: Programs,
     library: PathBuf,
     address: SocketAddr,
+    _reservation: UdpSocket,
     mdts: usize,
     lustre: Option<Lustre>,
     directory: TestDirectory,
@@ -136,6 +139,11 @@ impl Testbed {
     /// Where the daemon listens: a loopback address that no other test uses.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Has the daemon listen on another address.
+    pub fn listen_on(&mut self, address: IpAddr) {
+        self.address.set_ip(address);
     }
 
     /// The configuration file of daemon, movers and client.
@@ -253,18 +261,21 @@ impl Drop for Testbed {
     }
 }
 
-/// A loopback address that nobody uses: one of its own in 127.0.0.0/8 for each test, so that ports are never contended for.
-fn free_address() -> SocketAddr {
+/// A loopback address of its own in 127.0.0.0/8 for each test, so that ports are never contended for. It is ours as long as
+/// the socket lives, which nobody talks to: the daemon binds the TCP port of the same number.
+fn reserve_address() -> (SocketAddr, UdpSocket) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const PORT: u16 = 5123;
     for _ in 0..10_000 {
         let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         // 127.1.0.1 to 127.254.255.254
-        let [low, middle, high, _] = number.to_le_bytes();
-        let address = Ipv4Addr::new(127, high % 254 + 1, middle, low.clamp(1, 254));
+        let part = |divisor: u32, count: u32| u8::try_from(number / divisor % count).unwrap_or(0);
+        let address = Ipv4Addr::new(127, part(254 * 256, 254) + 1, part(254, 256), part(1, 254) + 1);
         let address = SocketAddr::new(IpAddr::V4(address), PORT);
-        if TcpListener::bind(address).is_ok() {
-            return address;
+        if let Ok(reservation) = UdpSocket::bind(address)
+            && TcpListener::bind(address).is_ok()
+        {
+            return (address, reservation);
         }
     }
     panic!("no free loopback address");
