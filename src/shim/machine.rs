@@ -143,8 +143,8 @@ impl Shim {
             Event::Abandoned { key } => {
                 if self.flights.forget(&key).is_some() {
                     self.refused.insert(key);
-                    // Without a connection the next `ehlo` says it.
-                    if self.link.ready_conn().is_some() {
+                    // An `ehlo` that is yet to be sent says it; one that was sent has claimed the request.
+                    if matches!(self.link.state, State::Handshake { .. } | State::Ready { .. }) {
                         self.give_back_at = self.give_back_at.or(Some(now + GIVE_BACK_DELAY));
                     }
                 }
