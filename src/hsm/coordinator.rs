@@ -306,7 +306,10 @@ impl Coordinator {
 
     /// Notes a timestamp of an earlier run.
     pub(super) fn note_timestamp(&mut self, timestamp: i64) {
-        self.last_timestamp = self.last_timestamp.max(timestamp);
+        // One from a clock that was far ahead must not stop time.
+        const DAY: i64 = 86_400_000_000_000;
+        let latest = self.now.wall.0.saturating_add(DAY);
+        self.last_timestamp = self.last_timestamp.max(timestamp.min(latest));
     }
 
     /// A number below `limit` (splitmix64).

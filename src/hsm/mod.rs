@@ -11,6 +11,7 @@ pub mod effect;
 pub mod event;
 pub mod time;
 
+mod absence;
 mod admission;
 mod batches;
 mod cancel;
@@ -28,6 +29,7 @@ mod recovery;
 mod reporting;
 mod requests;
 mod schedule;
+mod sessions;
 mod status;
 mod timers;
 

@@ -6,10 +6,10 @@ use super::Coordinator;
 use super::effect::{Effect, Effects, WorkList};
 use super::event::Lock;
 use super::index::NIL;
-use super::movers::SMALLEST_BUFFER;
 use super::placing::ITEM_BYTES;
 use super::queues::{ClassKey, Place, Pool, Shelf};
 use super::requests::{Handle, KINDS, Kind};
+use super::sessions::SMALLEST_BUFFER;
 use super::timers::Timer;
 
 /// The most items of one kind in one answer (C 0.4 looks at a hundred).
@@ -157,36 +157,50 @@ impl Coordinator {
 
     /// Cancels come first and know no limit but the buffer; a lock does not keep them, since they stop work.
     fn draft_cancels(&mut self, mover: u32, draft: &mut Draft) {
-        let waiting = std::mem::take(&mut self.movers.at_mut(mover).cancels);
-        for handle in waiting {
+        let mut waiting = std::mem::take(&mut self.movers.at_mut(mover).cancels);
+        let mut others = std::collections::VecDeque::new();
+        while let Some(handle) = waiting.pop_front() {
             let Some(cancel) = self.cancels.get_mut(&handle) else {
                 continue;
             };
             let pair = (cancel.item.archive_id, cancel.item.flags);
-            let bytes = ITEM_BYTES + cancel.item.data.len() as u64;
-            if draft.pair.is_some_and(|of| of != pair) || draft.bytes + bytes > draft.max_bytes.max(bytes) {
-                self.movers.at_mut(mover).cancels.push_back(handle);
+            if draft.pair.is_some_and(|of| of != pair) {
+                others.push_back(handle);
                 continue;
+            }
+            let mut item = cancel.item.clone();
+            if ITEM_BYTES + item.data.len() as u64 > draft.max_bytes {
+                // The mover needs the cookie and the file, not the data.
+                item.data = Box::default();
+            }
+            let bytes = ITEM_BYTES + item.data.len() as u64;
+            if draft.bytes + bytes > draft.max_bytes {
+                others.push_back(handle);
+                break;
             }
             cancel.sent = true;
             self.counts.pending_cancel -= 1;
             draft.pair = Some(pair);
             draft.bytes += bytes;
-            draft.list.push(cancel.item.clone());
+            draft.list.push(item);
         }
+        others.append(&mut waiting);
+        self.movers.at_mut(mover).cancels = others;
     }
 
     fn draft_work(&mut self, mover: u32, draft: &mut Draft, effects: &mut Effects) {
         if draft.pair.is_some() {
-            self.fill(mover, draft, effects);
+            self.fill(mover, Kind::Restore, draft, effects);
             return;
         }
         while draft.list.is_empty() && draft.set_aside < MOST_SET_ASIDE {
-            match self.first_pick(mover) {
+            let set_aside = draft.set_aside;
+            let first = match self.first_pick(mover) {
                 None => return,
                 Some(Pick::Class(class)) => {
                     let key = self.classes.at(class).key;
                     draft.pair = Some((key.archive_id, key.flags));
+                    key.kind
                 }
                 Some(Pick::Parked(handle)) => {
                     let (class, fid) = (self.requests.at(handle).class, self.requests.at(handle).fid);
@@ -195,18 +209,25 @@ impl Coordinator {
                     self.unqueue(handle);
                     draft.pair = Some((key.archive_id, key.flags));
                     self.take(handle, fid, key.kind, mover, draft, effects);
+                    key.kind
                 }
+            };
+            self.fill(mover, first, draft, effects);
+            let progress = !draft.list.is_empty() || draft.set_aside > set_aside;
+            debug_assert!(progress, "what was picked first can be taken or set aside");
+            if !progress {
+                return;
             }
-            self.fill(mover, draft, effects);
         }
     }
 
-    /// Adds what fits of the draft's archive id and flags: restores, removes, archives.
-    fn fill(&mut self, mover: u32, draft: &mut Draft, effects: &mut Effects) {
+    /// Adds what fits of the draft's archive id and flags: the kind that is due first, then restores, removes, archives.
+    fn fill(&mut self, mover: u32, first: Kind, draft: &mut Draft, effects: &mut Effects) {
         let Some((archive_id, flags)) = draft.pair else {
             return;
         };
-        for kind in KINDS {
+        let others = KINDS.into_iter().filter(|&kind| kind != first);
+        for kind in std::iter::once(first).chain(others) {
             if draft.full {
                 return;
             }
@@ -273,7 +294,7 @@ impl Coordinator {
             });
             let Some((at, head)) = open
                 .map(|(at, &(class, _))| (at, self.classes.at(class).list.head))
-                .min_by_key(|&(at, head)| (self.due(head), at))
+                .min_by_key(|&(at, head)| (self.due(head), self.requests.at(head).timestamp, at))
             else {
                 break;
             };

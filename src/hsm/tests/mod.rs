@@ -1,6 +1,14 @@
 //! Sessions with the coordinator as scripts.
 
+mod batches;
+mod cancels;
 mod golden;
+mod hosts;
+mod movers;
+mod queueing;
+mod recovery;
+mod reporting;
+mod status;
 
 use std::time::Duration;
 

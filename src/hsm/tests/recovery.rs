@@ -1,0 +1,95 @@
+//! What a store held.
+
+use super::*;
+
+fn stored(oid: u32, data: &str, second: i64) -> ActionItem {
+    ActionItem { timestamp: 1_795_217_000_000_000_000 + second * 1_000_000_000, ..archive(oid, data) }
+}
+
+fn recover(s: &mut Session, requests: Vec<(ActionItem, Option<&str>)>, suspect: bool) -> Vec<Effect> {
+    let requests = requests.into_iter().map(|(item, mover)| (item, mover.map(str::to_owned))).collect();
+    s.event(Event::Recovered { requests, suspect })
+}
+
+/// C (h): "SIGTERM loses assignments" and running requests were given to another mover before the first was back.
+#[test]
+fn movers_have_their_grace_to_come_back() {
+    let mut s = Session::new(HsmConfig { client_grace: Duration::from_secs(10), ..config() });
+    recover(
+        &mut s,
+        vec![(stored(1, "", 1), Some("m0")), (stored(2, "", 2), None), (stored(3, "", 3), Some("m1"))],
+        true,
+    );
+    assert_eq!(s.store, [], "the store knows it all");
+    s.mover(5, "other");
+    assert_eq!(s.work(5, ANY), [2]);
+    assert_eq!(s.work(5, ANY), [0; 0]);
+    s.pass(9);
+    s.mover_with(6, "m0", vec![archive(1, "")]);
+    assert_eq!(cookies(&s.pass(1), 5), [3]);
+    s.done(6, 1, 1, 0);
+    assert_eq!(s.core.counters().done[2], 1);
+    let ops = [StoreOp::Unassign { key: key(3) }, StoreOp::Remove { key: key(1) }];
+    assert!(ops.iter().all(|op| s.store.contains(op)));
+}
+
+/// C (21): order lost at a restart.
+#[test]
+fn order_survives() {
+    let mut s = Session::new(config());
+    recover(&mut s, vec![(stored(3, "", 1), None), (stored(1, "", 2), None)], false);
+    recover(&mut s, vec![(stored(2, "", 3), None)], false);
+    s.lustre(vec![archive(4, "")]);
+    s.mover(1, "m0");
+    let effects = s.recv(1, ANY);
+    let items = &list(&effects, 1).unwrap().items;
+    assert_eq!(cookies(&effects, 1), [3, 1, 2, 4]);
+    assert!(items.windows(2).all(|pair| pair[0].timestamp < pair[1].timestamp));
+}
+
+#[test]
+fn suspect_requests_wait_for_claims() {
+    let mut s = Session::new(HsmConfig { settle: Duration::from_secs(12), ..config() });
+    recover(&mut s, (1..=3).map(|oid| (stored(oid, "", oid.into()), None)).collect(), true);
+    s.mover(5, "other");
+    s.lustre(vec![archive(4, ""), archive(5, "")]);
+    assert_eq!(s.work(5, limits(1, 0, 0)), [4]);
+    for oid in 1..=3 {
+        assert!(s.status(5, 6).contains(&format!("\"hai_cookie\": {oid}, ")));
+    }
+    s.mover_with(6, "m0", vec![archive(2, "")]);
+    assert_eq!(s.work(5, limits(2, 0, 0)), [5]);
+    assert_eq!(s.work(5, ANY), [0; 0]);
+    s.lock(5, Lock::Locked);
+    s.lustre(vec![archive(6, "")]);
+    s.pass(12);
+    // They were before what has come since.
+    assert_eq!(cookies(&s.lock(5, Lock::Unlocked), 5).first(), Some(&1));
+    s.pass(700);
+    assert_eq!(s.core.counters().running[2] + s.core.counters().pending[2], 6);
+}
+
+#[test]
+fn odd_records_do_no_harm() {
+    let mut s = Session::new(config());
+    let cancel = item(Action::Cancel, 9, 9, "");
+    recover(&mut s, vec![(stored(1, "", 1), None), (stored(1, "", 1), Some("m0")), (cancel, None)], false);
+    let anywhere = ActionItem { archive_id: 0, action: Action::Remove, ..stored(2, "", 2) };
+    recover(
+        &mut s,
+        vec![(anywhere, Some("")), (ActionItem { timestamp: i64::MAX, ..stored(3, "", 0) }, None)],
+        false,
+    );
+    assert_eq!(s.store, [StoreOp::Remove { key: key(9) }]);
+    assert_eq!(s.core.counters().pending, [0, 1, 2]);
+    s.lustre(vec![archive(4, ""), archive(5, "")]);
+    let times: Vec<i64> = s
+        .store
+        .iter()
+        .filter_map(|op| match op {
+            StoreOp::Put(item) => Some(item.timestamp),
+            _ => None,
+        })
+        .collect();
+    assert!(times[0] < times[1] && times[1] < i64::MAX);
+}
