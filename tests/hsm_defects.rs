@@ -408,7 +408,7 @@ fn one_running_request_per_file() {
     assert_eq!((first.len(), &first[0]["hai_data"]), (1, &json!("first")));
     mover.ask_for_work(-1);
     mover.done(&first[0], 0);
-    let mut answers = vec![mover.receive(), mover.receive()];
+    let mut answers = [mover.receive(), mover.receive()];
     answers.sort_by_key(|answer| answer["command"] == "recv");
     assert_eq!(work_in(&answers[1])[0]["hai_data"], "second");
 }
