@@ -2,6 +2,8 @@
 //!
 //! `LUSTRE_INCLUDE` names another directory than `/usr/include`, such as `include/uapi` of a Lustre tree.
 
+#![allow(clippy::expect_used)]
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::mem::offset_of;
