@@ -7,8 +7,8 @@ use std::io::Write as _;
 
 use harness::ledger::Status;
 use harness::{
-    Daemon, FileSet, Gate, Mover, MoverSettings, RELEASED, Request, Settings, Signal, Step, Testbed,
-    TestbedSettings, processes_of,
+    Control, Daemon, Faults, FileSet, Gate, Mover, MoverSettings, RELEASED, Request, Settings, Signal, Step,
+    Testbed, TestbedSettings, processes_of,
 };
 
 fn steps<'a>(journal: &'a [Step], step: &str, action: &str) -> Vec<&'a Step> {
@@ -217,11 +217,7 @@ fn cancel_ignored() {
 fn early_return_without_an_end() {
     let bed = Testbed::start("early");
     let mut daemon = Daemon::start(&bed, &Settings::new().line("max_restore 1").line("begin_timeout_ms 300"));
-    let gate = Gate::open_for_all(&bed, "1");
-    let mut mover = MoverSettings::new(&bed, "agent_1", 1)
-        .behind(&gate)
-        .argument("--early-return-on-missing")
-        .start(&bed);
+    let mover = MoverSettings::new(&bed, "agent_1", 1).argument("--early-return-on-missing").start(&bed);
     let files = FileSet::create(&bed, 0..2);
     files.archive(&Request::default());
     files.wait_archived();
@@ -486,4 +482,25 @@ fn a_mover_that_slept_through_its_grace() {
     files.restore(&Request::default());
     files.wait_restored();
     daemon.wait_known(0);
+}
+
+/// The MDT does not get the answer to a list and sends it again, as a resent RPC is: each request is done once.
+#[test]
+fn lists_that_come_twice() {
+    let bed = Testbed::start("twice");
+    let daemon = Daemon::start(&bed, &Settings::three_at_a_time());
+    let faults = Faults { deliver_twice: 1000, ..Faults::default() };
+    bed.lustre().client().command(&Control::Faults(faults), &[]).expect("faults can be set");
+    let mover = MoverSettings::new(&bed, "agent_1", 1).start(&bed);
+    let files = FileSet::create(&bed, 0..40);
+    files.archive(&Request::default());
+    files.wait_archived();
+    files.wait_ended();
+    bed.lustre().redeliver();
+    let more = FileSet::create(&bed, 40..42);
+    more.archive(&Request::default());
+    more.wait_archived();
+    files.check_each_done_once("ARCHIVE");
+    daemon.wait_known(0);
+    assert_eq!(count(&mover, "begun", "ARCHIVE"), 42, "each was begun once");
 }

@@ -408,7 +408,7 @@ fn one_running_request_per_file() {
     assert_eq!((first.len(), &first[0]["hai_data"]), (1, &json!("first")));
     mover.ask_for_work(-1);
     mover.done(&first[0], 0);
-    let mut answers = vec![mover.receive(), mover.receive()];
+    let mut answers = [mover.receive(), mover.receive()];
     answers.sort_by_key(|answer| answer["command"] == "recv");
     assert_eq!(work_in(&answers[1])[0]["hai_data"], "second");
 }
@@ -442,4 +442,129 @@ fn a_cut_off_mover_does_not_block_its_id() {
     let taken = take(&mut second, 3, 3);
     assert_eq!(taken.len(), 3);
     drop(far);
+}
+
+/// `queue` of these items over a connection of its own; all must be new.
+fn queue(daemon: &Daemon<'_>, items: &[Value]) {
+    let answer =
+        daemon.connect().ask(&json!({"command": "queue", "fsname": "testfs0", "hsm_action_items": items}));
+    assert_eq!(answer, json!({"command": "queue", "enqueued": items.len()}));
+}
+
+/// Peer 25: "batch slots given to any connection, even a status client". Here such a client is there first, and the only
+/// one; the tag must wait for a mover, and another status client must not get the second tag.
+#[test]
+fn slots_are_for_movers() {
+    let bed = Testbed::start("status-slot");
+    let daemon = Daemon::start(&bed, &Settings::new().line("batch_archives_slices_sec 600"));
+    let mut onlooker = daemon.connect();
+    onlooker.ask(&json!({"command": "status", "verbose": 0}));
+    queue(&daemon, &[item(1, "tag=a"), item(2, "tag=b")]);
+    onlooker.ask(&json!({"command": "status", "verbose": 0}));
+    for (id, others) in [("m1", 1), ("m2", 0)] {
+        let mut mover = daemon.connect();
+        mover.ehlo(id);
+        assert_eq!(take(&mut mover, 1, -1).len(), 1, "{id} gets a tag");
+        assert_eq!(daemon.status()["pending_archive"].as_u64().unwrap_or(0), others);
+        // It stays connected and keeps its slot.
+        std::mem::forget(mover);
+    }
+}
+
+/// Peer 29: "an item larger than max_bytes blocks its mover".
+#[test]
+fn a_large_item_does_not_block_small_ones() {
+    let bed = Testbed::start("large");
+    let daemon = Daemon::start(&bed, &Settings::new());
+    queue(&daemon, &[item(1, &"x".repeat(4000)), item(2, "small")]);
+    let mut mover = daemon.connect();
+    mover.ehlo("m");
+    mover.send(&json!({"command": "recv", "max_archive": -1, "max_restore": -1, "max_remove": -1, "max_bytes": 1000}));
+    let taken = work_in(&mover.receive());
+    assert_eq!((taken.len(), &taken[0]["hai_data"]), (1, &json!("small")));
+    let larger = take(&mut mover, 1, -1);
+    assert_eq!(larger[0]["hai_fid"], item(1, "")["hai_fid"], "a larger buffer gets it");
+}
+
+/// C 4.9, peer 30: "re-hash of an already hashed `_ch` value when a request is rescheduled (grouping=7 -> 8, another
+/// mover)", and "trailing NUL (robinhood) changes the hash".
+#[test]
+fn values_are_hashed_once_and_without_their_padding() {
+    let bed = Testbed::start("rehash");
+    let settings =
+        Settings::new().line("archive_on_hosts_ch grouping= 10 m0 m1 m2").line("client_grace_ms 1");
+    let mut daemon = Daemon::start(&bed, &settings);
+    queue(&daemon, &[item(1, "grouping=test0"), item(2, "grouping=test0\0")]);
+    // test0 is 7, and 7 is host m1.
+    for round in 0..3 {
+        let mut mover = daemon.connect();
+        mover.ehlo("m1");
+        for item in take(&mut mover, 2, -1) {
+            let data = item["hai_data"].as_str().unwrap().trim_end_matches('\0');
+            assert_eq!(data, "grouping=7", "round {round}: {item}");
+        }
+        drop(mover);
+        if round == 1 {
+            daemon.crash_and_restart();
+        }
+        bed.wait("they are queued again", || daemon.status()["pending_archive"] == 2);
+    }
+}
+
+/// C 4.9 i, peer 31: "cancel of a queued request leaks pending_* and pending_cancel/done_cancel never move"; and "`cancel
+/// [fid]` (no newline)" in reporting files.
+#[test]
+fn cancels_of_queued_requests_are_counted_and_reported() {
+    let bed = Testbed::start("cancels");
+    let settings = Settings::new()
+        .line("reporting_dir .reporting")
+        .line("reporting_hint cr")
+        .line("reporting_schedule_interval_ms 0");
+    let daemon = Daemon::start(&bed, &settings);
+    let files = FileSet::create(&bed, 0..4);
+    files.archive(&Request::data("cr=x"));
+    daemon.wait_known(4);
+    files.part(0..3).cancel();
+    bed.wait("the cancels have ended", || {
+        bed.lustre().ledger().iter().filter(|entry| entry.action == "CANCEL" && entry.has_ended()).count()
+            == 3
+    });
+    bed.wait("they are counted", || daemon.status()["done_cancel"] == 3);
+    let status = daemon.status();
+    assert_eq!(
+        (&status["pending_archive"], &status["pending_cancel"]),
+        (&json!(1), &Value::Null),
+        "{status}"
+    );
+    assert_eq!(status["done_archive"], Value::Null, "{status}");
+    let report = bed.mount(0).join(".reporting/x");
+    let mut cancels: Vec<String> =
+        files.part(0..3).fids().iter().map(|fid| format!("cancel [{fid}]")).collect();
+    cancels.sort();
+    bed.wait("each has a line", || {
+        let text = std::fs::read_to_string(&report).unwrap_or_default();
+        let mut lines: Vec<&str> = text.lines().filter(|line| line.starts_with("cancel")).collect();
+        lines.sort_unstable();
+        lines == cancels
+    });
+}
+
+/// C 4.9 l: "duplicates are logged enqueued"; and `ehlo` with a bad archive id is "answered with `\"command\": \"done\"`", so
+/// that C clients loop.
+#[test]
+fn answers_and_logs_say_what_happened() {
+    let bed = Testbed::start("says");
+    let daemon = Daemon::start(&bed, &Settings::new());
+    queue(&daemon, &[item(1, "")]);
+    let again = daemon
+        .connect()
+        .ask(&json!({"command": "queue", "fsname": "testfs0", "hsm_action_items": [item(1, "")]}));
+    assert_eq!(again, json!({"command": "queue", "skipped": 1}));
+    let log = daemon.log();
+    let of_request: Vec<&str> = log.lines().filter(|line| line.contains("[0x200000402:0x1:0x0]")).collect();
+    let count = |word: &str| of_request.iter().filter(|line| line.contains(word)).count();
+    assert_eq!((count("admitted"), count("duplicate")), (1, 1), "{of_request:?}");
+
+    let refused = daemon.connect().ask(&json!({"command": "ehlo", "id": "m", "archive_ids": [1, 0]}));
+    assert_eq!(refused, json!({"command": "ehlo", "status": 22, "error": "Bad archive id in list"}));
 }

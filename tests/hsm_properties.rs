@@ -1,5 +1,7 @@
 //! Any interleaving of events keeps the coordinator's invariants, and everything drains once movers behave.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Command, and the Debian package that has it.
-needs=(cc:gcc mount:mount script:bsdutils)
+needs=(cc:gcc mount:mount script:bsdutils ip:iproute2)
 
 missing=()
 for need in "${needs[@]}"; do

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use lustre_sim::mdt::{Action, RecordStatus};
 
 use super::scenario::SECOND;
+use super::users::UserFile;
 use super::world::World;
 
 impl World {
@@ -13,7 +14,7 @@ impl World {
         // The last things that calm brings are a minute away.
         self.now > self.scenario.busy + 90 * SECOND
             && self.fs.ledger().all(|entry| entry.status.is_final())
-            && self.users.iter().all(|file| !file.reading)
+            && self.users.iter().all(|file| !file.reading || self.hangs_in_lustre(file))
             && self
                 .movers
                 .iter()
@@ -22,6 +23,16 @@ impl World {
                 let counters = daemon.core.counters();
                 counters.pending == [0; 3] && counters.running == [0; 3] && counters.pending_cancel == 0
             })
+    }
+
+    /// Whether a reader hangs because Lustre gave up a cancelled restore: it keeps the layout locked until its coordinator
+    /// is shut down, as the model says.
+    fn hangs_in_lustre(&self, file: &UserFile) -> bool {
+        file.fid.is_some_and(|fid| {
+            self.fs.ledger().any(|entry| {
+                entry.fid == fid && entry.action == Action::Restore && entry.status == RecordStatus::Canceled
+            })
+        })
     }
 
     /// What is not finished, for the report of a failure.
@@ -82,7 +93,9 @@ impl World {
                 return Err(format!("{} cookie {:#x} was ended more than once", entry.fid, entry.cookie));
             }
         }
-        for file in self.users.iter().filter(|file| !file.retired) {
+        self.report.hung_in_lustre +=
+            self.users.iter().filter(|f| f.reading && self.hangs_in_lustre(f)).count() as u64;
+        for file in self.users.iter().filter(|file| !file.retired && !file.reading) {
             if let Some(fid) = file.fid.filter(|fid| self.fs.file(*fid).is_some_and(|f| f.released())) {
                 return Err(format!("{fid} is still released although its user wanted to read it"));
             }

@@ -4,10 +4,12 @@ mod copytool;
 mod daemon;
 mod faults;
 mod judge;
+mod mdts;
 mod mover;
 mod operator;
 mod report;
 mod scenario;
+mod service;
 mod users;
 mod world;
 

@@ -21,6 +21,8 @@ pub struct Report {
     pub cancelled: u64,
     /// Of these, forgotten by a restarted MDT and never ended by a mover: what the MDT itself gives up.
     pub forgotten_by_mdt: u64,
+    /// Readers that Lustre leaves hanging after a cancelled restore.
+    pub hung_in_lustre: u64,
     /// Readers that were blocked and got their data.
     pub readers: u64,
     /// Crashes of the daemon while requests were queued.
@@ -58,7 +60,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 24] {
+    fn rows(&self) -> [(&'static str, u64, bool); 25] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -68,6 +70,7 @@ impl Report {
             ("  failed", self.failed, true),
             ("  cancelled", self.cancelled, true),
             ("  forgotten by a restarted MDT", self.forgotten_by_mdt, true),
+            ("readers hung by a cancelled restore", self.hung_in_lustre, false),
             ("readers served", self.readers, true),
             ("daemon crashes with queued requests", self.crash_with_queued, true),
             ("daemon crashes with running requests", self.crash_with_running, true),
@@ -99,6 +102,7 @@ impl Report {
             failed,
             cancelled,
             forgotten_by_mdt,
+            hung_in_lustre,
             readers,
             crash_with_queued,
             crash_with_running,
@@ -125,6 +129,7 @@ impl Report {
         self.failed += failed;
         self.cancelled += cancelled;
         self.forgotten_by_mdt += forgotten_by_mdt;
+        self.hung_in_lustre += hung_in_lustre;
         self.readers += readers;
         self.crash_with_queued += crash_with_queued;
         self.crash_with_running += crash_with_running;

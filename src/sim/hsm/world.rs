@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use lustre_sim::mdt::{
-    self, Call, CallId, ClientId, Cred, FileSystem, FsConfig, FsEvent, Outcome, Params, Time,
-};
+use lustre_sim::mdt::{self, Call, CallId, ClientId, Cred, FileSystem, FsConfig, FsEvent, Params, Time};
 use lustreapi_sys::Fid;
 
-use super::daemon::{Daemon, Wish};
+use super::daemon::Daemon;
 use super::mover::Mover;
 use super::operator::{Errand, Operator};
 use super::report::Report;
@@ -17,16 +15,14 @@ use super::users::UserFile;
 use crate::hsm::{ActionItem, Mono, Now, RequestKey, Wall};
 use crate::sim::network::{Arrival, End, LinkId, Network};
 use crate::sim::rng::Rng;
-use crate::store::embedded::EmbeddedStore;
-use crate::store::journal::JournalOptions;
-use crate::store::memory_disk::{Crash, MemoryDisk};
+use crate::store::memory_disk::MemoryDisk;
 
 /// Wall-clock second at which every run starts.
 const EPOCH: i64 = 1_795_216_572;
 /// The client mount of everybody who is no mover and not the daemon.
 pub(super) const USERS: ClientId = ClientId(1);
 /// The client mount of the daemon.
-const DAEMON: ClientId = ClientId(2);
+pub(super) const DAEMON: ClientId = ClientId(2);
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -103,19 +99,19 @@ pub(super) struct World {
     /// Whose connection it is, and the mover's life and number for it.
     pub link_owner: BTreeMap<LinkId, Owner>,
     pub fs: FileSystem,
-    fs_effects: Vec<mdt::Effect>,
+    pub fs_effects: Vec<mdt::Effect>,
     calls: u64,
-    waiting: BTreeMap<CallId, Then>,
+    pub waiting: BTreeMap<CallId, Then>,
     pub daemon: Option<Daemon>,
     pub boots: u64,
     /// The daemon's disk while it is not running.
-    disk: MemoryDisk,
-    pipe_at: u64,
-    sync_planned: bool,
+    pub disk: MemoryDisk,
+    pub pipe_at: u64,
+    pub sync_planned: bool,
     /// Deliver the next list twice.
     pub deliver_twice: bool,
     pub movers: Vec<Mover>,
-    clients: u32,
+    pub clients: u32,
     pub users: Vec<UserFile>,
     pub operator: Operator,
     /// What is in each file: a number for each content there ever was.
@@ -240,34 +236,6 @@ impl World {
     pub(super) fn after(&mut self, delay: u64, task: Task) {
         self.tasks += 1;
         self.agenda.insert((self.now + delay, self.tasks), task);
-    }
-
-    /// A new client mount.
-    pub(super) fn mount(&mut self, name: &str) -> ClientId {
-        self.clients += 1;
-        let client = ClientId(self.clients);
-        let time = self.time();
-        let uuid = format!("{name}-{}", self.clients);
-        self.fs.handle(time, FsEvent::Mount { client, uuid }, &mut self.fs_effects);
-        client
-    }
-
-    /// A client mount is gone.
-    pub(super) fn unmount(&mut self, client: ClientId) {
-        let time = self.time();
-        self.fs.handle(time, FsEvent::Unmount { client }, &mut self.fs_effects);
-    }
-
-    /// Something happens to the file system itself.
-    pub(super) fn mdt_event(&mut self, event: FsEvent) {
-        let time = self.time();
-        self.fs.handle(time, event, &mut self.fs_effects);
-    }
-
-    /// Calls an MDT; the call and its answer take their time.
-    pub(super) fn call(&mut self, client: ClientId, call: Call, then: Then) {
-        let delay = self.rng.below(2_000_000);
-        self.after(delay, Task::Call { client, call, then });
     }
 
     /// Runs to the end.
@@ -519,166 +487,6 @@ impl World {
                 self.after(delay, Task::Sync { boot });
             }
         }
-        Ok(())
-    }
-
-    fn mdt_effect(&mut self, effect: mdt::Effect) -> Result<(), String> {
-        match effect {
-            mdt::Effect::Reply { id, result, .. } => {
-                let Some(then) = self.waiting.remove(&id) else { return Ok(()) };
-                self.note(format_args!("MDT: {then:?}: {result:?}"));
-                // What is in a file changes now, not when the user hears of it.
-                match (&then, &result) {
-                    (Then::Wrote { fid }, Ok(_)) => self.new_content(*fid),
-                    (Then::Created { .. }, Ok(mdt::Answer::Fid(fid))) => self.new_content(*fid),
-                    _ => {}
-                }
-                let delay = self.rng.below(2_000_000);
-                self.after(delay, Task::Answer { then, result });
-            }
-            mdt::Effect::Deliver { delivery, client, frame } => {
-                let time = self.time();
-                let boot = self.daemon.as_ref().filter(|_| client == DAEMON).map(|d| d.boot);
-                let outcome = match boot {
-                    None => Outcome::Failed(mdt::Errno::PIPE),
-                    Some(boot) => {
-                        self.pipe_at = self.pipe_at.max(self.now) + self.rng.below(1_000_000);
-                        let delay = self.pipe_at - self.now;
-                        self.after(delay, Task::Pipe { boot, bytes: frame.to_vec() });
-                        if std::mem::take(&mut self.deliver_twice) {
-                            self.report.delivered_twice += 1;
-                            Outcome::AnswerLost
-                        } else {
-                            Outcome::Accepted
-                        }
-                    }
-                };
-                self.note(format_args!("MDT: delivery of {} bytes: {outcome:?}", frame.len()));
-                self.fs.handle(time, FsEvent::Delivered { delivery, outcome }, &mut self.fs_effects);
-            }
-            mdt::Effect::Shutdown { .. } => {}
-            mdt::Effect::SwapLayouts { fid, volatile } => {
-                let restored = self.contents.remove(&volatile);
-                let expected = self.released.remove(&fid);
-                if restored.is_none() || restored != expected {
-                    return Err(format!("{fid} was restored with {restored:?} instead of {expected:?}"));
-                }
-                if let Some(content) = restored {
-                    self.contents.insert(fid, content);
-                }
-            }
-            mdt::Effect::DropData { fid } => {
-                let content = self.contents.remove(&fid);
-                let copy = self.backend.get(&fid).copied();
-                if content.is_none() || content != copy {
-                    return Err(format!(
-                        "{fid} is released with {content:?} while the back end has {copy:?}"
-                    ));
-                }
-                if let Some(content) = content {
-                    self.released.insert(fid, content);
-                }
-            }
-            mdt::Effect::Destroyed { fid } => {
-                self.contents.remove(&fid);
-                self.released.remove(&fid);
-            }
-        }
-        Ok(())
-    }
-
-    fn new_content(&mut self, fid: Fid) {
-        self.last_content += 1;
-        self.contents.insert(fid, self.last_content);
-    }
-
-    fn daemon_wish(&mut self, wish: Wish) -> Result<(), String> {
-        match wish {
-            Wish::Send(link, bytes) => self.net.send(self.now, link, End::Daemon, &bytes),
-            Wish::Close(link) => {
-                self.net.close(self.now, link, End::Daemon);
-                let clock = self.clock();
-                if let Some(daemon) = &mut self.daemon {
-                    daemon.gone(clock, link)?;
-                }
-            }
-            Wish::Probe(link) => {
-                if let Some(boot) = self.daemon.as_ref().map(|d| d.boot) {
-                    let delay = self.rng.below(3 * SECOND);
-                    self.after(delay, Task::Probed { boot, link });
-                }
-            }
-            Wish::EndAtLustre(item, errno) => {
-                let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
-                let end = super::copytool::end_of(&item, item.fid, errno, 0);
-                self.call(DAEMON, Call::CopyEnd(end), Then::DaemonEnd { boot, key: item.key() });
-            }
-            Wish::Terminate => return Err("the daemon terminates without having been asked to".to_owned()),
-        }
-        Ok(())
-    }
-
-    fn start_daemon(&mut self) -> Result<(), String> {
-        if self.daemon.is_some() {
-            return Ok(());
-        }
-        self.boots += 1;
-        let clock = self.clock();
-        // Small segments, so that the journal turns over and compacts.
-        let options = JournalOptions { segment_bytes: 16 << 10, seed: self.seed ^ self.boots };
-        let store = self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
-        let daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
-        self.daemon = Some(daemon);
-        self.sync_planned = false;
-        let boots = self.boots;
-        self.note(format_args!("daemon: started for the {boots}. time"));
-        self.register(boots);
-        if self.boots > 1 {
-            // What died between the pipe and the store, or with a daemon without a store, the operator queues again.
-            let delay = self.rng.between(1, 5) * SECOND;
-            self.after(delay, Task::Operator(Errand::Requeue));
-        }
-        Ok(())
-    }
-
-    fn register(&mut self, boot: u64) {
-        if self.daemon.as_ref().is_some_and(|d| d.boot == boot) {
-            self.call(DAEMON, Call::Register { archives: Vec::new() }, Then::Registered { boot });
-        }
-    }
-
-    /// The daemon's process is gone: cleanly, or not.
-    pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
-        let Some(daemon) = self.daemon.take() else { return Ok(()) };
-        let counters = daemon.core.counters();
-        let queued = counters.pending.iter().any(|n| *n > 0);
-        let running = counters.running.iter().any(|n| *n > 0);
-        let clock = self.clock();
-        if cleanly {
-            self.report.stop_with_work += u64::from(queued || running);
-            self.disk = daemon.stop(clock)?.unwrap_or_default();
-        } else {
-            self.report.crash_with_queued += u64::from(queued);
-            self.report.crash_with_running += u64::from(running);
-            self.report.crash_with_unsynced += u64::from(daemon.unsynced());
-            self.disk = daemon.into_disk().unwrap_or_default();
-            let seed = self.rng.next_u64();
-            let how = match self.rng.below(3) {
-                0 => Crash::Process,
-                1 => Crash::Nothing,
-                _ => Crash::Torn(seed),
-            };
-            self.disk.crash(how);
-        }
-        self.note(format_args!("daemon: {}", if cleanly { "stopped" } else { "crashed" }));
-        let links: Vec<LinkId> = self.link_owner.keys().copied().collect();
-        for link in links {
-            let delay = self.rng.below(SECOND);
-            self.net.cut(self.now, link, delay, 0);
-        }
-        self.call(DAEMON, Call::Unregister, Then::Nobody);
-        let delay = self.rng.between(SECOND / 100, 8 * SECOND);
-        self.after(delay, Task::DaemonStart);
         Ok(())
     }
 

@@ -23,7 +23,7 @@ impl TestDirectory {
             .expect("a directory for temporary files can be made")
             .keep();
         let path = path.canonicalize().expect("a directory just made exists");
-        Self { path, keep: std::env::var_os("COORDINATOOL_TEST_KEEP").is_some() }
+        Self { path, keep: std::env::var_os("COORDINATOOL_KEEP_LOGS").is_some() }
     }
 
     /// Where it is.

@@ -20,7 +20,7 @@ const FILES: usize = 36;
 fn main() -> ExitCode {
     if std::env::args().len() > 1 {
         eprintln!(
-            "Usage: hsm-demo\nTakes no arguments. Set COORDINATOOL_TEST_KEEP=1 to keep its files and logs."
+            "Usage: hsm-demo\nTakes no arguments. Set COORDINATOOL_KEEP_LOGS=1 to keep its files and logs."
         );
         return ExitCode::from(2);
     }
@@ -62,7 +62,7 @@ fn run(bed: &Testbed) -> Vec<Row> {
     let daemon = Daemon::start(bed, &Settings::three_at_a_time());
     phase.end(&format!("listens on {}", daemon.address()));
 
-    let mut phase = Phase::begin("coordinatool-client -Q on what the real Lustre printed", 8);
+    let mut phase = Phase::begin("coordinatool-client -Q on what it had printed", 8);
     let output = bed.client(&["-Q"], captured::ACTIONS);
     assert!(output.status.success(), "coordinatool-client -Q: {output:?}");
     daemon.wait_known(8);

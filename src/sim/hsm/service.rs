@@ -1,0 +1,104 @@
+//! The daemon as a service in the world: it starts, registers, stops, crashes, and comes back.
+
+use lustre_sim::mdt::Call;
+
+use super::daemon::{Daemon, Wish};
+use super::operator::Errand;
+use super::scenario::SECOND;
+use super::world::{DAEMON, Task, Then, World};
+use crate::sim::network::{End, LinkId};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::journal::JournalOptions;
+use crate::store::memory_disk::Crash;
+
+impl World {
+    pub(super) fn daemon_wish(&mut self, wish: Wish) -> Result<(), String> {
+        match wish {
+            Wish::Send(link, bytes) => self.net.send(self.now, link, End::Daemon, &bytes),
+            Wish::Close(link) => {
+                self.net.close(self.now, link, End::Daemon);
+                let clock = self.clock();
+                if let Some(daemon) = &mut self.daemon {
+                    daemon.gone(clock, link)?;
+                }
+            }
+            Wish::Probe(link) => {
+                if let Some(boot) = self.daemon.as_ref().map(|d| d.boot) {
+                    let delay = self.rng.below(3 * SECOND);
+                    self.after(delay, Task::Probed { boot, link });
+                }
+            }
+            Wish::EndAtLustre(item, errno) => {
+                let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                let end = super::copytool::end_of(&item, item.fid, errno, 0);
+                self.call(DAEMON, Call::CopyEnd(end), Then::DaemonEnd { boot, key: item.key() });
+            }
+            Wish::Terminate => return Err("the daemon terminates without having been asked to".to_owned()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_daemon(&mut self) -> Result<(), String> {
+        if self.daemon.is_some() {
+            return Ok(());
+        }
+        self.boots += 1;
+        let clock = self.clock();
+        // Small segments, so that the journal turns over and compacts.
+        let options = JournalOptions { segment_bytes: 16 << 10, seed: self.seed ^ self.boots };
+        let store = self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
+        let daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
+        self.daemon = Some(daemon);
+        self.sync_planned = false;
+        let boots = self.boots;
+        self.note(format_args!("daemon: started for the {boots}. time"));
+        self.register(boots);
+        if self.boots > 1 {
+            // What died between the pipe and the store, or with a daemon without a store, the operator queues again.
+            let delay = self.rng.between(1, 5) * SECOND;
+            self.after(delay, Task::Operator(Errand::Requeue));
+        }
+        Ok(())
+    }
+
+    pub(super) fn register(&mut self, boot: u64) {
+        if self.daemon.as_ref().is_some_and(|d| d.boot == boot) {
+            self.call(DAEMON, Call::Register { archives: Vec::new() }, Then::Registered { boot });
+        }
+    }
+
+    /// The daemon's process is gone: cleanly, or not.
+    pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
+        let Some(daemon) = self.daemon.take() else { return Ok(()) };
+        let counters = daemon.core.counters();
+        let queued = counters.pending.iter().any(|n| *n > 0);
+        let running = counters.running.iter().any(|n| *n > 0);
+        let clock = self.clock();
+        if cleanly {
+            self.report.stop_with_work += u64::from(queued || running);
+            self.disk = daemon.stop(clock)?.unwrap_or_default();
+        } else {
+            self.report.crash_with_queued += u64::from(queued);
+            self.report.crash_with_running += u64::from(running);
+            self.report.crash_with_unsynced += u64::from(daemon.unsynced());
+            self.disk = daemon.into_disk().unwrap_or_default();
+            let seed = self.rng.next_u64();
+            let how = match self.rng.below(3) {
+                0 => Crash::Process,
+                1 => Crash::Nothing,
+                _ => Crash::Torn(seed),
+            };
+            self.disk.crash(how);
+        }
+        self.note(format_args!("daemon: {}", if cleanly { "stopped" } else { "crashed" }));
+        let links: Vec<LinkId> = self.link_owner.keys().copied().collect();
+        for link in links {
+            let delay = self.rng.below(SECOND);
+            self.net.cut(self.now, link, delay, 0);
+        }
+        self.call(DAEMON, Call::Unregister, Then::Nobody);
+        let delay = self.rng.between(SECOND / 100, 8 * SECOND);
+        self.after(delay, Task::DaemonStart);
+        Ok(())
+    }
+}
