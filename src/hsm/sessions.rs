@@ -7,7 +7,7 @@ use super::coordinator::reply_error;
 use super::effect::{Effect, Effects, EhloReply, Reply};
 use super::event::{ConnId, Ehlo, Recv};
 use super::index::NIL;
-use super::requests::{CLAIMED, Handle, State};
+use super::requests::{CLAIMED, Handle, Kind, State};
 use super::timers::Timer;
 use super::{Action, ActionItem, Coordinator};
 
@@ -144,19 +144,26 @@ impl Coordinator {
         let known =
             self.requests.find_any(key.cookie, key.fid).or_else(|| self.requests.find_any(key.cookie, dfid));
         if let Some(handle) = known {
-            let (state, owner, class) = {
+            let (state, owner, class, kind) = {
                 let request = self.requests.at(handle);
-                (request.state, request.owner, request.class)
+                (request.state, request.owner, request.class, request.kind)
             };
+            if Kind::of(item.action) != Some(kind) {
+                tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it is another action");
+                return false;
+            }
             if state == State::Running {
                 if owner != mover {
                     tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but another mover has it");
                     return false;
                 }
+                // Its `done` will name the same data FID.
+                self.requests.add_alias(handle, dfid);
                 self.relink_active(handle, mover);
                 self.resend_cancel(handle, mover);
                 return true;
             }
+            self.requests.add_alias(handle, dfid);
             self.unqueue(handle);
             self.refresh_class(class);
             self.start(handle, mover, effects);
