@@ -191,17 +191,19 @@ fn reconnects_with_batches_and_cancels() {
     });
     mover.start_again();
     daemon.wait_mover("agent_1");
+    files.wait_ended();
     // The same over a lost connection: the server goes, the mover stays.
     let more = FileSet::create(&bed, 20..29);
     more.archive(&Request::data("tag=n1"));
     bed.wait("the next three have begun", || count(&mover, "begun", "ARCHIVE") == 6);
+    // What is still in the pipe would die with the daemon.
+    daemon.wait_known(9);
     daemon.crash_and_restart();
     daemon.wait_mover("agent_1");
     gate.open();
     more.wait_archived();
     more.wait_ended();
     more.check_each_done_once("ARCHIVE");
-    files.wait_ended();
     assert!(daemon.is_running());
     daemon.wait_known(0);
     for entry in
