@@ -277,6 +277,12 @@ fn server_restarts_in_transfers() {
         .into();
     let files = FileSet::create(&bed, 0..120);
     files.archive(&Request::default());
+    // What is still in the pipe would die with the daemon.
+    bed.wait("the daemon has them all", || {
+        let status = daemon.status();
+        let count = |key: &str| status[key].as_u64().unwrap_or(0);
+        count("pending_archive") + count("running_archive") + count("done_archive") == 120
+    });
     for part in 1..=4 {
         bed.wait("a part is archived", || files.archived() >= part * 20);
         if part % 2 == 0 {
@@ -336,7 +342,12 @@ fn remove_of_an_unlinked_file() {
     daemon.lock(1);
     fs::remove_file(files.path(0)).unwrap();
     bed.lustre().remove_by_fid(&fids[0]);
-    bed.wait("the daemon has a remove", || daemon.status()["pending_remove"].as_u64() >= Some(1));
+    bed.wait("the daemon has the removes", || {
+        let ledger = bed.lustre().ledger();
+        let open =
+            ledger.iter().filter(|entry| entry.action == "REMOVE" && !entry.has_ended()).count() as u64;
+        open > 0 && daemon.status()["pending_remove"].as_u64() == Some(open)
+    });
     daemon.crash_and_restart();
     bed.wait("the copy is removed", || mover.copies() == 1);
     bed.wait("all removes have ended", || {

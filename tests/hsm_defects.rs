@@ -258,6 +258,7 @@ fn limits_hold_across_reconnects() {
     let files = FileSet::create(&bed, 0..20);
     files.archive(&Request::default());
     bed.wait("three have begun", || count(&mover, "begun", "ARCHIVE") == 3);
+    daemon.wait_known(20);
     for _ in 0..3 {
         daemon.crash_and_restart();
         daemon.wait_mover("agent_1");
