@@ -2,7 +2,7 @@
 
 use lustreapi_sys::hal::{ActionList, HalError};
 
-use crate::hsm::{Action, ActionItem};
+use crate::hsm::ActionItem;
 
 /// The requests of a list. What cannot be read is logged and left out; everything else is kept.
 pub fn read(bytes: &[u8], fsname: &str) -> Vec<ActionItem> {
@@ -37,29 +37,15 @@ pub fn read(bytes: &[u8], fsname: &str) -> Vec<ActionItem> {
     }
     let mut items = Vec::with_capacity(list.items.len());
     for item in &list.items {
-        let Some(action) = Action::from_hsma(item.action) else {
-            tracing::error!(
+        match ActionItem::from_list(&list, item) {
+            Some(item) => items.push(item),
+            None => tracing::error!(
                 "skipping action {} on {} (cookie {:#x}), which is none that we know",
                 item.action,
                 item.fid,
                 item.cookie
-            );
-            continue;
-        };
-        items.push(ActionItem {
-            action,
-            fid: item.fid,
-            dfid: item.dfid,
-            extent_offset: item.extent_offset,
-            extent_length: item.extent_length,
-            cookie: item.cookie,
-            gid: item.gid,
-            archive_id: list.archive_id,
-            flags: list.flags,
-            data: item.data.into(),
-            timestamp: 0,
-            extra: "".into(),
-        });
+            ),
+        }
     }
     items
 }
