@@ -149,6 +149,15 @@ impl Coordinator {
         let entry = self.movers.at_mut(mover);
         entry.waiting = None;
         let binary_data = entry.features.binary_data;
+        if !binary_data {
+            for item in draft.list.iter().filter(|item| std::str::from_utf8(&item.data).is_err()) {
+                tracing::warn!(
+                    key = %item.key(),
+                    mover = %self.movers.at(mover).id,
+                    "the mover's library cannot take data that is not UTF-8: it gets replacement characters"
+                );
+            }
+        }
         self.refresh_mover(mover);
         let list = WorkList { archive_id, flags, items: draft.list, binary_data };
         effects.visible.push(Effect::Work { conn, list });
