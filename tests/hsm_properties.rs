@@ -163,6 +163,8 @@ struct Mover {
     waiting: bool,
     recv: Option<Recv>,
     running: BTreeMap<RequestKey, ActionItem>,
+    /// What of it came over this connection: what it claimed may have been refused, which a C mover is not told.
+    given: BTreeSet<RequestKey>,
 }
 
 /// The world around the coordinator, with a ledger of its own.
@@ -251,6 +253,7 @@ impl World {
                     bytes += 144 + item.data.len() as u64;
                     if item.action != Action::Cancel {
                         assert!(!locked, "nothing but cancels while locked");
+                        mover.given.insert(item.key());
                         assert!(mover.running.insert(item.key(), item).is_none(), "given twice");
                     }
                 }
@@ -258,7 +261,9 @@ impl World {
                 for (action, max) in
                     [(Action::Archive, recv.max_archive), (Action::Restore, recv.max_restore)]
                 {
-                    let running = mover.running.values().filter(|item| item.action == action).count() as u32;
+                    let counts =
+                        |item: &&ActionItem| item.action == action && mover.given.contains(&item.key());
+                    let running = mover.running.values().filter(counts).count() as u32;
                     // It may have more from before it lowered its limit.
                     assert!(
                         !given.contains(&action) || max.is_none_or(|max| running <= max),

@@ -451,7 +451,11 @@ impl Coordinator {
         self.requests.at_mut(handle).class = new;
         self.release_class(class);
         match state {
-            State::Held => self.hold(handle),
+            State::Held => {
+                self.hold(handle);
+                // What kept it may have been the one before it in its old class.
+                self.release_held(fid);
+            }
             State::Settling => self.let_settle(handle),
             _ => {
                 self.enqueue(handle, false);

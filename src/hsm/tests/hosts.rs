@@ -119,6 +119,24 @@ fn a_new_configuration_moves_what_waits() {
     assert_eq!(cookies(&s.event(Event::Reconfigured(Box::new(new))), 1), [1]);
 }
 
+/// Of two requests for one file the second waited behind the first; a new configuration sends it elsewhere.
+#[test]
+fn a_new_configuration_lets_go_what_waited_for_another_class() {
+    let mut s = mapped(Vec::new());
+    s.mover(1, "a1");
+    let items = [(1, ""), (2, ""), (3, "tag=n0")];
+    s.lustre(items.map(|(cookie, data)| item(Action::Archive, 1, cookie, data)).into());
+    assert_eq!(s.work(1, ANY), [1]);
+    s.lock(1, Lock::Locked);
+    s.done(1, 1, 1, 0);
+    let new = HsmConfig { host_mappings: vec![any("tag=n0", &["a0"])], ..config() };
+    s.event(Event::Reconfigured(Box::new(new)));
+    s.lock(1, Lock::Unlocked);
+    s.mover(2, "a0");
+    assert_eq!(s.work(2, limits(1, 0, 0)).len(), 1);
+    assert_eq!(s.core.counters().waiting_for_file, 0);
+}
+
 /// A mover that does not serve the archive is no host for it.
 #[test]
 fn a_host_that_does_not_serve_the_archive_gets_nothing() {
