@@ -411,7 +411,15 @@ impl Coordinator {
                 || (key.archive_id == 0 && self.crews.all.connected == 0);
             entry.conn.is_some() && entry.waiting.is_some() && entry.room(kind) > 0 && serves && fits(*mover)
         };
-        let order = |mover: &u32| (self.movers.at(*mover).load(), self.movers.at(*mover).waiting);
+        // Data that is not UTF-8 reaches only our own movers unharmed, so they go before the others.
+        let head = self.classes.find(key).map_or(NIL, |class| self.classes.at(class).list.head);
+        let plain =
+            head == NIL || std::str::from_utf8(&self.data.at(self.requests.at(head).data).bytes).is_ok();
+        let exact = |mover: u32| plain || self.movers.at(mover).features.binary_data;
+        let order = |mover: &u32| {
+            let entry = self.movers.at(*mover);
+            (!exact(*mover), entry.load(), entry.waiting)
+        };
         if key.tag != NIL {
             let limit = |mover: &u32| {
                 let running = self.movers.at(*mover).tag_running.get(&key.tag).copied().unwrap_or(0);
@@ -430,11 +438,12 @@ impl Coordinator {
             }
             Place::Any => {
                 let crews = self.crews.for_archive(key.archive_id);
-                let first = crews
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|crew| crew.waiting[kind].iter().copied().find(|&(_, _, mover)| fits(mover)));
-                first.min().map(|(_, _, mover)| mover)
+                let first = |may: &dyn Fn(u32) -> bool| {
+                    let waiting = crews.iter().flatten().map(|crew| crew.waiting[kind].iter().copied());
+                    let first = waiting.filter_map(|mut all| all.find(|&(_, _, mover)| may(mover)));
+                    first.min().map(|(_, _, mover)| mover)
+                };
+                first(&|mover| fits(mover) && exact(mover)).or_else(|| first(&fits))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Admission, order, limits and sharing.
 
 use super::*;
+use crate::hsm::event::Features;
 
 /// C (k): "same cookie with another dfid is queued twice".
 #[test]
@@ -345,4 +346,24 @@ fn archive_zero_is_for_movers_of_all_archives_if_there_are_any() {
     s.lustre(vec![anywhere(2)]);
     let effects = s.disconnect(2);
     assert_eq!(cookies(&effects, 1), [2], "nobody else is there");
+}
+
+/// C (c): "non-UTF-8 data: request dropped (ENOMEM)". Only our own movers take such data as it is, so they go first.
+#[test]
+fn data_that_is_not_utf8_goes_to_our_movers_first() {
+    let mut s = Session::new(config());
+    s.mover(1, "theirs");
+    s.connect(2);
+    let features = Features { binary_data: true, lease: false };
+    s.ehlo(2, Ehlo { id: Some("ours".into()), features, ..Ehlo::default() });
+    s.recv(1, limits(1, 1, 1));
+    s.recv(2, limits(1, 1, 1));
+    // The one that waits longest would be next, were it not for the data.
+    let binary = |oid| ActionItem { data: b"tag=\xff".as_slice().into(), ..archive(oid, "") };
+    let effects = s.lustre(vec![binary(1)]);
+    assert_eq!((cookies(&effects, 1), cookies(&effects, 2)), (vec![], vec![1]));
+    // Nobody else waits: better with replacement characters than not at all.
+    let effects = s.lustre(vec![binary(2)]);
+    assert_eq!(cookies(&effects, 1), [2]);
+    assert!(!list(&effects, 1).expect("work").binary_data);
 }
