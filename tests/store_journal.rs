@@ -203,6 +203,25 @@ fn a_crash_at_any_byte_loses_nothing_that_was_synced() {
     }
 }
 
+/// A sector that cannot be read costs what was in it, and does not keep the daemon from starting.
+#[test]
+fn a_bad_sector_costs_what_was_in_it() {
+    let options = JournalOptions { segment_bytes: 64 << 10, seed: 1 };
+    let mut journal = Journal::new(MemoryDisk::default(), options);
+    journal.recover(&mut |_, _| ()).unwrap();
+    let ops: Vec<StoreOp> = (0..200).map(|n| StoreOp::Put(item(n, "tag=a"))).collect();
+    journal.append(&ops).unwrap();
+    journal.sync().unwrap();
+    let mut disk = journal.into_disk();
+    let first = *disk.sizes().keys().next().unwrap();
+    disk.make_unreadable(first, 9000);
+    let (_, state, recovery) = recover(disk);
+    let lost = model(&ops).iter().filter(|want| !state.contains(want)).count();
+    assert!(lost > 0 && lost < 100, "{lost} of 200 lost");
+    assert_eq!(state.len() + lost, 200);
+    assert!(!recovery.quarantined.is_empty());
+}
+
 #[test]
 fn a_damaged_byte_costs_at_most_one_record() {
     let mut journal = fresh(MemoryDisk::default());

@@ -365,7 +365,12 @@ impl<S: Segments> Journal<S> {
         if window.get(location, len).is_none() {
             let context = format!("cannot read segment {}", location.segment);
             window.bytes = vec![0; len.max(WINDOW)];
-            let read = self.disk.read(location.segment, location.offset, &mut window.bytes);
+            let mut read = self.disk.read(location.segment, location.offset, &mut window.bytes);
+            if read.is_err() {
+                // Something behind it may be on a bad sector: the frame itself could be read before.
+                window.bytes.truncate(len);
+                read = self.disk.read(location.segment, location.offset, &mut window.bytes);
+            }
             let count = read.map_err(self.io(&context))?;
             window.bytes.truncate(count);
             (window.segment, window.start) = (location.segment, location.offset);

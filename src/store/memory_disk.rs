@@ -47,6 +47,8 @@ pub struct MemoryDisk {
     failing_syncs: u32,
     /// Bytes written so far, for [`MemoryDisk::cut_power_after`].
     written: u64,
+    /// Places that cannot be read: segment and offset.
+    unreadable: BTreeSet<(u32, u32)>,
 }
 
 impl Default for MemoryDisk {
@@ -69,6 +71,7 @@ impl MemoryDisk {
             power: None,
             failing_syncs: 0,
             written: 0,
+            unreadable: BTreeSet::new(),
         }
     }
 
@@ -85,6 +88,11 @@ impl MemoryDisk {
     /// Lets the next syncs fail, without writing anything back.
     pub fn fail_syncs(&mut self, count: u32) {
         self.failing_syncs = count;
+    }
+
+    /// Lets all reads of this byte fail from now on, as on a bad sector.
+    pub fn make_unreadable(&mut self, id: u32, offset: u32) {
+        self.unreadable.insert((id, offset));
     }
 
     /// Bytes written since the disk was made.
@@ -199,6 +207,10 @@ impl Segments for MemoryDisk {
 
     fn read(&mut self, id: u32, offset: u32, buffer: &mut [u8]) -> io::Result<usize> {
         self.powered()?;
+        let end = offset.saturating_add(u32::try_from(buffer.len()).unwrap_or(u32::MAX));
+        if self.unreadable.range((id, offset)..(id, end)).next().is_some() {
+            return Err(io::Error::other("injected failure of read"));
+        }
         let rest = self.file(id)?.current.get(offset as usize..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
