@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::hsm::RequestKey;
 use crate::hsm::effect::StoreOp;
@@ -50,7 +50,7 @@ impl Committer {
         report: impl FnMut(Report) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
-        let worker = Worker { store, report: Box::new(report), backlog: Backlog::default(), full: false };
+        let worker = Worker::new(store, Box::new(report));
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || worker.run(&queue))?;
         Ok(Self { jobs, thread: Some(thread) })
     }
@@ -82,12 +82,27 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(store: Box<dyn Store>, report: Box<dyn FnMut(Report) + Send>) -> Self {
+        Self { store, report, backlog: Backlog::default(), full: false }
+    }
+
     fn run(mut self, queue: &Receiver<Job>) {
+        // When to try again, while something waits: also when commits never cease to come.
+        let mut retry_at = None;
         loop {
-            let first = if self.backlog.is_empty() {
-                queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            if self.backlog.is_empty() {
+                retry_at = None;
             } else {
-                queue.recv_timeout(RETRY)
+                let at = *retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+                if at <= Instant::now() {
+                    self.retry();
+                    retry_at = None;
+                    continue;
+                }
+            }
+            let first = match retry_at {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match first {
                 Ok(job) => {
@@ -95,7 +110,7 @@ impl Worker {
                         return;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.retry(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -114,7 +129,7 @@ impl Worker {
                     upto = number;
                     if let Err((errno, from)) = self.append(&ops) {
                         failed.push((number, errno));
-                        self.backlog.push(ops.split_off(from));
+                        self.backlog.push(ops.split_off(from), self.store.as_ref());
                     }
                     if !ops.is_empty() {
                         written.push((number, ops));
@@ -135,9 +150,9 @@ impl Worker {
             let mut again = Backlog::default();
             for (number, ops) in written {
                 failed.push((number, errno));
-                again.push(ops);
+                again.push(ops, self.store.as_ref());
             }
-            again.append(std::mem::take(&mut self.backlog));
+            again.append(std::mem::take(&mut self.backlog), self.store.as_ref());
             self.backlog = again;
             failed.sort_unstable();
             failed.dedup_by_key(|(number, _)| *number);
@@ -268,20 +283,20 @@ impl Backlog {
         self.ops
     }
 
-    fn push(&mut self, ops: Vec<StoreOp>) {
+    fn push(&mut self, ops: Vec<StoreOp>, store: &dyn Store) {
         if ops.is_empty() {
             return;
         }
         self.ops += ops.len();
         self.groups.push_back(ops);
         if self.ops > 2 * self.compacted + 10_000 {
-            self.compact();
+            self.compact(&|key| store.may_hold(key));
         }
     }
 
-    fn append(&mut self, other: Backlog) {
+    fn append(&mut self, other: Backlog, store: &dyn Store) {
         for ops in other.groups {
-            self.push(ops);
+            self.push(ops, store);
         }
     }
 
@@ -291,11 +306,12 @@ impl Backlog {
         }
     }
 
-    /// Forgets requests that came and went while nothing could be written.
-    fn compact(&mut self) {
+    /// Forgets requests that came and went while nothing could be written. Those that the store may hold (they were
+    /// appended before a sync failed, or are put again with other data) are not: their removal must get there.
+    fn compact(&mut self, held: &dyn Fn(&RequestKey) -> bool) {
         #[derive(PartialEq)]
         enum Life {
-            /// In the store already.
+            /// Perhaps in the store already.
             Stored,
             /// First put in here.
             Born,
@@ -308,8 +324,10 @@ impl Backlog {
         };
         let mut lives: BTreeMap<RequestKey, Life> = BTreeMap::new();
         for op in self.groups.iter().flatten() {
-            let first = if matches!(op, StoreOp::Put(_)) { Life::Born } else { Life::Stored };
-            let life = lives.entry(key_of(op)).or_insert(first);
+            let key = key_of(op);
+            let life = lives.entry(key).or_insert_with(|| {
+                if matches!(op, StoreOp::Put(_)) && !held(&key) { Life::Born } else { Life::Stored }
+            });
             match op {
                 StoreOp::Remove { .. } if *life == Life::Born => *life = Life::Gone,
                 StoreOp::Put(_) if *life == Life::Gone => *life = Life::Born,
@@ -345,6 +363,7 @@ mod tests {
         syncs: u32,
         closed: bool,
         poison: Option<u64>,
+        held: std::collections::BTreeSet<RequestKey>,
     }
 
     #[derive(Debug, Default, Clone)]
@@ -372,8 +391,19 @@ mod tests {
                     return Err(StoreError::Unstorable { store, key, reason });
                 }
             }
+            for op in ops {
+                match op {
+                    StoreOp::Put(item) => disk.held.insert(item.key()),
+                    StoreOp::Remove { key } => disk.held.remove(key),
+                    _ => false,
+                };
+            }
             disk.appended.extend_from_slice(ops);
             Ok(())
+        }
+
+        fn may_hold(&self, key: &RequestKey) -> bool {
+            self.0.lock().unwrap().held.contains(key)
         }
 
         fn sync(&mut self) -> Result<(), StoreError> {
@@ -533,14 +563,51 @@ mod tests {
         assert_eq!(closed, Some(Report::Closed(Err("1 changes could not be stored".into()))));
     }
 
+    /// Every new commit used to start the wait anew: a busy daemon never tried again.
+    #[test]
+    fn what_could_not_be_written_is_tried_again_while_commits_keep_coming() {
+        let bench = bench();
+        bench.disk.lock().unwrap().sync_fails = 1;
+        let end = Instant::now() + Duration::from_secs(60);
+        bench.committer.commit(1, vec![put(1)]);
+        assert_eq!(bench.done(1), [(1, libc::EIO)]);
+        for number in 2.. {
+            bench.committer.commit(number, vec![put(number)]);
+            if bench.done(number).is_empty() {
+                break;
+            }
+            assert!(Instant::now() < end, "the store works again, and nobody has noticed");
+        }
+        bench.committer.close();
+        while bench.reports.recv().unwrap() != Report::Closed(Ok(())) {}
+    }
+
+    /// The first `put` may be on the disk although its sync failed: only its removal keeps a restart from serving it again.
+    #[test]
+    fn the_backlog_keeps_removals_of_what_may_be_on_the_disk() {
+        let store = FakeStore::default();
+        store.0.lock().unwrap().sync_fails = 1;
+        let report = Box::new(|_| ());
+        let mut worker = Worker::new(Box::new(store), report);
+        let (_jobs, queue) = mpsc::channel();
+        worker.group(Job::Commit(1, vec![put(1)]), &queue);
+        worker.group(Job::Commit(2, vec![remove(1), put(2), remove(2)]), &queue);
+        let Worker { store, backlog, .. } = &mut worker;
+        backlog.compact(&|key| store.may_hold(key));
+        let left: Vec<_> = worker.backlog.groups.iter().flatten().cloned().collect();
+        assert_eq!(left, [put(1), remove(1)]);
+    }
+
     #[test]
     fn the_backlog_forgets_what_came_and_went() {
         let mut backlog = Backlog::default();
         let key = |cookie| item(cookie).key();
-        backlog.push(vec![put(1), StoreOp::Assign { key: key(1), mover: "m".into() }]);
-        backlog.push(vec![remove(2), put(3)]);
-        backlog.push(vec![remove(1), put(2), remove(2), put(4), remove(4), put(4)]);
-        backlog.compact();
+        let store = FakeStore::default();
+        let assign = StoreOp::Assign { key: key(1), mover: "m".into() };
+        backlog.push(vec![put(1), assign], &store);
+        backlog.push(vec![remove(2), put(3)], &store);
+        backlog.push(vec![remove(1), put(2), remove(2), put(4), remove(4), put(4)], &store);
+        backlog.compact(&|key| store.may_hold(key));
         let left: Vec<_> = backlog.groups.iter().flatten().cloned().collect();
         assert_eq!(left, [remove(2), put(3), put(2), remove(2), put(4), remove(4), put(4)]);
         assert_eq!(backlog.len(), left.len());

@@ -4,8 +4,8 @@
 use super::journal::{Journal, JournalOptions};
 use super::segments::Segments;
 use super::{Recovery, Store, StoreError};
-use crate::hsm::ActionItem;
 use crate::hsm::effect::StoreOp;
+use crate::hsm::{ActionItem, RequestKey};
 
 /// Bytes of a segment: about 50,000 requests. At least three are kept: one in use and two empty ones.
 pub const SEGMENT_BYTES: u32 = 8 << 20;
@@ -70,6 +70,10 @@ impl<S: Segments + Send> Store for EmbeddedStore<S> {
 
     fn has_room(&mut self) -> bool {
         self.journal.has_room()
+    }
+
+    fn may_hold(&self, key: &RequestKey) -> bool {
+        self.journal.holds(key)
     }
 
     fn close(&mut self) -> Result<(), StoreError> {

@@ -152,6 +152,11 @@ impl<S: Segments> Journal<S> {
         self.index.is_empty()
     }
 
+    /// Whether a request is stored, or will be by the next sync.
+    pub fn holds(&self, key: &RequestKey) -> bool {
+        self.index.contains_key(key)
+    }
+
     /// For logs.
     pub fn describe(&self) -> String {
         format!("embedded store {}", self.disk.describe())

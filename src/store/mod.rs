@@ -36,6 +36,11 @@ pub trait Store: Send {
     /// until it is true again.
     fn has_room(&mut self) -> bool;
 
+    /// Whether the store may hold this request, durably or not. Where it is not known, it may.
+    fn may_hold(&self, _key: &RequestKey) -> bool {
+        true
+    }
+
     /// Notes that this run ends cleanly: assignments stay, and nothing recovered next time is suspect.
     fn close(&mut self) -> Result<(), StoreError>;
 
