@@ -278,3 +278,35 @@ fn an_id_whose_owner_has_closed_is_free_at_once() {
         assert_eq!(second.ask(r#"{"command": "ehlo", "id": "m0"}"#), EHLO);
     }
 }
+
+/// What a peer asked for is worth as long as it reads: five seconds of nothing end it, not five seconds in all.
+#[test]
+fn a_half_closed_peer_that_reads_slowly_gets_all_of_a_long_status() {
+    const COUNT: u64 = 100_000;
+    let daemon = Setup::default().start();
+    let mut peer = daemon.peer();
+    for start in (0..COUNT).step_by(1000) {
+        let items: Vec<_> =
+            (start..start + 1000).map(|n| item(20, n as u32 + 1, n, "tag=long enough")).collect();
+        peer.queue(&items);
+    }
+    let mut slow = daemon.peer();
+    slow.send(r#"{"command": "status", "verbose": 6}"#);
+    slow.half_close();
+    let began = std::time::Instant::now();
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let len = slow.stream.read(&mut chunk).unwrap();
+        if len == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&chunk[..len]);
+        // Slow is what this peer is: longer than the daemon would wait for one that reads nothing.
+        if began.elapsed() < Duration::from_secs(7) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    let status: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(status["waiting_archive"].as_array().unwrap().len() as u64, COUNT);
+}

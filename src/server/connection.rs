@@ -26,7 +26,7 @@ const PAUSE_PARTS: usize = 64;
 const TURN: usize = 64;
 /// Requests that cannot be read and that are logged one by one, for each message.
 const BAD_ITEMS_LOGGED: u64 = 10;
-/// How long answers to a peer that has stopped sending, or that is sent away, may take.
+/// How long a peer that has stopped sending, or that is sent away, may read nothing of its answers.
 const LINGER: Duration = Duration::from_secs(5);
 /// How long a peer may be silent below TCP before it counts as dead.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
@@ -171,7 +171,7 @@ struct Task {
     buffer: Rc<RefCell<Vec<u8>>>,
     /// The decoder may hold a complete message.
     more: bool,
-    /// Nothing more is read; what is in the outbox may be sent until then.
+    /// Nothing more is read; what is in the outbox is sent, and the peer must take some of it until then.
     eof: Option<Instant>,
     handshake: Option<Instant>,
     probe_until: Option<Instant>,
@@ -282,7 +282,12 @@ impl Task {
             let mut outbox = connection.outbox.borrow_mut();
             match outbox.next(durable) {
                 Next::Write(bytes) => match connection.stream.try_write(bytes) {
-                    Ok(written) => outbox.wrote(written),
+                    Ok(written) => {
+                        outbox.wrote(written);
+                        if self.eof.is_some() {
+                            self.eof = Some(Instant::now() + LINGER);
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(self.failed(&error)),

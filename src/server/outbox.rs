@@ -94,7 +94,9 @@ impl Outbox {
     /// Makes the answers to `queue` that wait for `commit` say that it failed.
     pub fn fail(&mut self, commit: u64, errno: i32) {
         for (_, part) in self.parts.iter_mut().filter(|(waits, _)| *waits == commit) {
-            if let Part::Queue(Reply::Queue { status, error, enqueued, skipped }) = part {
+            if let Part::Queue(Reply::Queue { status, error, enqueued, skipped }) = part
+                && *status == 0
+            {
                 (*enqueued, *skipped) = (0, 0);
                 *status = -errno;
                 *error = if errno == libc::ENOSPC { "No space left on device" } else { "Input/output error" };

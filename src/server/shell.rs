@@ -40,6 +40,8 @@ pub struct Shell {
     /// The registration at Lustre has ended.
     pub lustre_stopped: Notify,
     stopping: Cell<bool>,
+    /// The outputs are gone: nothing that happens now could be stored first.
+    closed: Cell<bool>,
     max_client_buffer: usize,
 }
 
@@ -103,6 +105,7 @@ impl Shell {
             terminate: Notify::new(),
             lustre_stopped: Notify::new(),
             stopping: Cell::new(false),
+            closed: Cell::new(false),
             max_client_buffer,
         }
     }
@@ -113,8 +116,11 @@ impl Shell {
         self.release();
     }
 
-    /// Gives the core an event and carries out what follows.
+    /// Gives the core an event and carries out what follows; nothing after [`Shell::take_outputs`].
     pub fn handle(&self, event: Event) {
+        if self.closed.get() {
+            return;
+        }
         let now = self.clock.now();
         {
             let mut inner = self.inner.borrow_mut();
@@ -205,8 +211,10 @@ impl Shell {
         self.stored.notify_waiters();
     }
 
-    /// Hands out the store and the reporting files, to be closed.
+    /// Hands out the store and the reporting files, to be closed. Events are ignored from now on: a mover would see work
+    /// that no store knows it has.
     pub fn take_outputs(&self) -> (Option<Committer>, Option<Reporting>) {
+        self.closed.set(true);
         let mut inner = self.inner.borrow_mut();
         (inner.committer.take(), inner.reporting.take())
     }
@@ -303,13 +311,17 @@ impl Inner {
         let mut visible = std::mem::take(&mut self.effects.visible);
         for effect in visible.drain(..) {
             match effect {
+                // Also where nothing is to be stored: what a `queue` skips because another has just sent it must be durable
+                // before it is acknowledged.
+                Effect::Reply { conn, reply: reply @ Reply::Queue { .. } } => {
+                    let commit = if self.last_commit > self.durable { self.last_commit } else { commit };
+                    self.send(conn, commit, max_client_buffer, |connection| {
+                        connection.outbox.borrow_mut().push_queue(commit, reply);
+                    });
+                }
                 Effect::Reply { conn, reply } => {
                     self.send(conn, commit, max_client_buffer, |connection| {
-                        let mut outbox = connection.outbox.borrow_mut();
-                        match reply {
-                            reply @ Reply::Queue { .. } => outbox.push_queue(commit, reply),
-                            reply => outbox.push(commit, |out| write_reply(&reply, out)),
-                        }
+                        connection.outbox.borrow_mut().push(commit, |out| write_reply(&reply, out));
                     });
                 }
                 Effect::Work { conn, list } => {
@@ -376,5 +388,85 @@ impl Inner {
             connection.wake.notify_one();
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::mpsc;
+
+    use lustreapi_sys::Fid;
+
+    use super::super::outbox::Next;
+    use super::*;
+    use crate::hsm::event::{Message, Queue};
+    use crate::hsm::{Action, HsmConfig};
+
+    fn item() -> ActionItem {
+        let fid = Fid::new(0x2_0000_0401, 1, 0);
+        ActionItem {
+            action: Action::Archive,
+            fid,
+            dfid: fid,
+            extent_offset: 0,
+            extent_length: u64::MAX,
+            cookie: 1,
+            gid: 0,
+            archive_id: 1,
+            flags: 0,
+            data: [].into(),
+            timestamp: 0,
+            extra: "".into(),
+        }
+    }
+
+    async fn connection(number: u64) -> Rc<Connection> {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Rc::new(Connection::new(ConnId(number), stream, peer))
+    }
+
+    fn queue(shell: &Shell, conn: u64) {
+        let queue = Queue { fsname: None, items: Some(vec![item()]), bad_items: 0 };
+        shell.handle(Event::Message { conn: ConnId(conn), message: Message::Queue(queue) });
+    }
+
+    /// The second peer's request is the first one's, whose commit is not durable: a crash now would lose it for both.
+    #[tokio::test]
+    async fn a_duplicate_is_not_acknowledged_before_what_it_repeats_is_durable() {
+        let clock = Clock::new();
+        let core =
+            Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
+        let (send, _reports) = mpsc::channel();
+        let store = Box::new(crate::store::NoStore);
+        // What the store's thread reports does not reach the shell: nothing is durable until the test says so.
+        let committer = Committer::start(store, move |report| drop(send.send(report))).unwrap();
+        let shell = Shell::new(core, clock, "lus".into(), Some(committer), None, 1 << 20);
+        let (first, second) = (connection(1).await, connection(2).await);
+        shell.connected(Rc::clone(&first), "a:1".into());
+        shell.connected(Rc::clone(&second), "b:1".into());
+        queue(&shell, 1);
+        queue(&shell, 2);
+        assert_eq!(first.outbox.borrow_mut().next(shell.durable()), Next::Wait);
+        assert_eq!(second.outbox.borrow_mut().next(shell.durable()), Next::Wait);
+        shell.store_report(committer::Report::Done { upto: 1, failed: Vec::new() });
+        assert!(matches!(first.outbox.borrow_mut().next(shell.durable()), Next::Write(_)));
+        assert!(matches!(second.outbox.borrow_mut().next(shell.durable()), Next::Write(_)));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_acknowledged_once_the_store_is_handed_out() {
+        let clock = Clock::new();
+        let core =
+            Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
+        let committer = Committer::start(Box::new(crate::store::NoStore), |_| ()).unwrap();
+        let shell = Shell::new(core, clock, "lus".into(), Some(committer), None, 1 << 20);
+        let peer = connection(1).await;
+        shell.connected(Rc::clone(&peer), "a:1".into());
+        let _outputs = shell.take_outputs();
+        queue(&shell, 1);
+        assert!(peer.outbox.borrow().is_empty());
     }
 }
