@@ -283,6 +283,7 @@ fn server_restarts_in_transfers() {
         let count = |key: &str| status[key].as_u64().unwrap_or(0);
         count("pending_archive") + count("running_archive") + count("done_archive") == 120
     });
+    daemon.wait_stored();
     for part in 1..=4 {
         bed.wait("a part is archived", || files.archived() >= part * 20);
         if part % 2 == 0 {
@@ -348,6 +349,7 @@ fn remove_of_an_unlinked_file() {
             ledger.iter().filter(|entry| entry.action == "REMOVE" && !entry.has_ended()).count() as u64;
         open > 0 && daemon.status()["pending_remove"].as_u64() == Some(open)
     });
+    daemon.wait_stored();
     daemon.crash_and_restart();
     bed.wait("the copy is removed", || mover.copies() == 1);
     bed.wait("all removes have ended", || {

@@ -159,6 +159,12 @@ impl<'bed> Daemon<'bed> {
     /// Waits until so many requests of all kinds are queued or running.
     pub fn wait_known(&self, count: u64) {
         self.bed.wait(&format!("the daemon knows {count} requests"), || known(&self.status()) == count);
+        self.wait_stored();
+    }
+
+    /// Waits until what the daemon knows now is stored: an answer to `queue` waits for the newest commit, status does not.
+    pub fn wait_stored(&self) {
+        self.connect().ask(&json!({"command": "queue", "hsm_action_items": []}));
     }
 
     /// Sends `lock` over a connection of its own.
