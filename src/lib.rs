@@ -7,8 +7,18 @@
 pub mod config;
 pub mod hsm;
 pub mod shim;
+pub mod time;
 pub mod wire;
 
+#[cfg(feature = "ha")]
+pub mod ha;
+#[cfg(feature = "tls")]
+pub mod tls;
+
+#[cfg(feature = "agent")]
+pub mod agent;
+#[cfg(feature = "daemon")]
+pub mod api;
 #[cfg(any(feature = "daemon", feature = "client", feature = "sim"))]
 pub mod lustre;
 #[cfg(feature = "daemon")]

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod connection;
+pub mod ha;
 pub mod help;
 pub mod mover;
 pub mod output;

@@ -9,7 +9,7 @@ pub mod config;
 pub mod counters;
 pub mod effect;
 pub mod event;
-pub mod time;
+pub use crate::time;
 
 mod absence;
 mod admission;

@@ -9,6 +9,7 @@ pub mod committer;
 pub mod config;
 pub mod connection;
 pub mod daemon;
+pub mod ha;
 pub mod listener;
 pub mod logging;
 pub mod names;

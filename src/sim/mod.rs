@@ -5,6 +5,7 @@
 //! synced, and processes that die. An oracle that shares no code with the coordinator judges every run.
 
 pub mod cli;
+pub mod ha;
 pub mod hsm;
 pub mod network;
 pub mod rng;

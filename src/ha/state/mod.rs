@@ -1,0 +1,5 @@
+//! What must survive a restart of the manager: records, and the state that they add up to.
+
+pub mod record;
+
+pub use record::{Record, State};

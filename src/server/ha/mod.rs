@@ -1,0 +1,1 @@
+//! The HA role: a process of its own around [`crate::ha::engine`].

@@ -1,0 +1,1 @@
+//! High availability under faults: manager, agents, hosts, fence devices, operators.

@@ -1,0 +1,1 @@
+//! Certificates, and TLS between managers and agents.
