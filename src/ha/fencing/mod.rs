@@ -1,9 +1,12 @@
 //! Powering a host off so that it can be believed: levels of devices, retries, and `status` after `off`.
 
-use std::time::Duration;
+mod power_change;
+#[cfg(test)]
+mod tests;
 
-use super::config::FenceLevel;
 use crate::time::Mono;
+
+pub use power_change::PowerChange;
 
 /// What a fence agent can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,12 +21,16 @@ pub enum DeviceAction {
     Monitor,
     /// Which machine is behind it (its system UUID)?
     Identify,
+    /// Undo what fencing does to a host that joins again, if the fence agent's meta-data asks for that (`automatic` on its
+    /// action `on`). To be called once for each device of a host when it joins, before it may run anything:
+    /// [`DeviceAnswer::Done`] and [`DeviceAnswer::Unsupported`] (nothing to undo, nothing was called) both mean that it may.
+    Unfence,
 }
 
 /// What came back from one call of a fence agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceAnswer {
-    /// `off`, `on` or `monitor` exited with 0.
+    /// `off`, `on`, `monitor` or `unfence` exited with 0.
     Done,
     /// `status`: on (0).
     On,
@@ -31,7 +38,7 @@ pub enum DeviceAnswer {
     Off,
     /// `identify`: the machine's UUID, in lower case.
     Uuid(String),
-    /// `identify`: the device cannot tell.
+    /// `identify`: the device cannot tell. `unfence`: it has nothing to undo.
     Unsupported,
     /// It failed, or its answer proves nothing: in words, without secrets.
     Failed(String),
@@ -80,30 +87,4 @@ pub enum Verdict {
     On,
     /// Nothing is proven: what happened at each device, in words.
     Failed(String),
-}
-
-/// One attempt to reach a goal, over all levels. The caller carries out each step and comes back with the answer, one at a
-/// time.
-#[derive(Debug, Clone)]
-pub struct PowerChange {
-    #[allow(dead_code)]
-    levels: Vec<FenceLevel>,
-    #[allow(dead_code)]
-    goal: Goal,
-}
-
-impl PowerChange {
-    /// How long a device that said `off` is asked again before it counts as failed.
-    pub const VERIFY: Duration = Duration::from_secs(20);
-
-    /// Begins.
-    pub fn new(levels: Vec<FenceLevel>, goal: Goal) -> Self {
-        Self { levels, goal }
-    }
-
-    /// The next step. `answer` is that of the last [`Step::Call`], `None` at the beginning and after a [`Step::Wait`].
-    pub fn step(&mut self, now: Mono, answer: Option<DeviceAnswer>) -> Step {
-        let _ = (now, answer);
-        Step::Over(Verdict::Failed("no fence device".to_owned()))
-    }
 }
