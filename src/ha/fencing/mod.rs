@@ -1,11 +1,15 @@
 //! Powering a host off so that it can be believed: levels of devices, retries, and `status` after `off`.
 
+mod machine;
+mod metadata;
 mod power_change;
 #[cfg(test)]
 mod tests;
 
 use crate::time::Mono;
 
+pub use machine::{guid_of_ipmitool, same_machine};
+pub use metadata::{KnownAction, KnownParameter, Metadata, Unfencing};
 pub use power_change::PowerChange;
 
 /// What a fence agent can be asked.
@@ -36,7 +40,7 @@ pub enum DeviceAnswer {
     On,
     /// `status`: off (2).
     Off,
-    /// `identify`: the machine's UUID, in lower case.
+    /// `identify`: the machine's UUID, in lower case. To be compared by [`same_machine`], since byte orders differ.
     Uuid(String),
     /// `identify`: the device cannot tell. `unfence`: it has nothing to undo.
     Unsupported,
