@@ -1,0 +1,1 @@
+//! Fence agents of the distribution, with simulated devices.
