@@ -3,8 +3,10 @@
 mod identify;
 mod input;
 mod process;
+mod stand_in;
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -26,15 +28,31 @@ const WORDS: usize = 200;
 const KEPT: usize = 4096;
 const METADATA_KEPT: usize = 1 << 20;
 
+pub use stand_in::stand_in_for_ipmitool;
+
 /// Where fence agents are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentPath(Vec<PathBuf>);
+pub struct AgentPath {
+    directories: Vec<PathBuf>,
+    stand_in: Option<PathBuf>,
+}
 
 impl AgentPath {
-    /// The directories of [`PATH_VARIABLE`], `/usr/sbin`, `/sbin`, `/usr/local/sbin`, and those of `PATH`.
+    /// The directories of [`PATH_VARIABLE`], `/usr/sbin`, `/sbin`, `/usr/local/sbin`, and those of `PATH`. The daemon also
+    /// stands in for ipmitool.
     pub fn from_environment() -> Self {
         let variable = |name: &str| std::env::var_os(name).unwrap_or_default();
-        Self::new(&variable(PATH_VARIABLE), &variable("PATH"))
+        let own = std::env::current_exe().ok();
+        let is_daemon = |path: &PathBuf| {
+            let name = path.file_name().and_then(OsStr::to_str);
+            matches!(name, Some("coordinatool" | "lhsmd_coordinatool"))
+        };
+        Self { stand_in: own.filter(is_daemon), ..Self::new(&variable(PATH_VARIABLE), &variable("PATH")) }
+    }
+
+    /// The same with a program whose `main` begins with [`stand_in_for_ipmitool`].
+    pub fn with_stand_in(self, program: PathBuf) -> Self {
+        Self { stand_in: Some(program), ..self }
     }
 
     /// The same with these for the values of both variables.
@@ -48,7 +66,7 @@ impl AgentPath {
                 directories.push(directory);
             }
         }
-        Self(directories)
+        Self { directories, stand_in: None }
     }
 
     /// Finds a program by its name. The error says why there is none.
@@ -60,14 +78,15 @@ impl AgentPath {
         let is_program = |path: &PathBuf| {
             path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
         };
-        let found = self.0.iter().map(|directory| directory.join(name)).find(is_program);
+        let found = self.directories.iter().map(|directory| directory.join(name)).find(is_program);
         found.ok_or_else(|| format!("{name} is not installed: not in {self}"))
     }
 }
 
 impl fmt::Display for AgentPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let directories: Vec<_> = self.0.iter().map(|directory| directory.display().to_string()).collect();
+        let directories: Vec<_> =
+            self.directories.iter().map(|directory| directory.display().to_string()).collect();
         f.write_str(&directories.join(", "))
     }
 }
@@ -110,7 +129,11 @@ async fn call_without_limit(
         Ok(Err(reason)) => return DeviceAnswer::Failed(reason),
         Err(error) => return DeviceAnswer::Failed(error.to_string()),
     };
-    let agent = Agent { program, values, host, timeout };
+    let stand_in = match stand_in::prepare(path, device, &values) {
+        Ok(stand_in) => stand_in,
+        Err(error) => return DeviceAnswer::Failed(format!("the password cannot be handed over: {error}")),
+    };
+    let agent = Agent { program, values, stand_in, host, timeout };
     match action {
         DeviceAction::Status => match agent.run("status").await {
             Ok(Run { ended: Ended::Exited(0), .. }) => DeviceAnswer::On,
@@ -129,16 +152,32 @@ async fn call_without_limit(
 struct Agent<'a> {
     program: PathBuf,
     values: Values,
+    stand_in: Option<stand_in::StandIn>,
     host: &'a HostId,
     timeout: Duration,
 }
 
 impl Agent<'_> {
     async fn run(&self, action: &str) -> Result<Run, String> {
-        let input = self.values.lines(self.host, action);
+        let nothing = (BTreeMap::new(), Vec::new());
+        let (instead, environment) = self
+            .stand_in
+            .as_ref()
+            .map_or((&nothing.0, &nothing.1), |stand_in| (&stand_in.instead, &stand_in.environment));
+        let input = self.values.lines(self.host, action, instead);
         let acts = matches!(action, "off" | "on");
-        process::run(Program { path: &self.program, arguments: &[], input, kept: KEPT, acts }, self.timeout)
-            .await
+        self.process(input, KEPT, acts, environment).await
+    }
+
+    async fn process(
+        &self,
+        input: Vec<u8>,
+        kept: usize,
+        acts: bool,
+        environment: &[(&'static str, OsString)],
+    ) -> Result<Run, String> {
+        let program = Program { path: &self.program, arguments: &[], environment, input, kept, acts };
+        process::run(program, self.timeout).await
     }
 
     async fn act(&self, action: &str) -> DeviceAnswer {
@@ -151,9 +190,7 @@ impl Agent<'_> {
     /// An agent that does not tell its meta-data asks for nothing.
     async fn unfence(&self) -> DeviceAnswer {
         let input = b"action=metadata\n".to_vec();
-        let program =
-            Program { path: &self.program, arguments: &[], input, kept: METADATA_KEPT, acts: false };
-        let text = match process::run(program, self.timeout).await {
+        let text = match self.process(input, METADATA_KEPT, false, &[]).await {
             Ok(Run { ended: Ended::Exited(0), output, .. }) => output.text(),
             Ok(_) => return DeviceAnswer::Unsupported,
             Err(reason) => return DeviceAnswer::Failed(reason),

@@ -11,7 +11,7 @@ use crate::ha::config::FenceDevice;
 use crate::ha::fencing::{DeviceAnswer, guid_of_ipmitool};
 
 /// Fence agents that are `fence_ipmilan` under another name, and whether `lanplus` is their default (fence-agents 4.12).
-const IPMI: [(&str, bool); 7] = [
+pub const IPMI: [(&str, bool); 7] = [
     ("fence_ipmilan", false),
     ("fence_ipmilanplus", true),
     ("fence_idrac", false),
@@ -41,7 +41,8 @@ pub async fn identify(
     };
     let Some((arguments, password)) = arguments(values, *lanplus) else { return DeviceAnswer::Unsupported };
     let input = format!("{password}\n").into_bytes();
-    let program = Program { path: &ipmitool, arguments: &arguments, input, kept: KEPT, acts: false };
+    let program =
+        Program { path: &ipmitool, arguments: &arguments, environment: &[], input, kept: KEPT, acts: false };
     match process::run(program, limit).await {
         Ok(run @ Run { ended: Ended::Exited(0), .. }) => {
             guid_of_ipmitool(&run.output.text()).map_or(DeviceAnswer::Unsupported, DeviceAnswer::Uuid)

@@ -47,11 +47,14 @@ impl Values {
         Ok(Self(values))
     }
 
-    /// What an agent reads. Of equal keys the last one counts, so what is ours comes last.
-    pub fn lines(&self, host: &HostId, action: &str) -> Vec<u8> {
+    /// What an agent reads. Of equal keys the last one counts, so what is ours comes last. `instead` are values that replace
+    /// or add to what is configured.
+    pub fn lines(&self, host: &HostId, action: &str, instead: &BTreeMap<String, String>) -> Vec<u8> {
         let mut lines = String::new();
-        for (name, value) in &self.0 {
-            let text = &value.text;
+        let mut all: BTreeMap<&str, &str> =
+            self.0.iter().map(|(name, value)| (&**name, &*value.text)).collect();
+        all.extend(instead.iter().map(|(name, text)| (&**name, &**text)));
+        for (name, text) in all {
             // The library of fence-agents strips white space around a line, then one pair of quotes around the value.
             let quote = text.trim() != text || text.len() > 1 && text.starts_with('"') && text.ends_with('"');
             let quote = if quote { "\"" } else { "" };
@@ -68,6 +71,12 @@ impl Values {
             let (_, value) = self.0.iter().find(|(name, _)| same(name, wanted))?;
             Some((value.text.as_str(), value.secret))
         })
+    }
+
+    /// The names under which these parameters are given.
+    pub fn names<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        let wanted = move |name: &&str| names.contains(&name.replace('-', "_").as_str());
+        self.0.keys().map(String::as_str).filter(wanted)
     }
 
     /// An agent's output with each secret replaced by `***`.
@@ -174,9 +183,14 @@ mod tests {
         .ok()
         .unwrap();
         assert_eq!(
-            String::from_utf8(values.lines(&"h1".into(), "off")).unwrap(),
+            String::from_utf8(values.lines(&"h1".into(), "off", &BTreeMap::new())).unwrap(),
             "a=\naction=reboot\nb=\" x \"\nc=\"\"x\"\"\nd=\"\ne=a=b\nip=bmc1\npassword=p w\nnodename=h1\naction=off\n"
         );
+        let instead =
+            BTreeMap::from([("password".to_owned(), "x".to_owned()), ("z".to_owned(), "y".to_owned())]);
+        let lines = String::from_utf8(values.lines(&"h1".into(), "off", &instead)).unwrap();
+        assert!(lines.ends_with("ip=bmc1\npassword=x\nz=y\nnodename=h1\naction=off\n"), "{lines}");
+        assert_eq!(values.names(&["passwd", "password", "e"]).collect::<Vec<_>>(), ["e", "password"]);
         assert_eq!(values.get(&["ipaddr", "ip"]), Some(("bmc1", false)));
         assert_eq!(values.get(&["passwd", "password"]), Some(("p w", true)));
         assert_eq!(values.get(&["port"]), None);

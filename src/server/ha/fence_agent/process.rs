@@ -23,6 +23,8 @@ const BACKSTOP: [&str; 2] = ["/usr/bin/timeout", "/bin/timeout"];
 pub struct Program<'a> {
     pub path: &'a Path,
     pub arguments: &'a [OsString],
+    /// Added to our own environment.
+    pub environment: &'a [(&'static str, OsString)],
     /// Given on standard input.
     pub input: Vec<u8>,
     /// How many bytes of each output are kept.
@@ -91,12 +93,13 @@ impl Tail {
 /// the case that this process is killed: the program follows at most two seconds after it. The error says why it cannot be
 /// run.
 pub async fn run(program: Program<'_>, limit: Duration) -> Result<Run, String> {
-    let Program { path, arguments, input, kept, acts } = program;
+    let Program { path, arguments, environment, input, kept, acts } = program;
     let call = next_call();
     let mut command = command(path, limit);
     command
         .args(arguments)
         .current_dir("/")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .env("LANG", "C")
         .env("LC_ALL", "C")
         .env(CALL_VARIABLE, &call)
