@@ -1,1 +1,134 @@
 //! Certificates, and TLS between managers and agents.
+//!
+//! Both sides show a certificate of the same authority, and what a certificate may be used for is written in it: a URI among
+//! its alternative names says whether it belongs to a manager or to an agent ([`Role`]). An agent talks to managers only, so
+//! that a stolen agent's key commands nobody; a manager talks to the agent whose name is the one it wants, whatever address
+//! it dialled. TLS 1.3 only, no resumption, every connection proves everything anew.
+//!
+//! A site's own authority issues certificates without our URIs. They are accepted where [`Trust`] names them.
+//!
+//! ```text
+//! Authority ──issues──▶ NAME.crt, NAME.key ◀──reads── Endpoint ──accept──▶ agent's side
+//!  ca.key                     ca.crt                           ──connect─▶ manager's side
+//! ```
+
+pub mod authority;
+mod endpoint;
+mod identity;
+mod peer;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+pub use authority::Authority;
+pub use endpoint::Endpoint;
+pub use identity::Identity;
+pub use peer::{Peer, Trust};
+
+/// What a certificate may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// To obey, as the agent of the host that it names.
+    Agent,
+    /// To command.
+    Manager,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 2] = [Role::Agent, Role::Manager];
+
+    /// The URI among the alternative names of a certificate that gives it this role.
+    pub fn uri(self) -> &'static str {
+        match self {
+            Role::Agent => "urn:coordinatool:agent",
+            Role::Manager => "urn:coordinatool:manager",
+        }
+    }
+}
+
+/// URIs that begin like this are ours. A certificate with one that is not known gives no role.
+const OUR_URIS: &str = "urn:coordinatool:";
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Agent => "agent",
+            Role::Manager => "manager",
+        })
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let role = Self::ALL.into_iter().find(|role| role.to_string() == text);
+        role.ok_or_else(|| format!("{text:?} is not a role; there are: agent, manager"))
+    }
+}
+
+/// Where a certificate, its key and the authority's certificate are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// Certificates of the authorities that the other side's certificate may come from (PEM).
+    pub authority: PathBuf,
+    /// Our own certificate, followed by intermediate ones if there are any (PEM).
+    pub certificate: PathBuf,
+    /// Its key (PEM). Nobody but its owner and its group may read it.
+    pub key: PathBuf,
+}
+
+impl Paths {
+    /// `ca.crt`, `NAME.crt` and `NAME.key` in a directory, as [`Authority`] writes them.
+    pub fn in_directory(directory: &Path, name: &str) -> Self {
+        Self {
+            authority: directory.join("ca.crt"),
+            certificate: directory.join(format!("{name}.crt")),
+            key: directory.join(format!("{name}.key")),
+        }
+    }
+}
+
+/// What is wrong with a certificate, a key, or a file of them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file is there that would have been overwritten.
+    #[error("{} is there already; it is not overwritten", .0.display())]
+    Exists(PathBuf),
+    /// A name that no certificate can be issued for.
+    #[error("{0:?} is not a host's name")]
+    Name(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    fn file(path: &Path, what: impl ToString) -> Self {
+        Self::File { path: path.to_owned(), what: what.to_string() }
+    }
+
+    fn other(what: impl ToString) -> Self {
+        Self::Other(what.to_string())
+    }
+}
+
+/// Whether an I/O error means that the other side cannot be trusted, or does not trust us: certificates, or no TLS at all.
+///
+/// A side that connects learns that its certificate was refused only when it first reads, since TLS 1.3 does not wait for
+/// that.
+pub fn is_distrust(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    inner.is_some()
+}

@@ -1,1 +1,3 @@
 //! The HA role: a process of its own around [`crate::ha::engine`].
+
+pub mod fence_agent;

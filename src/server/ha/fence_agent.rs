@@ -1,0 +1,269 @@
+//! Calls of fence agents (fence-agents API): parameters on standard input, never anywhere else; a time limit; bounded output.
+
+mod identify;
+mod input;
+mod process;
+mod stand_in;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ha::config::FenceDevice;
+use crate::ha::fencing::{DeviceAction, DeviceAnswer, Metadata, Unfencing};
+use crate::ha::ids::HostId;
+
+use input::Values;
+use process::{Ended, Program, Run};
+
+/// Names directories that are searched before the usual ones, separated by colons.
+pub const PATH_VARIABLE: &str = "COORDINATOOL_FENCE_PATH";
+const USUAL: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+/// Words for people are cut here.
+const WORDS: usize = 200;
+/// How much of an agent's output is kept, from its end.
+const KEPT: usize = 4096;
+const METADATA_KEPT: usize = 1 << 20;
+
+pub use stand_in::stand_in_for_ipmitool;
+
+/// Where fence agents are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentPath {
+    directories: Vec<PathBuf>,
+    stand_in: Option<PathBuf>,
+}
+
+impl AgentPath {
+    /// The directories of [`PATH_VARIABLE`], `/usr/sbin`, `/sbin`, `/usr/local/sbin`, and those of `PATH`. The daemon also
+    /// stands in for ipmitool.
+    pub fn from_environment() -> Self {
+        let variable = |name: &str| std::env::var_os(name).unwrap_or_default();
+        let own = std::env::current_exe().ok();
+        let is_daemon = |path: &PathBuf| {
+            let name = path.file_name().and_then(OsStr::to_str);
+            matches!(name, Some("coordinatool" | "lhsmd_coordinatool"))
+        };
+        Self { stand_in: own.filter(is_daemon), ..Self::new(&variable(PATH_VARIABLE), &variable("PATH")) }
+    }
+
+    /// The same with a program whose `main` begins with [`stand_in_for_ipmitool`].
+    pub fn with_stand_in(self, program: PathBuf) -> Self {
+        Self { stand_in: Some(program), ..self }
+    }
+
+    /// The same with these for the values of both variables.
+    pub fn new(first: &OsStr, last: &OsStr) -> Self {
+        let mut directories: Vec<PathBuf> = Vec::new();
+        let all = std::env::split_paths(first)
+            .chain(USUAL.iter().map(PathBuf::from))
+            .chain(std::env::split_paths(last));
+        for directory in all.filter(|directory| directory.is_absolute()) {
+            if !directories.contains(&directory) {
+                directories.push(directory);
+            }
+        }
+        Self { directories, stand_in: None }
+    }
+
+    /// Finds a program by its name. The error says why there is none.
+    pub fn find(&self, name: &str) -> Result<PathBuf, String> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        if name.is_empty() || name.starts_with('.') || !name.bytes().all(allowed) {
+            return Err(format!("{name:?} is not the name of a program"));
+        }
+        let is_program = |path: &PathBuf| {
+            path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+        };
+        let found = self.directories.iter().map(|directory| directory.join(name)).find(is_program);
+        found.ok_or_else(|| format!("{name} is not installed: not in {self}"))
+    }
+}
+
+impl fmt::Display for AgentPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let directories: Vec<_> =
+            self.directories.iter().map(|directory| directory.display().to_string()).collect();
+        f.write_str(&directories.join(", "))
+    }
+}
+
+/// Calls a device for a host and gives its answer within `timeout`; then everything that the call has started is killed, and
+/// also when the future is dropped. Should this process be killed, the fence agent follows at most two seconds after
+/// `timeout`.
+///
+/// Exit codes (fence-agents API): `status` 0 is on, 2 is off, anything else a failure; of other actions 0 is done. A failure
+/// is told with the last line that the agent wrote, without secrets.
+pub async fn call(
+    path: &AgentPath,
+    device: &FenceDevice,
+    host: &HostId,
+    action: DeviceAction,
+    timeout: Duration,
+) -> DeviceAnswer {
+    let answer = tokio::time::timeout(timeout, call_without_limit(path, device, host, action, timeout));
+    let answer = answer.await.unwrap_or(DeviceAnswer::TimedOut);
+    tracing::debug!(device = device.name, %host, ?action, ?answer, "fence device called");
+    answer
+}
+
+async fn call_without_limit(
+    path: &AgentPath,
+    device: &FenceDevice,
+    host: &HostId,
+    action: DeviceAction,
+    timeout: Duration,
+) -> DeviceAnswer {
+    let prepared = {
+        // Files may hang; the caller's thread must not.
+        let (path, device) = (path.clone(), device.clone());
+        tokio::task::spawn_blocking(move || {
+            Ok::<_, String>((path.find(&device.agent)?, Values::read(&device)?))
+        })
+    };
+    let (program, values) = match prepared.await {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(reason)) => return DeviceAnswer::Failed(reason),
+        Err(error) => return DeviceAnswer::Failed(error.to_string()),
+    };
+    let stand_in = match stand_in::prepare(path, device, &values) {
+        Ok(stand_in) => stand_in,
+        Err(error) => return DeviceAnswer::Failed(format!("the password cannot be handed over: {error}")),
+    };
+    let agent = Agent { program, values, stand_in, host, timeout };
+    match action {
+        DeviceAction::Status => match agent.run("status").await {
+            Ok(Run { ended: Ended::Exited(0), .. }) => DeviceAnswer::On,
+            Ok(Run { ended: Ended::Exited(2), .. }) => DeviceAnswer::Off,
+            run => agent.failed(run),
+        },
+        DeviceAction::Off => agent.act("off").await,
+        DeviceAction::On => agent.act("on").await,
+        DeviceAction::Monitor => agent.act("monitor").await,
+        DeviceAction::Identify => identify::identify(path, device, &agent.values, timeout).await,
+        DeviceAction::Unfence => agent.unfence().await,
+    }
+}
+
+/// A fence agent that is ready to be called.
+struct Agent<'a> {
+    program: PathBuf,
+    values: Values,
+    stand_in: Option<stand_in::StandIn>,
+    host: &'a HostId,
+    timeout: Duration,
+}
+
+impl Agent<'_> {
+    async fn run(&self, action: &str) -> Result<Run, String> {
+        let nothing = (BTreeMap::new(), Vec::new());
+        let (instead, environment) = self
+            .stand_in
+            .as_ref()
+            .map_or((&nothing.0, &nothing.1), |stand_in| (&stand_in.instead, &stand_in.environment));
+        let input = self.values.lines(self.host, action, instead);
+        let acts = matches!(action, "off" | "on");
+        self.process(input, KEPT, acts, environment).await
+    }
+
+    async fn process(
+        &self,
+        input: Vec<u8>,
+        kept: usize,
+        acts: bool,
+        environment: &[(&'static str, OsString)],
+    ) -> Result<Run, String> {
+        let program = Program { path: &self.program, arguments: &[], environment, input, kept, acts };
+        process::run(program, self.timeout).await
+    }
+
+    async fn act(&self, action: &str) -> DeviceAnswer {
+        match self.run(action).await {
+            Ok(Run { ended: Ended::Exited(0), .. }) => DeviceAnswer::Done,
+            run => self.failed(run),
+        }
+    }
+
+    /// An agent that does not tell its meta-data asks for nothing.
+    async fn unfence(&self) -> DeviceAnswer {
+        let input = b"action=metadata\n".to_vec();
+        let text = match self.process(input, METADATA_KEPT, false, &[]).await {
+            Ok(Run { ended: Ended::Exited(0), output, .. }) => output.text(),
+            Ok(_) => return DeviceAnswer::Unsupported,
+            Err(reason) => return DeviceAnswer::Failed(reason),
+        };
+        match Metadata::parse(&text).map(|metadata| metadata.unfencing()) {
+            Ok(Unfencing::Needed) => self.act("on").await,
+            Ok(Unfencing::NeededOnTarget) => DeviceAnswer::Failed(
+                "it must be called on the host itself to let it in, which is not supported".to_owned(),
+            ),
+            Ok(Unfencing::NotNeeded) | Err(_) => DeviceAnswer::Unsupported,
+        }
+    }
+
+    fn failed(&self, run: Result<Run, String>) -> DeviceAnswer {
+        DeviceAnswer::Failed(match run {
+            Ok(run) => failure(&run, &self.values),
+            Err(reason) => reason,
+        })
+    }
+}
+
+/// What a failed run says, without secrets.
+fn failure(run: &Run, values: &Values) -> String {
+    let last = |output: &process::Tail| {
+        let text = values.without_secrets(output);
+        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+        let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
+        Some(line.chars().map(printable).take(WORDS).collect::<String>())
+    };
+    let ended = match run.ended {
+        Ended::Exited(code) => format!("exit code {code}"),
+        Ended::Signaled(signal) => format!("killed by signal {signal}"),
+    };
+    match last(&run.errors).or_else(|| last(&run.output)) {
+        Some(words) => format!("{ended}: {words}"),
+        None => ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_searched_in_order() {
+        let path = AgentPath::new(OsStr::new("/first:relative"), OsStr::new("/usr/sbin:/last::."));
+        assert_eq!(path.to_string(), "/first, /usr/sbin, /sbin, /usr/local/sbin, /last");
+    }
+
+    #[test]
+    fn only_programs_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, mode| {
+            std::fs::write(directory.path().join(name), "").unwrap();
+            std::fs::set_permissions(directory.path().join(name), std::fs::Permissions::from_mode(mode))
+                .unwrap();
+        };
+        file("fence_good", 0o755);
+        file("fence_text", 0o644);
+        std::fs::create_dir(directory.path().join("fence_directory")).unwrap();
+        let path = AgentPath::new(directory.path().as_os_str(), OsStr::new(""));
+        assert_eq!(path.find("fence_good"), Ok(directory.path().join("fence_good")));
+        for (name, error) in [
+            ("fence_text", "is not installed"),
+            ("fence_directory", "is not installed"),
+            ("fence_none", "is not installed"),
+            ("", "not the name"),
+            (".", "not the name"),
+            ("../fence_good", "not the name"),
+            ("/usr/sbin/fence_good", "not the name"),
+            ("fence good", "not the name"),
+        ] {
+            assert!(path.find(name).is_err_and(|reason| reason.contains(error)), "{name}");
+        }
+    }
+}
