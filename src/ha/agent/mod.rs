@@ -1,29 +1,15 @@
 //! The agent on a server, as a pure machine: seals, orders, intents, heartbeats.
+//!
+//! It decides nothing but whether it obeys. Three things are compared at the moment an order is *executed*, not when it
+//! arrives: the epoch with the seal, the connection with the one that sealed last, and for a start the age of the heartbeat
+//! that the order quotes. So an order that waited in the socket of a dead or paused manager does nothing.
 
 pub mod event;
+mod machine;
+mod operations;
+mod sessions;
+#[cfg(test)]
+mod tests;
 
 pub use event::{Effect, Effects, Event, Identity, Intent, IntentRecord};
-
-use crate::time::{Mono, Now};
-
-/// Decides which orders are obeyed, and remembers what is unfinished.
-#[derive(Debug)]
-pub struct Agent {}
-
-impl Agent {
-    /// A new run of the agent on a host. The first event must be [`Event::Recovered`].
-    pub fn new(identity: Identity) -> Self {
-        let _ = identity;
-        Self {}
-    }
-
-    /// Takes one event and adds what must be done to `effects`.
-    pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
-        let _ = (now, event, effects);
-    }
-
-    /// When [`Event::Tick`] must come at the latest.
-    pub fn next_deadline(&self) -> Mono {
-        Mono::MAX
-    }
-}
+pub use machine::Agent;
