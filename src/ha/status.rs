@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::Progress;
 use super::ids::{CommandId, Epoch, GroupId, HostId, ResourceId};
+use super::ocf::Recovery;
 use super::protocol::Isolation;
 
 /// Everything at one moment. Wall-clock times are nanoseconds since the epoch.
@@ -132,6 +133,8 @@ pub enum Phase {
     Starting,
     /// All of it runs.
     Running,
+    /// A part of it runs, and it is not for the manager to change that.
+    Partial,
     /// Being stopped.
     Stopping,
     /// It failed, and is left alone until cleared.
@@ -203,6 +206,13 @@ pub struct Failure {
     pub action: String,
     /// What happened.
     pub what: String,
+    /// What that means for this host and others.
+    #[serde(default = "soft")]
+    pub recovery: Recovery,
+}
+
+fn soft() -> Recovery {
+    Recovery::Soft
 }
 
 /// Something that needs an operator.

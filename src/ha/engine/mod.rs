@@ -1,54 +1,33 @@
 //! The manager's engine: a pure machine that keeps each group running on exactly one host.
+//!
+//! It is level-triggered: every event only updates what is known, and each group that this concerns is then looked at as a
+//! whole ([`groups`]) to find the next orders. There are no scripts that could be left half done, and nothing is forgotten.
+//! Whether a resource may be started is decided in one place, [`proofs`].
 
+mod alerts;
+mod candidates;
+mod commands;
+mod consequences;
+mod devices;
 pub mod event;
+mod failures;
+mod fences;
+mod goals;
+mod groups;
+mod hosts;
+mod knowledge;
+mod links;
+mod machine;
+mod monitors;
+mod orders;
+mod placement;
+mod proofs;
+mod reload;
+mod status;
+mod timers;
+
+#[cfg(test)]
+mod tests;
 
 pub use event::{ConnectError, Effect, Effects, Event, LostState, Start};
-
-use super::state::State;
-use super::status::Status;
-use crate::time::{Mono, Now};
-
-/// Decides what is started, stopped, moved and fenced.
-#[derive(Debug)]
-pub struct Engine {
-    state: State,
-}
-
-impl Engine {
-    /// Begins a reign. The effects hold the record of its epoch and the first connections.
-    pub fn new(now: Now, start: Start, effects: &mut Effects) -> Self {
-        let _ = (now, effects);
-        Self { state: start.state }
-    }
-
-    /// Takes one event and adds records and effects.
-    pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
-        let _ = (now, event, effects);
-    }
-
-    /// When [`Event::Tick`] must come at the latest.
-    pub fn next_deadline(&self) -> Mono {
-        Mono::MAX
-    }
-
-    /// Everything as it is now.
-    pub fn status(&self, now: Now) -> Status {
-        let _ = now;
-        Status {
-            cluster: String::new(),
-            managed: false,
-            epoch: self.state.epoch,
-            superseded: false,
-            maintenance_until: None,
-            hosts: Vec::new(),
-            groups: Vec::new(),
-            alerts: Vec::new(),
-            commands: Vec::new(),
-        }
-    }
-
-    /// What is stored: with all records of the effects that were handed out.
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-}
+pub use machine::Engine;

@@ -2,4 +2,4 @@
 
 pub mod record;
 
-pub use record::{Record, State};
+pub use record::{Event, Record, State};

@@ -52,7 +52,7 @@ pub enum Record {
         id: FenceId,
         /// Which host.
         host: HostId,
-        /// `off` or `on`.
+        /// `off` or `on`; `confirm`: no device is asked, an operator answers for it being off.
         action: String,
         /// No device call of it lives longer than this (wall clock, nanoseconds): a successor waits until then.
         until: i64,
@@ -121,6 +121,11 @@ pub enum Record {
     },
     /// A host was seen alive by this manager.
     HostSeen {
+        /// Which.
+        host: HostId,
+    },
+    /// A host that an operator had confirmed to be off was heard again.
+    Alive {
         /// Which.
         host: HostId,
     },
@@ -346,6 +351,14 @@ impl State {
             Record::Maintenance { until } => self.maintenance_until = *until,
             Record::HostSeen { host } => {
                 self.seen.insert(host.clone());
+            }
+            Record::Alive { host } => {
+                if let Some(attempts) = self.fences.get_mut(host) {
+                    attempts.retain(|attempt| attempt.action != "confirm");
+                    if attempts.is_empty() {
+                        self.fences.remove(host);
+                    }
+                }
             }
             Record::Command { id, what, by, reason, at, progress } => {
                 self.last_command = self.last_command.max(*id);

@@ -1,0 +1,104 @@
+//! What needs an operator: derived from what is, so an alert is there exactly as long as its cause.
+
+use super::event::LostState;
+use super::machine::Engine;
+use crate::ha::protocol::Isolation;
+use crate::ha::status::{Alert, HostState, Phase, Severity};
+use crate::time::Now;
+
+impl Engine {
+    pub(super) fn alerts(&self, _now: Now) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        let mut add = |severity, object: &str, text: String, command: Option<String>, since: i64| {
+            alerts.push(Alert { severity, object: object.to_owned(), text, command, since });
+        };
+        if let Some(epoch) = self.superseded {
+            let text = format!("another manager has taken over (epoch {epoch}): this one only observes");
+            add(Severity::Critical, "cluster", text, Some("coordinatool-client ha takeover".to_owned()), 0);
+        }
+        if let LostState::Damaged(how) = &self.lost {
+            add(
+                Severity::Warning,
+                "cluster",
+                format!("a part of the stored state was damaged: {how}"),
+                None,
+                0,
+            );
+        }
+        for (id, host) in &self.hosts {
+            let since = host.since.0;
+            if let Some(why) = &host.distrust {
+                let command = format!("coordinatool-client ha reset {id}");
+                add(Severity::Critical, id.as_str(), why.clone(), Some(command), since);
+            }
+            if let Some(why) = &host.must_fence {
+                let command = format!("coordinatool-client ha fence {id}");
+                add(
+                    Severity::Critical,
+                    id.as_str(),
+                    format!("it must be fenced: {why}"),
+                    Some(command),
+                    since,
+                );
+            }
+            match host.state {
+                HostState::Refused => {
+                    let command = host
+                        .detail
+                        .contains("obeys another manager")
+                        .then(|| "coordinatool-client ha takeover".to_owned());
+                    add(Severity::Critical, id.as_str(), host.detail.clone(), command, since);
+                }
+                HostState::Lost => {
+                    add(Severity::Critical, id.as_str(), format!("it is lost: {}", host.detail), None, since)
+                }
+                HostState::AgentDown => add(Severity::Warning, id.as_str(), host.detail.clone(), None, since),
+                _ => {}
+            }
+            if self.is_fenced(id) {
+                let command = format!("coordinatool-client ha reset {id}");
+                let text = "it was fenced; by default it is not fenced automatically again before a reset"
+                    .to_owned();
+                add(Severity::Warning, id.as_str(), text, Some(command), since);
+            }
+            if host.config.is_some() && !host.can_be_fenced() && self.manage {
+                add(
+                    Severity::Warning,
+                    id.as_str(),
+                    "it has no fence device: its groups cannot fail over".to_owned(),
+                    None,
+                    0,
+                );
+            }
+            if host.agent.as_ref().is_some_and(|agent| agent.isolation == Isolation::Scan) {
+                let text = "its agent has no cgroups: processes of an operation may escape it".to_owned();
+                add(Severity::Warning, id.as_str(), text, None, 0);
+            }
+            if host.config.as_ref().is_some_and(|config| config.self_protection.is_some())
+                && host.agent.as_ref().is_some_and(|agent| agent.watchdog.is_none())
+            {
+                let text = "self-protection is configured, but it has no hardware watchdog".to_owned();
+                add(Severity::Warning, id.as_str(), text, None, 0);
+            }
+            if let Some(check) = self.checks.get(id) {
+                for wrong in check.wrong.values() {
+                    add(Severity::Warning, id.as_str(), wrong.clone(), None, since);
+                }
+            }
+        }
+        for (id, group) in &self.groups {
+            let severity = match group.phase {
+                Phase::Frozen | Phase::Failed => Severity::Critical,
+                _ if group.waits_for.is_empty() => continue,
+                Phase::Unknown | Phase::Stopped => Severity::Critical,
+                _ => Severity::Warning,
+            };
+            let text = group.waits_for.join("; ");
+            let command =
+                (group.phase == Phase::Failed).then(|| format!("coordinatool-client ha clear {id}"));
+            add(severity, id.as_str(), text, command, 0);
+        }
+        alerts.sort();
+        alerts
+    }
+}

@@ -1,0 +1,382 @@
+//! Connections to agents: dialling, greeting, sealing, and who reigns.
+
+use std::time::Duration;
+
+use super::event::{ConnectError, Effect, LostState};
+use super::hosts::{AgentFacts, Stage};
+use super::machine::Engine;
+use super::monitors::spread;
+use super::timers::Timer;
+use crate::ha::ids::{Epoch, HostId, LinkId};
+use crate::ha::protocol::{FromAgent, Hello, Rejected, Seal, ToAgent, Unfinished, VERSION, Welcome};
+use crate::ha::state::Record;
+use crate::time::{Mono, Now};
+
+/// How long a connection may take to be made, at most.
+const CONNECT: Duration = Duration::from_secs(3);
+const FIRST_REDIAL: Duration = Duration::from_millis(100);
+const LAST_REDIAL: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// Dials a host soon; the more often it failed, the later.
+    pub(super) fn schedule_dial(&mut self, now: Now, id: &HostId, at_once: bool) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        let pause = if at_once {
+            host.redials = 0;
+            // Not all hosts in the same moment.
+            spread(id.as_str(), FIRST_REDIAL)
+        } else {
+            host.redials = host.redials.saturating_add(1);
+            let pause = (FIRST_REDIAL * 2_u32.saturating_pow(host.redials.min(8))).min(LAST_REDIAL);
+            pause + spread(id.as_str(), pause / 4)
+        };
+        self.timers.set(Timer::Dial(id.clone()), now.mono + pause);
+    }
+
+    pub(super) fn dial(&mut self, now: Now, id: &HostId) {
+        let detection = self.config.settings.detection_time;
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        if host.link.is_some() {
+            return;
+        }
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        host.link = Some((link, Stage::Dialling));
+        let (address, port) = (host.address.clone(), host.port);
+        self.links.insert(link, id.clone());
+        let timeout = CONNECT.min(detection);
+        self.effect(Effect::Connect { link, host: id.clone(), address, port, timeout });
+        self.judge_host(now, id);
+    }
+
+    pub(super) fn connected(&mut self, _now: Now, link: LinkId) {
+        let Some(id) = self.links.get(&link).cloned() else { return };
+        let settings = &self.config.settings;
+        let hello = Hello {
+            version: VERSION,
+            cluster: settings.cluster.clone(),
+            host: id.clone(),
+            manager: self.manager,
+            run: self.run,
+            heartbeat_ms: millis(settings.heartbeat_interval),
+            fresh_ms: millis(settings.fresh_time),
+            lease_ms: self
+                .config
+                .hosts
+                .get(&id)
+                .and_then(|host| host.self_protection)
+                .filter(|_| self.manage)
+                .map(millis),
+        };
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.link = Some((link, Stage::Greeting));
+        }
+        self.effect(Effect::Send { link, message: ToAgent::Hello(hello) });
+    }
+
+    pub(super) fn connect_failed(&mut self, now: Now, link: LinkId, error: &ConnectError) {
+        let Some(id) = self.links.remove(&link) else { return };
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.link = None;
+        }
+        self.note_no_connection(now, &id, error);
+        self.schedule_dial(now, &id, false);
+        self.judge_host(now, &id);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Now, link: LinkId, error: &ConnectError) {
+        let Some(id) = self.links.get(&link).cloned() else { return };
+        let quick = self.hosts.get(&id).is_some_and(|host| host.is_up());
+        self.drop_link(now, &id, false);
+        if let ConnectError::Untrusted(_) = error {
+            self.note_no_connection(now, &id, error);
+        }
+        self.schedule_dial(now, &id, quick);
+        self.believe_silence(now, &id, true);
+        self.judge_host(now, &id);
+    }
+
+    fn note_no_connection(&mut self, now: Now, id: &HostId, error: &ConnectError) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        match error {
+            ConnectError::Refused(_) => {
+                host.refused = None;
+                host.refused_since.get_or_insert(now.mono);
+            }
+            ConnectError::TimedOut | ConnectError::Unreachable(_) => {
+                host.refused = None;
+                host.refused_since = None;
+            }
+            ConnectError::Untrusted(why) => {
+                host.refused = Some(format!("its agent cannot be trusted: {why}"))
+            }
+            // Our own trouble is no evidence of anything.
+            ConnectError::Local(why) => {
+                if let Some(sign) = host.last_sign {
+                    host.last_sign = Some(sign.max(now.mono - self.config.settings.detection_time / 2));
+                }
+                host.detail = format!("cannot dial: {why}");
+            }
+        }
+    }
+
+    /// Gives a connection up from this side.
+    pub(super) fn lose_link(&mut self, now: Now, id: &HostId, why: &str) {
+        if self.hosts.get(id).is_none_or(|host| host.link.is_none()) {
+            return;
+        }
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.detail = why.to_owned();
+        }
+        self.drop_link(now, id, true);
+        self.schedule_dial(now, id, true);
+    }
+
+    /// All that a connection stood for ends with it: proofs, orders under way, knowledge.
+    fn drop_link(&mut self, now: Now, id: &HostId, close: bool) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        let Some((link, _)) = host.link.take() else { return };
+        host.heartbeat = 0;
+        self.links.remove(&link);
+        if close {
+            self.effect(Effect::Close { link });
+        }
+        self.forget_knowledge(now, id);
+        self.touch_groups_of(id);
+    }
+
+    /// Nothing is known any more of what runs on a host.
+    pub(super) fn forget_knowledge(&mut self, now: Now, id: &HostId) {
+        self.orders.retain(|_, order| order.host != *id);
+        for subject in self.subjects.values_mut() {
+            if let Some(known) = subject.on.get_mut(id) {
+                known.forget(now.wall);
+            }
+        }
+    }
+
+    /// What an agent says.
+    pub(super) fn received(&mut self, now: Now, link: LinkId, message: FromAgent) {
+        let Some(id) = self.links.get(&link).cloned() else { return };
+        let Some(stage) = self.hosts.get(&id).and_then(|host| host.link).map(|(_, stage)| stage) else {
+            return;
+        };
+        match (stage, message) {
+            (Stage::Greeting, FromAgent::Welcome(welcome)) => self.welcomed(now, &id, link, welcome),
+            (Stage::Greeting | Stage::Sealing, FromAgent::Rejected(why)) => self.rejected(now, &id, &why),
+            (Stage::Sealing, FromAgent::Sealed { epoch, unfinished }) if epoch == self.state.epoch => {
+                self.sealed(now, &id, link, unfinished);
+            }
+            (_, FromAgent::Heartbeat { number }) => {
+                if let Some(host) = self.hosts.get_mut(&id) {
+                    host.heartbeat = number;
+                    host.last_acknowledged = Some(now.mono);
+                }
+                self.sign_of_life(now, &id);
+                self.effect(Effect::Send { link, message: ToAgent::Acknowledge { number } });
+                let settled = self.hosts.get(&id).is_some_and(|host| {
+                    host.state == crate::ha::status::HostState::Connected
+                        && self.timers.is_set(&Timer::Host(id.clone()))
+                });
+                if !settled {
+                    self.judge_host(now, &id);
+                }
+            }
+            (Stage::Up, FromAgent::Finished(finished)) => {
+                self.sign_of_life(now, &id);
+                self.finished(now, &id, link, finished);
+            }
+            (Stage::Up, FromAgent::Emptied { order, .. }) => {
+                self.sign_of_life(now, &id);
+                self.emptied(now, &id, order);
+            }
+            (Stage::Up, FromAgent::Refused { order, reason }) => {
+                self.sign_of_life(now, &id);
+                self.order_refused(now, &id, order, &reason);
+            }
+            // Leftovers of an earlier stage, or nonsense: they change nothing.
+            _ => {}
+        }
+    }
+
+    fn welcomed(&mut self, now: Now, id: &HostId, link: LinkId, welcome: Welcome) {
+        if welcome.host != *id {
+            let why = format!("the agent at this address is that of host {}", welcome.host);
+            return self.refuse_host(now, id, why);
+        }
+        if welcome.sealed >= self.state.epoch
+            && welcome.sealed_by != Some(self.run)
+            && !self.raise_epoch(now, id, &welcome)
+        {
+            return;
+        }
+        self.back_from_the_dead(now, id, &welcome);
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        host.agent = Some(AgentFacts {
+            boot: welcome.boot,
+            run: welcome.agent,
+            program: welcome.program,
+            isolation: welcome.isolation,
+            system_uuid: welcome.system_uuid,
+            watchdog: welcome.watchdog_ms.map(Duration::from_millis),
+        });
+        host.refused = None;
+        host.link = Some((link, Stage::Sealing));
+        self.sign_of_life(now, id);
+        let seal = Seal { epoch: self.state.epoch, takeover: self.takeover };
+        self.effect(Effect::Send { link, message: ToAgent::Seal(seal) });
+    }
+
+    /// The agent has seen a higher epoch than ours. Whether it may be sealed all the same, with a higher one still.
+    fn raise_epoch(&mut self, now: Now, id: &HostId, welcome: &Welcome) -> bool {
+        let ours = welcome.obeys.is_none_or(|manager| manager == self.manager);
+        if !ours && !self.takeover {
+            // The agent decides; it will reject the seal and say whom it obeys.
+            return true;
+        }
+        if self.lost == LostState::No && !self.takeover {
+            if self.superseded.is_none() {
+                self.superseded = Some(welcome.sealed);
+                let text = format!(
+                    "agent of {id} obeys epoch {}, this manager has {}",
+                    welcome.sealed, self.state.epoch
+                );
+                self.note(now, "superseded", "cluster", Some(id), "manager", Some(text));
+                self.touch_all();
+            }
+            self.refuse_host(now, id, "another manager has taken over".to_owned());
+            return false;
+        }
+        self.reign(Epoch(welcome.sealed.0 + 1));
+        let others: Vec<HostId> = self.hosts.keys().filter(|other| *other != id).cloned().collect();
+        for other in others {
+            // They are sealed with the old epoch, so what they told proves nothing.
+            self.lose_link(now, &other, "to be sealed with a higher epoch");
+        }
+        true
+    }
+
+    /// Begins an epoch.
+    pub(super) fn reign(&mut self, epoch: Epoch) {
+        self.record(Record::Reign { manager: self.manager, epoch });
+    }
+
+    fn rejected(&mut self, now: Now, id: &HostId, why: &Rejected) {
+        let why = match why {
+            Rejected::Version { agent } => {
+                format!("its agent speaks version {agent} of the protocol, this manager {VERSION}")
+            }
+            Rejected::Cluster { cluster } => format!("its agent belongs to the cluster {cluster:?}"),
+            Rejected::Host { host } => format!("the agent at this address is that of host {host}"),
+            Rejected::Manager { .. } => "its agent obeys another manager".to_owned(),
+            Rejected::Epoch { sealed } => {
+                if self.lost == LostState::No && *sealed > self.state.epoch && !self.takeover {
+                    self.superseded.get_or_insert(*sealed);
+                }
+                format!("its agent was sealed with epoch {sealed} meanwhile")
+            }
+            Rejected::NotStored(why) => format!("its agent cannot store the seal: {why}"),
+        };
+        self.refuse_host(now, id, why);
+    }
+
+    fn refuse_host(&mut self, now: Now, id: &HostId, why: String) {
+        self.drop_link(now, id, true);
+        self.schedule_dial(now, id, false);
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.refused = Some(why);
+            // Somebody answers there, so the host is not silent.
+            host.last_sign = Some(now.mono);
+            host.lost_at = None;
+        }
+        self.judge_host(now, id);
+        self.touch_groups_of(id);
+    }
+
+    fn sealed(&mut self, now: Now, id: &HostId, link: LinkId, unfinished: Vec<Unfinished>) {
+        let lost = self.hosts.values().any(|host| host.lost_at.is_some() && host.off.is_none());
+        if lost && self.outside_blast_radius(now).is_some() {
+            self.cut_off_at = Some(now.mono);
+        }
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        host.link = Some((link, Stage::Up));
+        host.redials = 0;
+        host.seen = true;
+        host.lost_at = None;
+        host.refused_since = None;
+        host.last_sign = Some(now.mono);
+        if !self.state.seen.contains(id) {
+            self.record(Record::HostSeen { host: id.clone() });
+        }
+        self.forget_knowledge(now, id);
+        for left in unfinished {
+            self.note_unfinished(now, id, &left);
+        }
+        self.judge_host(now, id);
+        self.identify_machine(now, id);
+        let subjects: Vec<_> = self
+            .subjects
+            .iter()
+            .filter(|(_, subject)| subject.on.contains_key(id))
+            .map(|(subject, _)| *subject)
+            .collect();
+        for subject in subjects {
+            self.look(now, subject, id);
+        }
+        self.touch_groups_of(id);
+    }
+
+    /// A host that counted as off, or was confirmed to be, talks again.
+    fn back_from_the_dead(&mut self, now: Now, id: &HostId, welcome: &Welcome) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        let same_boot = host.agent.as_ref().is_some_and(|agent| agent.boot == welcome.boot);
+        if let Some(off) = host.off.take() {
+            if same_boot {
+                let text = format!("it counted as off ({}), but it was never rebooted", off.how);
+                host.distrust = Some(text.clone());
+                self.note(now, "fence_failed", id.as_str(), None, "manager", Some(text));
+            }
+            self.touch_groups_of(id);
+        }
+        if self.state.fences.get(id).is_some_and(|all| all.iter().any(|attempt| attempt.action == "confirm"))
+        {
+            self.record(Record::Alive { host: id.clone() });
+        }
+    }
+
+    /// The host is out of the configuration and nothing can be active on it.
+    pub(super) fn forget_host(&mut self, id: &HostId) {
+        if let Some(host) = self.hosts.remove(id)
+            && let Some((link, _)) = host.link
+        {
+            self.links.remove(&link);
+            self.effect(Effect::Close { link });
+        }
+        self.orders.retain(|_, order| order.host != *id);
+        for timer in [
+            Timer::Dial(id.clone()),
+            Timer::Host(id.clone()),
+            Timer::Devices(id.clone()),
+            Timer::Power(id.clone()),
+        ] {
+            self.timers.cancel(&timer);
+        }
+    }
+
+    /// Whether a lease of a host that its own watchdog guards is over for sure, by the inequality of the design:
+    /// (L + 2W)(1 + 2 rho) + margin since the last acknowledgement.
+    pub(super) fn watchdog_fired(&self, id: &HostId) -> Option<Mono> {
+        const MARGIN: Duration = Duration::from_secs(1);
+        let host = self.hosts.get(id)?;
+        let lease = host.config.as_ref()?.self_protection?;
+        let watchdog = host.agent.as_ref()?.watchdog?;
+        let last = host.last_acknowledged?;
+        // rho: clocks of servers drift by less than 500 ppm against each other.
+        let bound = (lease + watchdog * 2).mul_f64(1.001);
+        Some(last + bound + MARGIN)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

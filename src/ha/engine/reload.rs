@@ -1,0 +1,24 @@
+//! Another configuration takes effect.
+
+use super::groups::GroupEntry;
+use super::machine::Engine;
+use crate::ha::config::Config;
+use crate::time::Now;
+
+impl Engine {
+    pub(super) fn reload(&mut self, now: Now, config: Config) {
+        self.manage = config.settings.manage.unwrap_or(self.manage_by_default);
+        self.config = config;
+        self.take_groups();
+        self.take_configuration(now);
+    }
+
+    /// Keeps what is remembered of groups in line with the configuration.
+    pub(super) fn take_groups(&mut self) {
+        let config = &self.config;
+        self.groups.retain(|id, _| config.groups.contains_key(id));
+        for id in config.groups.keys() {
+            self.groups.entry(id.clone()).or_insert_with(GroupEntry::new);
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! Agents, hosts and fence devices played by hand, on virtual time. Everything answers at once unless a test says otherwise.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ha::command::{Accepted, Command, Denied, Request};
+use crate::ha::config::{Config, FenceDevice, FenceLevel, Group, Host, Resource};
+use crate::ha::engine::{ConnectError, Effect, Effects, Engine, Event, LostState, Start};
+use crate::ha::fencing::{DeviceAction, DeviceAnswer};
+use crate::ha::ids::{
+    AgentRun, Epoch, GroupId, HostId, LinkId, ManagerId, ManagerRun, OrderId, ReplyToken, ResourceId,
+};
+use crate::ha::ocf::Outcome;
+use crate::ha::protocol::{Action, Finished, FromAgent, Isolation, Order, ToAgent, Unfinished, Welcome};
+use crate::ha::state::State;
+use crate::ha::status::{GroupStatus, HostStatus, Phase, Status};
+use crate::time::{Mono, Now, Wall};
+
+/// What a host does.
+#[derive(Debug)]
+pub(super) struct Played {
+    pub(super) alive: bool,
+    /// Nothing answers at all, but what runs goes on.
+    pub(super) silent: bool,
+    pub(super) boot: u64,
+    pub(super) sealed: Epoch,
+    pub(super) sealed_by: Option<ManagerRun>,
+    pub(super) obeys: Option<ManagerId>,
+    pub(super) active: BTreeSet<ResourceId>,
+    /// Outcomes in place of the usual ones, by action and resource.
+    pub(super) codes: BTreeMap<(&'static str, ResourceId), i32>,
+    /// Orders on these are not answered.
+    pub(super) hung: BTreeSet<ResourceId>,
+    pub(super) unfinished: Vec<Unfinished>,
+    link: Option<LinkId>,
+    heartbeat: u64,
+}
+
+/// A cluster around an engine.
+#[derive(Debug)]
+pub(super) struct Play {
+    pub(super) engine: Engine,
+    pub(super) now: Now,
+    pub(super) hosts: BTreeMap<HostId, Played>,
+    /// Starts and stops in order: `start ost0 h1`.
+    pub(super) log: Vec<String>,
+    /// Calls of fence devices: `off h1`.
+    pub(super) calls: Vec<String>,
+    /// Devices that do not do what they say, by host: they answer this to everything.
+    pub(super) device_says: BTreeMap<HostId, DeviceAnswer>,
+    /// Devices that say "done" and "off" and do nothing.
+    pub(super) liars: BTreeSet<HostId>,
+    pub(super) replies: VecDeque<Result<Accepted, Denied>>,
+    dials: BTreeMap<LinkId, HostId>,
+    config: Config,
+    manage: bool,
+    beat: Mono,
+}
+
+/// Two hosts h0 and h1, and a group of a pool and a target for each: pool0 + ost0 at home on h0, pool1 + ost1 on h1.
+pub(super) fn pair() -> Config {
+    let mut config = Config::default();
+    for number in 0..2 {
+        add_host(&mut config, number);
+    }
+    for number in 0..2 {
+        add_group(&mut config, number, &format!("h{number}"), &[&format!("h{}", 1 - number)]);
+    }
+    config
+}
+
+pub(super) fn add_host(config: &mut Config, number: usize) {
+    let id = HostId::from(format!("h{number}"));
+    let device = FenceDevice {
+        name: format!("test({id})"),
+        agent: "fence_test".to_owned(),
+        parameters: BTreeMap::new(),
+        timeout: Duration::from_secs(5),
+        delay: Duration::ZERO,
+        attempts: 1,
+    };
+    let host = Host {
+        id: id.clone(),
+        address: "10.0.0.1".to_owned(),
+        port: 8000 + number as u16,
+        fencing: vec![FenceLevel { devices: vec![Arc::new(device)] }],
+        self_protection: None,
+        position: number,
+    };
+    config.hosts.insert(id, Arc::new(host));
+}
+
+pub(super) fn add_group(config: &mut Config, number: usize, home: &str, failover: &[&str]) {
+    let root = ResourceId::from(format!("pool{number}"));
+    let child = ResourceId::from(format!("ost{number}"));
+    let group = GroupId::from(root.as_str());
+    for (id, parent, children) in
+        [(&root, None, vec![child.clone()]), (&child, Some(root.clone()), Vec::new())]
+    {
+        let spec = crate::ha::protocol::ResourceSpec {
+            id: id.clone(),
+            kind: "test/Service".to_owned(),
+            parameters: BTreeMap::from([("name".to_owned(), id.to_string())]),
+        };
+        let resource = Resource {
+            identity: Resource::identity_of(&spec.kind, &spec.parameters),
+            spec,
+            group: group.clone(),
+            parent,
+            children,
+            start_timeout: None,
+            stop_timeout: None,
+            monitor_timeout: None,
+            monitor_interval: None,
+            monitor_depth: 0,
+            failures: Default::default(),
+        };
+        config.resources.insert(id.clone(), Arc::new(resource));
+    }
+    let group = Group {
+        id: group,
+        root: root.clone(),
+        members: vec![root, child],
+        home: home.into(),
+        failover: failover.iter().map(|host| HostId::from(*host)).collect(),
+        auto_failback: false,
+        position: number,
+    };
+    config.groups.insert(group.id.clone(), Arc::new(group));
+}
+
+impl Play {
+    pub(super) fn new(config: Config) -> Self {
+        Self::with(config, true, State::default(), LostState::Absent)
+    }
+
+    pub(super) fn with(config: Config, manage: bool, state: State, lost: LostState) -> Self {
+        let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_700_000_000_000_000_000) };
+        let hosts = config.hosts.keys().map(|id| (id.clone(), Played::new())).collect();
+        let mut effects = Effects::default();
+        let engine = begin(now, &config, manage, state, lost, 1, &mut effects);
+        let mut play = Self {
+            engine,
+            now,
+            hosts,
+            log: Vec::new(),
+            calls: Vec::new(),
+            device_says: BTreeMap::new(),
+            liars: BTreeSet::new(),
+            replies: VecDeque::new(),
+            dials: BTreeMap::new(),
+            config,
+            manage,
+            beat: now.mono,
+        };
+        play.carry_out(effects);
+        play
+    }
+
+    /// The manager dies and comes back with what it had stored.
+    pub(super) fn restart(&mut self, state: State, lost: LostState) {
+        for host in self.hosts.values_mut() {
+            host.link = None;
+        }
+        self.dials.clear();
+        let mut effects = Effects::default();
+        let run = self.now.mono.0;
+        self.engine = begin(self.now, &self.config, self.manage, state, lost, run, &mut effects);
+        self.carry_out(effects);
+    }
+
+    pub(super) fn host(&mut self, id: &str) -> &mut Played {
+        self.hosts.get_mut(id).expect("a host of the test")
+    }
+
+    /// Lets time pass.
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now.mono + time;
+        while self.now.mono < end {
+            let next = self.engine.next_deadline().min(self.beat).max(self.now.mono).min(end);
+            let step = next.since(self.now.mono);
+            self.now.mono = next;
+            self.now.wall.0 += step.as_nanos() as i64;
+            if self.now.mono >= self.beat {
+                self.beat = self.now.mono + Duration::from_secs(1);
+                let live: Vec<(LinkId, u64)> = self
+                    .hosts
+                    .values_mut()
+                    .filter(|host| host.alive && !host.silent)
+                    .filter_map(|host| {
+                        host.heartbeat += 1;
+                        Some((host.link?, host.heartbeat))
+                    })
+                    .collect();
+                for (link, number) in live {
+                    self.event(Event::Received { link, message: FromAgent::Heartbeat { number } });
+                }
+            }
+            self.event(Event::Tick);
+        }
+    }
+
+    /// Lets time pass until a condition holds; fails after five minutes.
+    pub(super) fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+        for _ in 0..3000 {
+            if condition(self) {
+                return;
+            }
+            self.run(Duration::from_millis(100));
+        }
+        panic!("{what} never came about: {:#?}\n{:?}\n{:?}", self.status(), self.log, self.calls);
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.engine.status(self.now)
+    }
+
+    pub(super) fn group(&self, id: &str) -> GroupStatus {
+        self.status().groups.into_iter().find(|group| group.id.as_str() == id).expect("a group of the test")
+    }
+
+    pub(super) fn host_status(&self, id: &str) -> HostStatus {
+        self.status().hosts.into_iter().find(|host| host.id.as_str() == id).expect("a host of the test")
+    }
+
+    pub(super) fn is_on(&self, group: &str, host: &str) -> bool {
+        let group = self.group(group);
+        group.phase == Phase::Running && group.location.is_some_and(|at| at.as_str() == host)
+    }
+
+    /// Both groups run on these hosts.
+    pub(super) fn runs_on(&mut self, first: &str, second: &str) {
+        let (first, second) = (first.to_owned(), second.to_owned());
+        self.until(&format!("pool0 on {first}, pool1 on {second}"), |play| {
+            play.is_on("pool0", &first) && play.is_on("pool1", &second)
+        });
+    }
+
+    pub(super) fn ask(&mut self, command: Command) -> Result<Accepted, Denied> {
+        self.ask_for(command, false)
+    }
+
+    pub(super) fn ask_for(&mut self, command: Command, dry_run: bool) -> Result<Accepted, Denied> {
+        let request = Request {
+            token: ReplyToken(1),
+            command,
+            by: "tester".to_owned(),
+            reason: Some("test".to_owned()),
+            dry_run,
+        };
+        self.event(Event::Request(request));
+        self.replies.pop_front().expect("every request is answered at once")
+    }
+
+    /// A host dies: nothing of it is left, and its network does not answer.
+    pub(super) fn crash(&mut self, id: &str) {
+        let host = self.host(id);
+        host.alive = false;
+        host.active.clear();
+        host.link = None;
+    }
+
+    /// A host boots.
+    pub(super) fn boot(&mut self, id: &str) {
+        let host = self.host(id);
+        host.alive = true;
+        host.silent = false;
+        host.boot += 1;
+        host.heartbeat = 0;
+        host.active.clear();
+        host.unfinished.clear();
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        let mut effects = Effects::default();
+        self.engine.handle(self.now, event, &mut effects);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        let mut queue: VecDeque<Effect> = effects.effects.into();
+        while let Some(effect) = queue.pop_front() {
+            for event in self.effect(effect) {
+                let mut effects = Effects::default();
+                self.engine.handle(self.now, event, &mut effects);
+                queue.extend(effects.effects);
+            }
+            self.no_resource_is_active_twice();
+        }
+    }
+
+    fn no_resource_is_active_twice(&self) {
+        let mut seen: BTreeMap<&ResourceId, &HostId> = BTreeMap::new();
+        for (id, host) in &self.hosts {
+            for resource in &host.active {
+                if let Some(other) = seen.insert(resource, id)
+                    && self.log.iter().any(|line| {
+                        *line == format!("start {resource} {id}")
+                            || *line == format!("start {resource} {other}")
+                    })
+                    && !self.log.iter().any(|line| line == "by hand")
+                {
+                    panic!("{resource} is active on {other} and {id}: {:?}", self.log);
+                }
+            }
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) -> Vec<Event> {
+        match effect {
+            Effect::Connect { link, host: id, .. } => {
+                let Some(host) = self.hosts.get_mut(&id) else {
+                    return vec![Event::ConnectFailed {
+                        link,
+                        error: ConnectError::Unreachable("gone".into()),
+                    }];
+                };
+                if !host.alive || host.silent {
+                    return vec![Event::ConnectFailed { link, error: ConnectError::TimedOut }];
+                }
+                host.link = Some(link);
+                self.dials.insert(link, id);
+                vec![Event::Connected { link }]
+            }
+            Effect::Close { link } => {
+                for host in self.hosts.values_mut().filter(|host| host.link == Some(link)) {
+                    host.link = None;
+                }
+                Vec::new()
+            }
+            Effect::Send { link, message } => {
+                let Some(id) = self.dials.get(&link).cloned() else { return Vec::new() };
+                let host = self.hosts.get_mut(&id).expect("dialled");
+                if !host.alive || host.silent || host.link != Some(link) {
+                    return Vec::new();
+                }
+                let answers = host.receive(&id, message, &mut self.log);
+                answers.into_iter().map(|message| Event::Received { link, message }).collect()
+            }
+            Effect::CallDevice { call, host: id, action, .. } => {
+                if action != DeviceAction::Monitor {
+                    self.calls.push(format!("{action:?} {id}").to_lowercase());
+                }
+                let host = self.hosts.get_mut(&id).expect("a host of the test");
+                let answer = match (self.device_says.get(&id), action) {
+                    (Some(answer), _) => answer.clone(),
+                    (None, DeviceAction::Status) if self.liars.contains(&id) => DeviceAnswer::Off,
+                    (None, DeviceAction::Status) if host.alive => DeviceAnswer::On,
+                    (None, DeviceAction::Status) => DeviceAnswer::Off,
+                    (None, DeviceAction::Off) => {
+                        if !self.liars.contains(&id) {
+                            host.alive = false;
+                            host.active.clear();
+                        }
+                        DeviceAnswer::Done
+                    }
+                    (None, DeviceAction::On) => {
+                        host.alive = true;
+                        host.boot += 1;
+                        DeviceAnswer::Done
+                    }
+                    (None, DeviceAction::Monitor) => DeviceAnswer::Done,
+                    (None, _) => DeviceAnswer::Unsupported,
+                };
+                vec![Event::Fenced { call, answer }]
+            }
+            Effect::Reply { answer, .. } => {
+                self.replies.push_back(answer);
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn begin(
+    now: Now,
+    config: &Config,
+    manage: bool,
+    state: State,
+    lost: LostState,
+    run: u64,
+    effects: &mut Effects,
+) -> Engine {
+    let start = Start {
+        config: config.clone(),
+        manage,
+        state,
+        lost,
+        new_manager: ManagerId(7 + run),
+        run: ManagerRun(run),
+    };
+    Engine::new(now, start, effects)
+}
+
+impl Played {
+    fn new() -> Self {
+        Self {
+            alive: true,
+            silent: false,
+            boot: 1,
+            sealed: Epoch(0),
+            sealed_by: None,
+            obeys: None,
+            active: BTreeSet::new(),
+            codes: BTreeMap::new(),
+            hung: BTreeSet::new(),
+            unfinished: Vec::new(),
+            link: None,
+            heartbeat: 0,
+        }
+    }
+
+    fn receive(&mut self, id: &HostId, message: ToAgent, log: &mut Vec<String>) -> Vec<FromAgent> {
+        match message {
+            ToAgent::Hello(hello) => {
+                let welcome = Welcome {
+                    version: 1,
+                    program: "played".to_owned(),
+                    host: id.clone(),
+                    boot: format!("boot {}", self.boot).into(),
+                    agent: AgentRun(self.boot),
+                    sealed: self.sealed,
+                    obeys: self.obeys,
+                    sealed_by: self.sealed_by,
+                    system_uuid: None,
+                    isolation: Isolation::Cgroup,
+                    watchdog_ms: None,
+                };
+                self.obeys.get_or_insert(hello.manager);
+                self.sealed_by = Some(hello.run);
+                vec![FromAgent::Welcome(welcome)]
+            }
+            ToAgent::Seal(seal) => {
+                self.sealed = seal.epoch;
+                vec![FromAgent::Sealed { epoch: seal.epoch, unfinished: self.unfinished.clone() }]
+            }
+            ToAgent::Order(order) => self.execute(id, order, log).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn execute(&mut self, id: &HostId, order: Order, log: &mut Vec<String>) -> Option<FromAgent> {
+        let Order { id: number, operation, .. } = order;
+        let resource = operation.resource.id;
+        let action = match operation.action {
+            Action::Start => "start",
+            Action::Stop => "stop",
+            Action::Probe | Action::Monitor { .. } => "monitor",
+        };
+        if action != "monitor" {
+            log.push(format!("{action} {resource} {id}"));
+        }
+        if self.hung.contains(&resource) {
+            return None;
+        }
+        let forced = self.codes.get(&(action, resource.clone())).copied();
+        let code = forced.unwrap_or(match operation.action {
+            Action::Start => {
+                self.active.insert(resource.clone());
+                0
+            }
+            Action::Stop => {
+                self.active.remove(&resource);
+                0
+            }
+            _ if self.active.contains(&resource) => 0,
+            _ => 7,
+        });
+        Some(finished(number, resource, operation.action, code))
+    }
+}
+
+pub(super) fn finished(order: OrderId, resource: ResourceId, action: Action, code: i32) -> FromAgent {
+    FromAgent::Finished(Finished {
+        order,
+        resource,
+        action,
+        outcome: Outcome::Exited(code),
+        unfinished: false,
+        reason: String::new(),
+        took_ms: 1,
+        advised_interval_ms: None,
+    })
+}
