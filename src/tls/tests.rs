@@ -116,6 +116,49 @@ fn nobody_commands_with_an_agents_certificate() {
 }
 
 #[test]
+fn nobody_gets_in_without_a_certificate() {
+    let site = site();
+    let agent = endpoint(Role::Agent, site.path(), "oss1");
+    let paths = Paths::in_directory(site.path(), "mgs");
+    let authority = fs::read(&paths.authority).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls::pki_types::pem::PemObject::pem_slice_iter(&authority) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let dial = async {
+            let name = rustls::pki_types::ServerName::try_from("oss1").unwrap();
+            let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+            connector.connect(name, near).await?.read_u8().await
+        };
+        let (accepted, answer) = run(async { tokio::join!(agent.accept(far), dial) });
+        assert!(is_distrust(&accepted.unwrap_err()) && is_distrust(&answer.unwrap_err()), "{version:?}");
+    }
+}
+
+#[test]
+fn what_is_no_tls_is_not_trusted_but_silence_is_no_lie() {
+    let site = site();
+    let manager = endpoint(Role::Manager, site.path(), "mgs");
+    for (says, distrust) in [(&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], true), (b"", false)] {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let speak = async {
+            far.write_all(says).await.unwrap();
+            (!says.is_empty()).then_some(far)
+        };
+        let (connected, _far) = run(async { tokio::join!(manager.connect(&["oss1"], near), speak) });
+        assert_eq!(is_distrust(&connected.unwrap_err()), distrust, "{says:?}");
+    }
+}
+
+#[test]
 fn another_authority_proves_nothing() {
     let (ours, theirs) = (site(), site());
     let (agent, manager) =

@@ -15,8 +15,8 @@ use crate::time::Mono;
 /// 2. `off` on each device that is not off. Before the first one of all, the longest `delay` of these devices is waited.
 /// 3. `status` of all devices again, whatever `off` answered: at once, then after pauses that grow, until all say off. This
 ///    goes on for [`PowerChange::VERIFY`] if each `off` said that it succeeded, else it is done once.
-/// 4. Not all off: from 1 again after a pause, as long as a device that is not off has `attempts` left. Then the next level.
-///    What was switched stays as it is.
+/// 4. Not all off: from 1 again after a pause, as long as a device that is not off has `attempts` left, and at most as often
+///    as the largest `attempts` of the level. Then the next level. What was switched stays as it is.
 ///
 /// [`Goal::On`]: the same with `on`, for the devices of the first level that answer. [`Goal::Status`]: the first level whose
 /// devices all answer decides; where they disagree the host is on.
@@ -25,7 +25,8 @@ use crate::time::Mono;
 /// `off` is never a proof.
 ///
 /// The whole is over within [`PowerChange::budget`] after its first step, whoever sleeps in between: a call that could
-/// outlive that is not made any more. The caller must give each call no more than its device's `timeout`.
+/// outlive that is not made any more, even if this program were killed ([`PowerChange::AFTERLIFE`]). The caller must give each
+/// call no more than its device's `timeout`.
 #[derive(Debug, Clone)]
 pub struct PowerChange {
     levels: Vec<FenceLevel>,
@@ -33,6 +34,8 @@ pub struct PowerChange {
     /// Nothing lives longer than this. Set by the first step.
     deadline: Option<Mono>,
     level: usize,
+    /// How often devices of the level were switched together.
+    attempt: u32,
     /// What is known of the devices of the present level.
     devices: Vec<Device>,
     phase: Phase,
@@ -97,6 +100,9 @@ impl PowerChange {
     /// How long a device that said `off` is asked again before it counts as failed.
     pub const VERIFY: Duration = Duration::from_secs(20);
 
+    /// A call may live this much longer than its timeout, if this program is killed meanwhile.
+    pub const AFTERLIFE: Duration = Duration::from_secs(2);
+
     /// What [`PowerChange::budget`] adds for a caller that is not prompt, besides an eighth.
     const SLACK: Duration = Duration::from_secs(10);
 
@@ -109,6 +115,7 @@ impl PowerChange {
             deadline: None,
             level: level.unwrap_or(levels.len()),
             levels,
+            attempt: 0,
             devices: vec![Device::default(); devices],
             phase: Phase::Look { next: 0 },
             called: None,
@@ -132,7 +139,7 @@ impl PowerChange {
             sum = sum.saturating_add(match self.goal {
                 Goal::Status => round,
                 Goal::Off | Goal::On => {
-                    let attempts = level.devices.iter().map(|device| attempts(device)).max().unwrap_or(1);
+                    let attempts = most_attempts(level);
                     let attempt = round.saturating_mul(3).saturating_add(Self::VERIFY + LONGEST_PAUSE);
                     attempt.saturating_mul(attempts)
                 }
@@ -163,7 +170,9 @@ impl PowerChange {
         loop {
             match self.advance(now) {
                 None => {}
-                Some(Step::Call { device, action, .. }) if now + self.device(device).timeout > deadline => {
+                Some(Step::Call { device, action, .. })
+                    if now + self.device(device).timeout + Self::AFTERLIFE > deadline =>
+                {
                     let name = &self.device(device).name;
                     let late = format!("{name}: no time is left to call {}", word(action));
                     self.report.push(self.level_words());
@@ -270,11 +279,12 @@ impl PowerChange {
             Goal::On if !self.devices.iter().any(answered) && !self.switched() => self.next_level(),
             Goal::On if self.reached() => Some(Step::Over(Verdict::On)),
             Goal::Off | Goal::On => {
-                let to_switch = || (0..self.devices.len()).filter(|&index| self.needs_switching(index));
-                if to_switch().next().is_none() {
+                let to_switch = (0..self.devices.len()).filter(|&index| self.needs_switching(index));
+                if !self.may_switch() {
                     return self.next_level();
                 }
-                let delay = longest_delay(to_switch().map(|index| self.device(index)));
+                let delay = longest_delay(to_switch.map(|index| self.device(index)));
+                self.attempt += 1;
                 if self.goal == Goal::Off && !self.delayed {
                     self.delayed = true;
                     self.phase = Phase::Delay { until: now + delay };
@@ -302,9 +312,8 @@ impl PowerChange {
             self.phase = Phase::VerifyAgain { at, round: Round { pause, ..round } };
             return None;
         }
-        if (0..self.devices.len()).any(|index| self.needs_switching(index)) {
-            let tries = self.devices.iter().map(|device| device.tries).max().unwrap_or(0);
-            let backoff = (FIRST_PAUSE * (1 << tries.saturating_sub(1).min(4))).min(LONGEST_PAUSE);
+        if self.may_switch() {
+            let backoff = (FIRST_PAUSE * (1 << (self.attempt - 1).min(4))).min(LONGEST_PAUSE);
             self.phase = Phase::LookAgain { at: now + backoff };
             return None;
         }
@@ -318,6 +327,7 @@ impl PowerChange {
             return Some(Step::Over(Verdict::Failed(self.words())));
         };
         self.level = next;
+        self.attempt = 0;
         self.devices = vec![Device::default(); self.levels[self.level].devices.len()];
         self.phase = Phase::Look { next: 0 };
         None
@@ -367,6 +377,13 @@ impl PowerChange {
         }
     }
 
+    /// Whether another attempt may be made with the level: one of its devices needs it and has attempts left, and the level
+    /// as a whole has.
+    fn may_switch(&self) -> bool {
+        self.attempt < most_attempts(&self.levels[self.level])
+            && (0..self.devices.len()).any(|index| self.needs_switching(index))
+    }
+
     fn needs_switching(&self, index: usize) -> bool {
         let left = self.devices[index].tries < attempts(self.device(index));
         left && !self.is_as_wanted(index)
@@ -396,6 +413,10 @@ impl PowerChange {
 
 fn attempts(device: &FenceDevice) -> u32 {
     device.attempts.max(1)
+}
+
+fn most_attempts(level: &FenceLevel) -> u32 {
+    level.devices.iter().map(|device| attempts(device)).max().unwrap_or(1)
 }
 
 fn longest_delay<'a>(devices: impl Iterator<Item = &'a FenceDevice>) -> Duration {

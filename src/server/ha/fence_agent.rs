@@ -92,8 +92,8 @@ impl fmt::Display for AgentPath {
 }
 
 /// Calls a device for a host and gives its answer within `timeout`; then everything that the call has started is killed, and
-/// also when the future is dropped. Should this process be killed, the fence agent follows at most two seconds after
-/// `timeout`.
+/// also when the future is dropped. Should this process be killed, the fence agent follows at most
+/// [`AFTERLIFE`](crate::ha::fencing::PowerChange::AFTERLIFE) after `timeout`.
 ///
 /// Exit codes (fence-agents API): `status` 0 is on, 2 is off, anything else a failure; of other actions 0 is done. A failure
 /// is told with the last line that the agent wrote, without secrets.

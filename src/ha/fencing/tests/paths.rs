@@ -167,9 +167,16 @@ fn half_a_level_is_no_proof() {
     );
     // What was off at the first look must be off at the last one.
     play(
-        &levels(&[&[1, 1]]),
+        &levels(&[&[1, 2]]),
         Goal::Off,
         "status a: off\n status b: on\n off b: failed x\n status a: on\n wait 1\n status a: off\n status b: off\n = off acted",
+    );
+    // A level has as many attempts as its device with the most.
+    play(
+        &levels(&[&[1, 1]]),
+        Goal::Off,
+        "status a: off\n status b: on\n off b: failed x\n status a: on\n
+         = failed a: status: on; b: off: failed (x), status: not asked",
     );
 }
 
@@ -182,8 +189,8 @@ fn the_delay_comes_before_the_first_off_only() {
         &levels,
         Goal::Off,
         "status a: on\n status b: off\n wait 3\n off a: failed x\n status a: on\n wait 1\n status a: on\n
-         status b: on\n off a: failed x\n off b: failed x\n status a: on\n wait 2\n status a: on\n status b: on\n
-         off b: failed x\n status a: on\n status c: on\n off c: done\n status c: off\n = off acted",
+         status b: on\n off a: failed x\n off b: failed x\n status a: on\n
+         status c: on\n off c: done\n status c: off\n = off acted",
     );
     play(&levels, Goal::On, "status a: off\n status b: on\n on a: done\n status a: on\n status b: on\n = on");
 }

@@ -61,7 +61,7 @@ proptest! {
                     calls += 1;
                     prop_assert!(calls < 400, "it never ends");
                     let configured = &levels[level].devices[device];
-                    prop_assert!(now + configured.timeout <= begin + budget, "a call outlives the budget");
+                    prop_assert!(now + configured.timeout + PowerChange::AFTERLIFE <= begin + budget, "a call outlives the budget");
                     let (given, per_cent) = answers.next().unwrap();
                     now += configured.timeout * u32::try_from(per_cent).unwrap() / 100;
                     match action {
