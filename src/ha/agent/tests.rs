@@ -70,7 +70,7 @@ impl Play {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.now.mono = self.now.mono + time;
+        self.now.mono += time;
         self.event(Event::Tick);
     }
 
@@ -338,7 +338,7 @@ fn a_restarted_agent_waits_for_what_it_had_begun_and_kills_none_of_it() {
     play.event(Event::Emptied { order: running });
     assert_eq!(play.finished().unwrap().outcome, Outcome::Lost);
     // A stop of what an earlier run had started takes its processes along.
-    play.now.mono = play.now.mono + Duration::from_secs(1);
+    play.now.mono += Duration::from_secs(1);
     play.event(Event::Tick);
     let id = OrderId { epoch: Epoch(2), run: ManagerRun(7), number: 5 };
     let spec = ResourceSpec { id: "done".into(), kind: "t/S".to_owned(), parameters: Default::default() };
