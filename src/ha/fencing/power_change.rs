@@ -31,7 +31,7 @@ use crate::time::Mono;
 pub struct PowerChange {
     levels: Vec<FenceLevel>,
     goal: Goal,
-    /// Nothing lives longer than this. Set by the first step.
+    /// Nothing lives longer than this. Set by the first step at the latest.
     deadline: Option<Mono>,
     level: usize,
     /// How often devices of the level were switched together.
@@ -124,6 +124,18 @@ impl PowerChange {
             report: Vec::new(),
             verdict: None,
         }
+    }
+
+    /// Begins with a fixed end: no call lives longer than this, even if the first step comes late. For an intent that says
+    /// when it ends: [`PowerChange::budget`] after the first step is to be made.
+    pub fn ending_by(mut self, deadline: Mono) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// What it was begun with.
+    pub fn levels(&self) -> &[FenceLevel] {
+        &self.levels
     }
 
     /// An upper bound of the time from the first step to the end of the last call, for the intent of a fencing. It holds

@@ -265,6 +265,17 @@ fn a_caller_that_slept_calls_nothing_any_more() {
 }
 
 #[test]
+fn a_late_first_step_does_not_move_the_end() {
+    let levels = levels(&[&[1]]);
+    let change = PowerChange::new(levels.clone(), Goal::Off);
+    let end = Mono(1_000) + change.budget();
+    let mut change = change.ending_by(end);
+    assert_eq!(change.levels(), levels);
+    let verdict = Verdict::Failed("a: status: not asked; a: no time is left to call status".to_owned());
+    assert_eq!(change.step(end - 5 * SECOND, None), Step::Over(verdict));
+}
+
+#[test]
 fn long_words_are_cut() {
     let mut change = PowerChange::new(levels(&[&[1]]), Goal::Status);
     change.step(Mono(0), None);
