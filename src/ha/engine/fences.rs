@@ -78,9 +78,11 @@ impl Engine {
             PowerKind::Look | PowerKind::WaitOut => (Goal::Status, "status", false),
         };
         let change = PowerChange::new(self.levels(host), goal);
+        let end = now.mono + change.budget();
+        let change = change.ending_by(end);
         let id = (goal != Goal::Status).then(|| {
             let id = FenceId(self.state.last_fence.0 + 1);
-            let until = now.wall_at(now.mono + change.budget()).0;
+            let until = now.wall_at(end).0;
             let reason = format!("{by}: {why}");
             let (host, action) = (host.clone(), action.to_owned());
             self.record(Record::FenceIntent { id, host, action, until, automatic, reason, at: now.wall.0 });
@@ -112,7 +114,8 @@ impl Engine {
     }
 
     /// Goes on with a change of power.
-    pub(super) fn drive_power(&mut self, now: Now, host: &HostId, answer: Option<DeviceAnswer>) {
+    pub(super) fn drive_power(&mut self, now: Now, host: &HostId, mut answer: Option<DeviceAnswer>) {
+        let levels = self.levels(host);
         let Some(run) = self.power.get_mut(host) else { return };
         if answer.is_some() {
             run.waits_for_answer = false;
@@ -126,18 +129,18 @@ impl Engine {
             }
             run.pause_until = None;
         }
+        if run.change.levels() != levels {
+            // What the old devices say about the new plugs is nothing.
+            if run.id.is_some() {
+                let changed = "its fence devices were changed meanwhile".to_owned();
+                return self.power_over(now, host, Verdict::Failed(changed));
+            }
+            run.change = PowerChange::new(levels, Goal::Status);
+            answer = None;
+        }
         match run.change.step(now.mono, answer) {
             Step::Call { level, device, action } => {
-                let levels = self.levels(host);
-                let Some(target) = levels.get(level).and_then(|level| level.devices.get(device)).cloned()
-                else {
-                    // The configuration changed under it.
-                    return self.power_over(
-                        now,
-                        host,
-                        Verdict::Failed("its fence devices were changed meanwhile".to_owned()),
-                    );
-                };
+                let Some(target) = run.change.called_device(level, device).cloned() else { return };
                 assert!(
                     self.power.get(host).is_some_and(|run| run.id.is_some())
                         || matches!(action, crate::ha::fencing::DeviceAction::Status),
@@ -182,9 +185,11 @@ impl Engine {
                 let pause = REPEAT[run.repeated];
                 run.repeated += 1;
                 self.end_attempt(now, host, &run, false, &why);
-                run.change = PowerChange::new(self.levels(host), Goal::Off);
-                let (id, change) = (FenceId(self.state.last_fence.0 + 1), &run.change);
-                let until = now.wall_at(now.mono + pause + change.budget()).0;
+                let change = PowerChange::new(self.levels(host), Goal::Off);
+                let end = now.mono + pause + change.budget();
+                run.change = change.ending_by(end);
+                let id = FenceId(self.state.last_fence.0 + 1);
+                let until = now.wall_at(end).0;
                 let reason = format!("manager: {} (again)", run.why);
                 // A repetition belongs to the same automatic attempt: it does not count once more.
                 self.record(Record::FenceIntent {

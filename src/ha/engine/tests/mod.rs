@@ -1,5 +1,6 @@
 //! The engine against agents and fence devices that are played by hand.
 
+mod device_changes;
 mod play;
 
 use std::time::Duration;
