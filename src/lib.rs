@@ -4,6 +4,8 @@
 //! clocks or threads; the parts that touch the world ([`mod@server`], [`lustre`], [`client`]) carry out what they say. `docs/development.md`
 //! draws the picture.
 
+#[cfg(any(feature = "daemon", feature = "agent"))]
+pub mod clock;
 pub mod config;
 pub mod hsm;
 pub mod shim;

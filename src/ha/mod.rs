@@ -15,5 +15,6 @@ pub mod fencing;
 pub mod ids;
 pub mod ocf;
 pub mod protocol;
+pub mod records;
 pub mod state;
 pub mod status;

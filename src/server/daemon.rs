@@ -10,7 +10,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::clock::Clock;
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
 use super::listener;
@@ -20,6 +19,7 @@ use super::options::Options;
 use super::reporting::Reporting;
 use super::shell::{EndAtLustre, Shell};
 use super::supervisor;
+use crate::clock::Clock;
 use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig};
 use crate::lustre::ender::Ender;
 use crate::lustre::kuc::Copytool;

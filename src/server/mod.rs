@@ -4,7 +4,6 @@
 //! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`])
 //! and reporting files ([`reporting`]); none of them can delay another.
 
-pub mod clock;
 pub mod committer;
 pub mod config;
 pub mod connection;

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::clock::Clock;
 use super::committer::{self, Committer};
 use super::connection::Connection;
 use super::outbox::SLICE;
 use super::reporting::Reporting;
+use crate::clock::Clock;
 use crate::hsm::effect::{Reply, StoreOp};
 use crate::hsm::{ActionItem, ConnId, Coordinator, Effect, Effects, Event, StatusCursor};
 use crate::wire::{write_reply, write_work};

@@ -1,8 +1,8 @@
 //! The manager's engine: a pure machine that keeps each group running on exactly one host.
 //!
 //! It is level-triggered: every event only updates what is known, and each group that this concerns is then looked at as a
-//! whole ([`groups`]) to find the next orders. There are no scripts that could be left half done, and nothing is forgotten.
-//! Whether a resource may be started is decided in one place, [`proofs`].
+//! whole (`groups`) to find the next orders. There are no scripts that could be left half done, and nothing is forgotten.
+//! Whether a resource may be started is decided in one place, `proofs`.
 
 mod alerts;
 mod candidates;
