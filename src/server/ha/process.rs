@@ -1,0 +1,279 @@
+//! The process of the HA role, from start to stop. Neither touches what runs on the servers.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::fence_agent::AgentPath;
+use super::handle::{Manager, Order};
+use super::journal::Journal;
+use super::options::{HaOptions, Options};
+use super::shell;
+use crate::api;
+use crate::config::Verbosity;
+use crate::ha::command::Command;
+use crate::ha::config::{self, Problem};
+use crate::ha::engine::{LostState, Start};
+use crate::ha::ids::{ManagerId, ManagerRun};
+use crate::ha::state::State;
+use crate::server::listener;
+use crate::system::logging::{self, Logging, NOTICE};
+use crate::system::supervisor;
+use crate::tls::{Endpoint, Paths, Role, Trust};
+
+/// `EX_USAGE`: what the user has to change. The service manager does not try again.
+pub const EXIT_USAGE: u8 = 64;
+
+/// Largest configuration that is read, in bytes.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// Why the role cannot run.
+#[derive(Debug)]
+pub enum Failure {
+    /// Problems of the configuration, and other things that the user has to change.
+    User(Vec<String>),
+    /// Anything else.
+    System(String),
+}
+
+impl From<String> for Failure {
+    fn from(error: String) -> Self {
+        Self::User(vec![error])
+    }
+}
+
+/// `coordinatool ha-manager ...`, the program's name first.
+pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let options = match Options::try_parse_from(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let _logging = Logging::start(match options.verbose {
+        0 => Verbosity::Normal,
+        1 => Verbosity::Info,
+        _ => Verbosity::Debug,
+    });
+    logging::exit_on_panic();
+    exit(run(&options.ha))
+}
+
+/// The exit code for how it went, with what was wrong on standard error.
+pub fn exit(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::User(problems)) => {
+            for problem in problems {
+                eprintln!("coordinatool: {problem}");
+            }
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(Failure::System(error)) => {
+            eprintln!("coordinatool: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// All problems of it, one line each.
+pub fn load(file: &Path) -> Result<config::Loaded, Vec<String>> {
+    let shown = file.display().to_string();
+    let text = std::fs::File::open(file).and_then(|file| {
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(file, MAX_CONFIG), &mut bytes)?;
+        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    });
+    let text = text.map_err(|error| vec![format!("{shown}: {error}")])?;
+    let lines = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
+    config::load(&text, &shown).map_err(lines)
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(options: &HaOptions) -> Result<(), Failure> {
+    let file = options.config_file()?;
+    let loaded = load(&file).map_err(Failure::User)?;
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let endpoint = endpoint(options)?;
+    listener::raise_file_limit();
+    let opened = Journal::open(&options.state_dir);
+    let (journal, mut state, lost) = opened.map_err(|error| format!("{error} (--state-dir)"))?;
+    let failed = |error: io::Error| Failure::System(format!("cannot start: {error}"));
+    let mut imported = Vec::new();
+    if lost == LostState::Absent {
+        imported = import(&options.statefile, &mut state);
+    }
+    if let LostState::Damaged(what) = &lost {
+        tracing::error!("the state was damaged ({what}): agents are asked for the highest epoch");
+    }
+    let start = Start {
+        config: loaded.config,
+        manage: options.manage_resources,
+        state,
+        lost,
+        new_manager: ManagerId(crate::system::random().map_err(failed)?),
+        run: ManagerRun(crate::system::random().map_err(failed)?),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(async {
+        let socket = bind(&options.socket).map_err(|error| format!("{}: {error} (--socket)", options.socket.display()))?;
+        let (reported, reports) = mpsc::unbounded_channel();
+        let journal = journal.start(move |report| {
+            let _ = reported.send(report);
+        });
+        let journal = journal.map_err(failed)?;
+        if !imported.is_empty() {
+            // Before anything that the engine records.
+            let _ = journal.send((0, imported));
+        }
+        let agents = AgentPath::from_environment();
+        crate::system::stay_in_memory();
+        let parts = shell::Parts { start, endpoint, agents, journal, reports };
+        let (run, manager) = shell::start(parts);
+        let context = api::Context { manager: manager.clone(), config_file: file.clone() };
+        let serve = tokio::task::spawn_local(api::serve(socket, context));
+        let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        tokio::task::spawn_local(reload_on_hangup(signal(SignalKind::hangup()).map_err(failed)?, manager, file));
+        tokio::task::spawn_local(keep_alive());
+        tracing::info!(target: NOTICE, "the API is at {}", options.socket.display());
+        supervisor::ready("serving");
+        tokio::select! {
+            () = run => {}
+            _ = stop.recv() => tracing::info!("got SIGTERM, exiting; what runs goes on"),
+            _ = interrupt.recv() => tracing::info!("got SIGINT, exiting; what runs goes on"),
+        }
+        supervisor::stopping();
+        serve.abort();
+        let _ = std::fs::remove_file(&options.socket);
+        Ok(())
+    }))
+}
+
+fn endpoint(options: &HaOptions) -> Result<Option<Endpoint>, String> {
+    if options.insecure_loopback {
+        return Ok(None);
+    }
+    let paths = Paths::in_directory(&options.tls_dir, &options.tls_name);
+    let trust = Trust { server_name: options.server_name.clone(), ..Trust::default() };
+    let endpoint = Endpoint::open(Role::Manager, paths, trust).map_err(|error| {
+        format!(
+            "{error} (`coordinatool-client ha ca init` and `ca issue {} --role manager` make certificates; --tls-dir DIR \
+             says where they are)",
+            options.tls_name
+        )
+    })?;
+    endpoint.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(Some(endpoint))
+}
+
+/// What HALO knew, at the first start only.
+fn import(file: &Path, state: &mut State) -> Vec<crate::ha::state::Record> {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::error!("{}: {error}: nothing of it is imported", file.display());
+            return Vec::new();
+        }
+    };
+    let imported = config::halo_state::import(&bytes, crate::system::clock::Clock::new().now().wall.0);
+    imported.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", file.display()));
+    for record in &imported.records {
+        state.apply(record);
+    }
+    tracing::warn!("{}: {} records imported", file.display(), imported.records.len());
+    imported.records
+}
+
+/// A socket for root only. One that nobody listens on any more is replaced.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => match UnixStream::connect(path) {
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another manager listens on it")),
+            Err(_) => std::fs::remove_file(path)?,
+        },
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is there, and not a socket")),
+        Err(_) => {}
+    }
+    // Nobody else may connect between bind and chmod.
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(mask);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    bound
+}
+
+async fn reload_on_hangup(mut hangup: tokio::signal::unix::Signal, manager: Manager, file: PathBuf) {
+    while hangup.recv().await.is_some() {
+        match reload(&manager, &file, "SIGHUP".to_owned(), None, false).await {
+            Ok(answer) => answer.difference.iter().for_each(|line| tracing::info!(target: NOTICE, "{line}")),
+            Err(problems) => {
+                problems.iter().for_each(|problem| tracing::error!("{problem}"));
+                tracing::error!("the configuration was not loaded again: the old one stays");
+            }
+        }
+    }
+}
+
+/// What came of loading the configuration again.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Reloaded {
+    /// What changes, a line each.
+    pub difference: Vec<String>,
+    /// What may be wrong.
+    pub warnings: Vec<String>,
+    /// The command under which it goes on; `None` for a dry run.
+    pub command: Option<crate::ha::ids::CommandId>,
+    /// What follows from it.
+    pub consequences: Vec<String>,
+}
+
+/// Reads the configuration again and has the manager use it.
+///
+/// # Errors
+/// All problems; nothing has changed then.
+pub async fn reload(
+    manager: &Manager,
+    file: &Path,
+    by: String,
+    reason: Option<String>,
+    dry_run: bool,
+) -> Result<Reloaded, Vec<String>> {
+    let path = file.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || load(&path)).await;
+    let loaded = loaded.map_err(|error| vec![error.to_string()])??;
+    let old = manager.config().await.map_err(|error| vec![error.to_string()])?;
+    let difference = config::difference(&old, &loaded.config);
+    let command = Command::Reload { config: Box::new(loaded.config) };
+    let answer = manager.order(Order { command, by, reason, dry_run }).await;
+    let accepted = answer.map_err(|error| vec![error.to_string()])?.map_err(|denied| vec![denied.message])?;
+    let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+    Ok(Reloaded { difference, warnings, command: accepted.command, consequences: accepted.consequences })
+}
+
+async fn keep_alive() {
+    let Some(interval) = supervisor::watchdog_interval() else { return };
+    loop {
+        supervisor::alive();
+        tokio::time::sleep(interval).await;
+    }
+}
