@@ -23,6 +23,10 @@ use options::Command;
 /// The program: reads the command line and runs until told to stop. Exit code 0 after a clean stop, 1 when it cannot start
 /// or is told twice to stop, 70 after a panic.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).is_some_and(|first| first == "ha-manager") {
+        return ha::process::main(std::iter::once("coordinatool ha-manager".into()).chain(arguments));
+    }
     let options = match options::parse(std::env::args_os()) {
         Command::Run(options) => *options,
         Command::Print(text) => {

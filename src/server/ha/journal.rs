@@ -47,7 +47,9 @@ impl Journal {
     /// # Errors
     /// When another manager uses it, a newer version wrote it, or it cannot be used.
     pub fn open(directory: &Path) -> io::Result<(Self, State, LostState)> {
-        let at = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let at = |path: &Path, error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        };
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|error| at(directory, error))?;
         let lock = lock(directory).map_err(|error| at(directory, error))?;
@@ -122,7 +124,12 @@ impl Journal {
 }
 
 fn lock(directory: &Path) -> io::Result<File> {
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(directory.join("lock"))?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(directory.join("lock"))?;
     match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::other("another manager uses this directory")),
@@ -131,7 +138,8 @@ fn lock(directory: &Path) -> io::Result<File> {
 }
 
 fn keep_aside(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = (0..1000).map(|number| path.with_extension(format!("damaged.{number}"))).find(|path| !path.exists());
+    let aside =
+        (0..1000).map(|number| path.with_extension(format!("damaged.{number}"))).find(|path| !path.exists());
     let Some(aside) = aside else { return Ok(()) };
     let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&aside)?;
     file.write_all(bytes)?;

@@ -111,7 +111,9 @@ async fn carry(
     };
     Some(match ended {
         Ok(()) => ConnectError::Refused("the agent hung up".to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => ConnectError::Untrusted(error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            ConnectError::Untrusted(error.to_string())
+        }
         Err(error) => connect_error(&error),
     })
 }
@@ -125,7 +127,8 @@ async fn connect(call: &Call, endpoint: Option<Endpoint>) -> Result<Box<dyn Stre
     let mut failed = ConnectError::Local(format!("{} has no address", call.address));
     for address in addresses {
         if endpoint.is_none() && !address.ip().is_loopback() {
-            failed = ConnectError::Local(format!("{address} is not a loopback address (--insecure-loopback)"));
+            failed =
+                ConnectError::Local(format!("{address} is not a loopback address (--insecure-loopback)"));
             continue;
         }
         let stream = match TcpStream::connect(address).await {
@@ -154,11 +157,15 @@ fn connect_error(error: &io::Error) -> ConnectError {
         return ConnectError::Untrusted(text);
     }
     match error.kind() {
-        Kind::ConnectionRefused | Kind::ConnectionReset | Kind::BrokenPipe | Kind::UnexpectedEof | Kind::ConnectionAborted => {
-            ConnectError::Refused(text)
-        }
+        Kind::ConnectionRefused
+        | Kind::ConnectionReset
+        | Kind::BrokenPipe
+        | Kind::UnexpectedEof
+        | Kind::ConnectionAborted => ConnectError::Refused(text),
         Kind::TimedOut => ConnectError::TimedOut,
-        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => ConnectError::Unreachable(text),
+        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => {
+            ConnectError::Unreachable(text)
+        }
         _ => ConnectError::Local(text),
     }
 }

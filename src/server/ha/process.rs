@@ -8,21 +8,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::fence_agent::AgentPath;
-use super::handle::{Manager, Order};
+use super::handle::Manager;
 use super::journal::Journal;
 use super::options::{HaOptions, Options};
-use super::shell;
+use super::{reload, shell};
 use crate::api;
 use crate::config::Verbosity;
-use crate::ha::command::Command;
-use crate::ha::config::{self, Problem};
 use crate::ha::engine::{LostState, Start};
 use crate::ha::ids::{ManagerId, ManagerRun};
-use crate::ha::state::State;
 use crate::server::listener;
 use crate::system::logging::{self, Logging, NOTICE};
 use crate::system::supervisor;
@@ -30,9 +27,6 @@ use crate::tls::{Endpoint, Paths, Role, Trust};
 
 /// `EX_USAGE`: what the user has to change. The service manager does not try again.
 pub const EXIT_USAGE: u8 = 64;
-
-/// Largest configuration that is read, in bytes.
-const MAX_CONFIG: u64 = 16 << 20;
 
 /// Why the role cannot run.
 #[derive(Debug)]
@@ -47,6 +41,10 @@ impl From<String> for Failure {
     fn from(error: String) -> Self {
         Self::User(vec![error])
     }
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::System(format!("cannot start: {error}"))
 }
 
 /// `coordinatool ha-manager ...`, the program's name first.
@@ -64,17 +62,10 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         _ => Verbosity::Debug,
     });
     logging::exit_on_panic();
-    exit(run(&options.ha))
-}
-
-/// The exit code for how it went, with what was wrong on standard error.
-pub fn exit(result: Result<(), Failure>) -> ExitCode {
-    match result {
+    match run(&options.ha) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::User(problems)) => {
-            for problem in problems {
-                eprintln!("coordinatool: {problem}");
-            }
+            problems.iter().for_each(|problem| eprintln!("coordinatool: {problem}"));
             ExitCode::from(EXIT_USAGE)
         }
         Err(Failure::System(error)) => {
@@ -84,39 +75,20 @@ pub fn exit(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Reads a configuration file.
-///
-/// # Errors
-/// All problems of it, one line each.
-pub fn load(file: &Path) -> Result<config::Loaded, Vec<String>> {
-    let shown = file.display().to_string();
-    let text = std::fs::File::open(file).and_then(|file| {
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(file, MAX_CONFIG), &mut bytes)?;
-        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-    });
-    let text = text.map_err(|error| vec![format!("{shown}: {error}")])?;
-    let lines = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
-    config::load(&text, &shown).map_err(lines)
-}
-
 /// Runs until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start.
 pub fn run(options: &HaOptions) -> Result<(), Failure> {
     let file = options.config_file()?;
-    let loaded = load(&file).map_err(Failure::User)?;
+    let loaded = reload::load(&file).map_err(Failure::User)?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let endpoint = endpoint(options)?;
     listener::raise_file_limit();
     let opened = Journal::open(&options.state_dir);
-    let (journal, mut state, lost) = opened.map_err(|error| format!("{error} (--state-dir)"))?;
-    let failed = |error: io::Error| Failure::System(format!("cannot start: {error}"));
-    let mut imported = Vec::new();
-    if lost == LostState::Absent {
-        imported = import(&options.statefile, &mut state);
-    }
+    let (journal, state, lost) = opened.map_err(|error| format!("{error} (--state-dir)"))?;
+    let imported =
+        if lost == LostState::Absent { import(&options.statefile, &mut state) } else { Vec::new() };
     if let LostState::Damaged(what) = &lost {
         tracing::error!("the state was damaged ({what}): agents are asked for the highest epoch");
     }
@@ -131,27 +103,24 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
-        let socket = bind(&options.socket).map_err(|error| format!("{}: {error} (--socket)", options.socket.display()))?;
+        let socket = &options.socket;
+        let listener = bind(socket).map_err(|error| format!("{}: {error} (--socket)", socket.display()))?;
         let (reported, reports) = mpsc::unbounded_channel();
         let journal = journal.start(move |report| {
             let _ = reported.send(report);
         });
         let journal = journal.map_err(failed)?;
-        if !imported.is_empty() {
-            // Before anything that the engine records.
-            let _ = journal.send((0, imported));
-        }
-        let agents = AgentPath::from_environment();
         crate::system::stay_in_memory();
-        let parts = shell::Parts { start, endpoint, agents, journal, reports };
-        let (run, manager) = shell::start(parts);
+        let agents = AgentPath::from_environment();
+        let (run, manager) = shell::start(shell::Parts { start, endpoint, agents, journal, reports });
         let context = api::Context { manager: manager.clone(), config_file: file.clone() };
-        let serve = tokio::task::spawn_local(api::serve(socket, context));
+        tokio::task::spawn_local(api::serve(listener, context));
         let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        tokio::task::spawn_local(reload_on_hangup(signal(SignalKind::hangup()).map_err(failed)?, manager, file));
+        let hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        tokio::task::spawn_local(reload_on_hangup(hangup, manager, file));
         tokio::task::spawn_local(keep_alive());
-        tracing::info!(target: NOTICE, "the API is at {}", options.socket.display());
+        tracing::info!(target: NOTICE, "the API is at {}", socket.display());
         supervisor::ready("serving");
         tokio::select! {
             () = run => {}
@@ -159,8 +128,7 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
             _ = interrupt.recv() => tracing::info!("got SIGINT, exiting; what runs goes on"),
         }
         supervisor::stopping();
-        serve.abort();
-        let _ = std::fs::remove_file(&options.socket);
+        let _ = std::fs::remove_file(socket);
         Ok(())
     }))
 }
@@ -173,8 +141,8 @@ fn endpoint(options: &HaOptions) -> Result<Option<Endpoint>, String> {
     let trust = Trust { server_name: options.server_name.clone(), ..Trust::default() };
     let endpoint = Endpoint::open(Role::Manager, paths, trust).map_err(|error| {
         format!(
-            "{error} (`coordinatool-client ha ca init` and `ca issue {} --role manager` make certificates; --tls-dir DIR \
-             says where they are)",
+            "{error} (`coordinatool-client ha ca init` and `ca issue {} --role manager` make certificates; --tls-dir \
+             DIR says where they are)",
             options.tls_name
         )
     })?;
@@ -182,26 +150,7 @@ fn endpoint(options: &HaOptions) -> Result<Option<Endpoint>, String> {
     Ok(Some(endpoint))
 }
 
-/// What HALO knew, at the first start only.
-fn import(file: &Path, state: &mut State) -> Vec<crate::ha::state::Record> {
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => {
-            tracing::error!("{}: {error}: nothing of it is imported", file.display());
-            return Vec::new();
-        }
-    };
-    let imported = config::halo_state::import(&bytes, crate::system::clock::Clock::new().now().wall.0);
-    imported.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", file.display()));
-    for record in &imported.records {
-        state.apply(record);
-    }
-    tracing::warn!("{}: {} records imported", file.display(), imported.records.len());
-    imported.records
-}
-
-/// A socket for root only. One that nobody listens on any more is replaced.
+/// A socket for its owner only. One that nobody listens on any more is replaced.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
@@ -211,20 +160,21 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another manager listens on it")),
             Err(_) => std::fs::remove_file(path)?,
         },
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is there, and not a socket")),
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is there, and is no socket")),
         Err(_) => {}
     }
     // Nobody else may connect between bind and chmod.
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(path);
     rustix::process::umask(mask);
+    let bound = bound?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    bound
+    Ok(bound)
 }
 
-async fn reload_on_hangup(mut hangup: tokio::signal::unix::Signal, manager: Manager, file: PathBuf) {
+async fn reload_on_hangup(mut hangup: Signal, manager: Manager, file: PathBuf) {
     while hangup.recv().await.is_some() {
-        match reload(&manager, &file, "SIGHUP".to_owned(), None, false).await {
+        match reload::reload(&manager, &file, "SIGHUP".to_owned(), None, false).await {
             Ok(answer) => answer.difference.iter().for_each(|line| tracing::info!(target: NOTICE, "{line}")),
             Err(problems) => {
                 problems.iter().for_each(|problem| tracing::error!("{problem}"));
@@ -232,42 +182,6 @@ async fn reload_on_hangup(mut hangup: tokio::signal::unix::Signal, manager: Mana
             }
         }
     }
-}
-
-/// What came of loading the configuration again.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Reloaded {
-    /// What changes, a line each.
-    pub difference: Vec<String>,
-    /// What may be wrong.
-    pub warnings: Vec<String>,
-    /// The command under which it goes on; `None` for a dry run.
-    pub command: Option<crate::ha::ids::CommandId>,
-    /// What follows from it.
-    pub consequences: Vec<String>,
-}
-
-/// Reads the configuration again and has the manager use it.
-///
-/// # Errors
-/// All problems; nothing has changed then.
-pub async fn reload(
-    manager: &Manager,
-    file: &Path,
-    by: String,
-    reason: Option<String>,
-    dry_run: bool,
-) -> Result<Reloaded, Vec<String>> {
-    let path = file.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || load(&path)).await;
-    let loaded = loaded.map_err(|error| vec![error.to_string()])??;
-    let old = manager.config().await.map_err(|error| vec![error.to_string()])?;
-    let difference = config::difference(&old, &loaded.config);
-    let command = Command::Reload { config: Box::new(loaded.config) };
-    let answer = manager.order(Order { command, by, reason, dry_run }).await;
-    let accepted = answer.map_err(|error| vec![error.to_string()])?.map_err(|denied| vec![denied.message])?;
-    let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-    Ok(Reloaded { difference, warnings, command: accepted.command, consequences: accepted.consequences })
 }
 
 async fn keep_alive() {
