@@ -1,5 +1,6 @@
 //! The configuration of high availability: HALO's YAML as it is, and optional keys.
 
+mod check;
 mod fencing;
 mod groups;
 mod host;
