@@ -198,19 +198,15 @@ fn program(reader: &mut Reader, agent: &str, place: Place, path: &str, short: &[
         return Some(agent.to_owned());
     }
     let known = || AGENTS.iter().chain(short).copied();
-    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte));
-    let is_path =
-        agent.starts_with('/') && !agent.split('/').any(|part| part == "..") && !agent.contains('\0');
-    if is_path || agent.starts_with("fence_") && plain(agent) {
-        if !is_path {
-            let hint = reader.suggest(agent, known());
-            let message = format!("{} is none of the agents of the fence-agents project", shown(agent));
-            reader.warn(place, path, message, hint);
-        }
+    let plain = agent.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if agent.starts_with("fence_") && plain {
+        let hint = reader.suggest(agent, known());
+        let message = format!("{} is none of the agents of the fence-agents project", shown(agent));
+        reader.warn(place, path, message, hint);
         return Some(agent.to_owned());
     }
     let hint = reader.suggest(agent, known()).or_else(|| reader.suggest(&format!("fence_{agent}"), known()));
-    let hint = hint.or_else(|| Some("a fence agent is called fence_NAME, or by its path".to_owned()));
+    let hint = hint.or_else(|| Some("the name of a fence agent is fence_NAME".to_owned()));
     reader.error_with_hint(place, path, format!("unknown fence agent {:?}", shown(agent)), hint);
     None
 }
@@ -236,13 +232,18 @@ fn take(
             reader.error(place, &at, "a parameter is one line");
             continue;
         }
-        let secret = SECRETS.contains(&name.replace('-', "_").as_str());
+        let secret = is_secret(&name);
         if secret {
             reader.secret(place, &at);
         }
         let value = if secret { Parameter::Secret(Secret(text)) } else { Parameter::Plain(text) };
         all.insert(name, value);
     }
+}
+
+/// Whether the value of a parameter of this name is a secret.
+pub(super) fn is_secret(name: &str) -> bool {
+    SECRETS.contains(&name.to_ascii_lowercase().replace('-', "_").as_str())
 }
 
 fn is_parameter(name: &str) -> bool {
@@ -348,7 +349,6 @@ fn secrets(reader: &mut Reader, node: &Node, path: &str, parameters: &mut BTreeM
 
 /// `fence_ipmilan(oss1-bmc)`, `fence_powerman(localhost, oss1)`.
 fn device_name(agent: &str, parameters: &BTreeMap<String, Parameter>) -> String {
-    let agent = agent.rsplit('/').next().unwrap_or(agent);
     let first = |names: &[&str]| {
         names.iter().find_map(|name| match parameters.get(*name) {
             Some(Parameter::Plain(text)) => Some(text.as_str()),

@@ -119,7 +119,7 @@ pub const HOST: Section = Section {
 pub const FENCE_DEVICE: Section = Section {
     path: "hosts[].fencing[]",
     keys: &[
-        ("agent", "The fence agent: `fence_ipmilan`, or a path."),
+        ("agent", "The fence agent, for instance `fence_ipmilan`."),
         ("parameters", "What it is told (fence-agents API), without `action`."),
         ("secrets", "Parameters whose values are the first lines of files that only root may read."),
         ("plug", "Short for `plug` in `parameters`: which machine of the device."),

@@ -6,7 +6,7 @@ use super::model::Config;
 use super::problem::Problem;
 use super::read::Reader;
 use super::yaml::{self, Place};
-use super::{groups, host, keys, resource, settings};
+use super::{check, groups, host, keys, resource, settings};
 use crate::ha::ids::{HostId, ResourceId};
 
 /// A configuration, and what there is to say about it.
@@ -57,10 +57,14 @@ pub fn load(text: &str, file: &str) -> Result<Loaded, Vec<Problem>> {
         let (raw, index) = resources.map(|node| resource::read(&mut reader, node)).unwrap_or_default();
         host_lines = hosts.places.iter().map(|(id, place)| (id.clone(), place.line)).collect();
         resource_lines = raw.iter().map(|raw| (raw.spec.id.clone(), raw.place.line)).collect();
+        let resource_places =
+            raw.iter().map(|raw| (raw.spec.id.clone(), (raw.place, raw.path.clone()))).collect();
         if let Some(node) = groups {
             (config.groups, config.resources) = groups::read(&mut reader, node, &hosts, raw, &index);
         }
         config.hosts = hosts.all;
+        let places = check::Places { hosts: hosts.places, resources: resource_places };
+        check::check(&mut reader, &config, &places);
     }
     let in_order =
         |problems: &mut Vec<Problem>| problems.sort_by_key(|problem| (problem.line, problem.column));

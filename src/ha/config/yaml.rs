@@ -13,7 +13,7 @@ pub const MAX_TEXT: usize = 16 << 20;
 /// Deepest nesting. A configuration needs nine.
 pub const MAX_DEPTH: usize = 32;
 /// Most values, aliases replaced.
-pub const MAX_NODES: usize = 1_000_000;
+pub const MAX_NODES: usize = 2_000_000;
 /// Problems after which reading ends.
 const MAX_FAULTS: usize = 100;
 
