@@ -54,6 +54,12 @@ impl PowerRun {
     pub(super) fn is_fence(&self) -> bool {
         matches!(self.kind, PowerKind::Fence { .. } | PowerKind::WaitOut)
     }
+
+    /// Its recorded intent, if it changes anything.
+    pub(super) fn intent(&self) -> Option<FenceId> {
+        assert!(self.id.is_some() || matches!(self.kind, PowerKind::Look | PowerKind::WaitOut));
+        self.id
+    }
 }
 
 impl Engine {
