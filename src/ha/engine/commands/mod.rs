@@ -20,6 +20,8 @@ use crate::ha::state::Record;
 use crate::ha::state::record::{GroupFlags, HostFlags};
 use crate::time::Now;
 
+pub(super) use maintenance::Covered;
+
 const OBSERVES: &str = "The specified command can only be used when running in managed mode.";
 
 fn conflict<T>(message: impl Into<String>) -> Result<T, Denied> {
@@ -46,7 +48,7 @@ struct Plan {
 /// What else happens at once.
 enum Then {
     Nothing,
-    LookAnew(GroupId),
+    LookAnew(Vec<GroupId>),
     Power(HostId, PowerKind),
     ConfirmOff(HostId),
     ClearFailures(Vec<ResourceId>),
@@ -87,7 +89,7 @@ impl Engine {
         self.goals.insert(id, plan.goal);
         match plan.then {
             Then::Nothing => {}
-            Then::LookAnew(group) => self.look_anew(now, &group),
+            Then::LookAnew(groups) => groups.iter().for_each(|group| self.look_anew(now, group)),
             Then::Power(host, kind) => {
                 let why = reason.unwrap_or_else(|| "asked for".to_owned());
                 self.begin_power(now, &host, kind, &by, &why, Some(id));
@@ -205,7 +207,7 @@ impl Engine {
                         "look for {group} on all its hosts, then keep it running where it is, or at home"
                     )],
                     records: vec![Record::GroupFlags { group: group.clone(), flags }],
-                    then: Then::LookAnew(group),
+                    then: Then::LookAnew(vec![group]),
                     goal: Goal::Instant,
                 })
             }

@@ -3,30 +3,47 @@
 use super::*;
 
 impl Engine {
+    /// Nothing is started or stopped behind the back of who took a group over.
+    fn in_charge(&self, verb: &str, target: &str, group: &GroupId) -> Result<(), Denied> {
+        if self.is_managed(group) {
+            return Ok(());
+        }
+        conflict(format!("Could not {verb} '{target}': {group} is not managed, or in maintenance."))
+    }
+
     pub(super) fn plan_start(&self, target: &str) -> Result<Plan, Denied> {
         self.acting()?;
         let Some(resource) = self.config.resources.get(target) else {
             return not_found(format!("There is no group or resource '{target}'."));
         };
         let group = resource.group.clone();
+        self.in_charge("start", target, &group)?;
+        let flags = self.group_flags(&group);
         let mut records = vec![Record::GroupFlags {
             group: group.clone(),
-            flags: GroupFlags { stopped: false, ..self.group_flags(&group) },
+            flags: GroupFlags { stopped: false, ..flags.clone() },
         }];
         // What it depends on is needed as well; what depends on the whole group comes with it.
         let whole = resource.parent.is_none();
-        let mut wanted: Vec<ResourceId> = Vec::new();
+        let mut path: Vec<ResourceId> = Vec::new();
         let mut at = Some(resource.spec.id.clone());
         while let Some(name) = at {
             at = self.config.resources.get(&name).and_then(|resource| resource.parent.clone());
-            wanted.push(name);
+            path.push(name);
         }
-        if whole && let Some(group) = self.config.groups.get(&group) {
-            wanted.extend(group.members.iter().cloned());
-        }
-        for name in wanted {
-            if self.state.stopped.contains(&name) {
-                records.push(Record::ResourceStopped { resource: name, stopped: false });
+        let members = self.config.groups.get(&group).map(|group| group.members.clone()).unwrap_or_default();
+        for name in members {
+            let was = self.state.stopped.contains(&name);
+            let branch = self.config.resources.get(&name).and_then(|resource| resource.parent.as_ref());
+            let beside = branch.is_some_and(|parent| path.contains(parent)) && !path.contains(&name);
+            let stopped = if whole || path.contains(&name) {
+                false
+            } else {
+                // Only this one was asked for: the rest of a group that was stopped as a whole stays so.
+                was || (flags.stopped && beside)
+            };
+            if was != stopped {
+                records.push(Record::ResourceStopped { resource: name, stopped });
             }
         }
         Ok(Plan {
@@ -46,6 +63,7 @@ impl Engine {
             return not_found(format!("There is no group or resource '{target}'."));
         };
         let group = resource.group.clone();
+        self.in_charge("stop", target, &group)?;
         let whole = resource.parent.is_none();
         let record = if whole {
             Record::GroupFlags {

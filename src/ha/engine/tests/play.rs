@@ -470,7 +470,7 @@ impl Played {
             return None;
         }
         let forced = self.codes.get(&(action, resource.clone())).copied();
-        let code = forced.unwrap_or(match operation.action {
+        let code = forced.unwrap_or_else(|| match operation.action {
             Action::Start => {
                 self.active.insert(resource.clone());
                 0
