@@ -10,13 +10,11 @@ pub mod connection;
 pub mod daemon;
 pub mod ha;
 pub mod listener;
-pub mod logging;
 pub mod names;
 pub mod options;
 pub mod outbox;
 pub mod reporting;
 pub mod shell;
-pub mod supervisor;
 
 use std::process::ExitCode;
 
@@ -55,8 +53,8 @@ pub fn main() -> ExitCode {
         println!("The configuration is good.");
         return ExitCode::SUCCESS;
     }
-    let logging = logging::Logging::start(loaded.settings.verbose);
-    logging::exit_on_panic();
+    let logging = crate::system::logging::Logging::start(loaded.settings.verbose);
+    crate::system::logging::exit_on_panic();
     match daemon::run(&options, loaded, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
