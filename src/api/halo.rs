@@ -85,11 +85,8 @@ fn projected(group: &GroupStatus, resource: &ResourceStatus) -> serde_json::Valu
 
 /// `2026-11-20 23:20:45.494048554`, in UTC.
 fn timestamp(nanos: i64) -> String {
-    let Ok(at) = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanos)) else {
-        return String::new();
-    };
-    let (date, hour, minute, second) = (at.date(), at.hour(), at.minute(), at.second());
-    format!("{date} {hour:02}:{minute:02}:{second:02}.{:09}", at.nanosecond())
+    let Ok(at) = jiff::Timestamp::from_nanosecond(i128::from(nanos)) else { return String::new() };
+    at.strftime("%Y-%m-%d %H:%M:%S.%9N").to_string()
 }
 
 /// The body of `PATCH /resources/{root}`.

@@ -87,8 +87,6 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
     listener::raise_file_limit();
     let opened = Journal::open(&options.state_dir);
     let (journal, state, lost) = opened.map_err(|error| format!("{error} (--state-dir)"))?;
-    let imported =
-        if lost == LostState::Absent { import(&options.statefile, &mut state) } else { Vec::new() };
     if let LostState::Damaged(what) = &lost {
         tracing::error!("the state was damaged ({what}): agents are asked for the highest epoch");
     }
