@@ -4,8 +4,6 @@
 //! clocks or threads; the parts that touch the world ([`mod@server`], [`lustre`], [`client`]) carry out what they say. `docs/development.md`
 //! draws the picture.
 
-#[cfg(any(feature = "daemon", feature = "agent"))]
-pub mod clock;
 pub mod config;
 pub mod hsm;
 pub mod shim;
@@ -27,6 +25,8 @@ pub mod lustre;
 pub mod server;
 #[cfg(any(feature = "daemon", feature = "sim"))]
 pub mod store;
+#[cfg(any(feature = "daemon", feature = "agent"))]
+pub mod system;
 
 #[cfg(feature = "client")]
 pub mod client;

@@ -1,1 +1,63 @@
-//! The HTTP API.
+//! The HTTP API of the HA role, on a unix socket for the local administrator.
+//!
+//! Ours is below `/api/v1` ([`ha`]): GET reads, POST acts, every answer is in an [`envelope`]. HALO's own paths are answered
+//! as HALO answers them ([`halo`]). [`openapi`] describes both.
+
+mod caller;
+mod envelope;
+mod events;
+mod ha;
+mod halo;
+mod openapi;
+
+use std::path::PathBuf;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, patch, post};
+use tokio::net::UnixListener;
+
+use crate::server::ha::handle::Manager;
+use caller::Caller;
+
+/// Largest body of a request, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// What every request may need.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The way to the manager.
+    pub manager: Manager,
+    /// Which file `reload` reads.
+    pub config_file: PathBuf,
+}
+
+/// All paths.
+pub fn router(context: Context) -> Router {
+    let ours = Router::new()
+        .route("/ha/status", get(ha::status))
+        .route("/ha/events", get(events::list))
+        .route("/ha/events/stream", get(events::stream))
+        .route("/ha/commands/{id}", get(ha::command))
+        .route("/ha/groups/{id}/{verb}", post(ha::group))
+        .route("/ha/hosts/{id}/{verb}", post(ha::host))
+        .route("/ha/{verb}", post(ha::cluster))
+        .route("/openapi.json", get(openapi::document));
+    Router::new()
+        .nest("/api/v1", ours)
+        .route("/status", get(halo::status))
+        .route("/resources/{root}", patch(halo::resource))
+        .route("/hosts/{id}", post(halo::host))
+        .route("/clear_events", post(halo::clear_events))
+        .fallback(envelope::no_such_path)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(context)
+}
+
+/// Answers requests for as long as the manager runs.
+pub async fn serve(socket: UnixListener, context: Context) {
+    let service = router(context).into_make_service_with_connect_info::<Caller>();
+    if let Err(error) = axum::serve(socket, service).await {
+        tracing::error!("the API is not served any more: {error}");
+    }
+}

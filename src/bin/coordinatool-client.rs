@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    coordinatool::client::main(std::env::args_os().skip(1))
+    coordinatool::client::program(std::env::args_os())
 }

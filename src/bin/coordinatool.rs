@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use coordinatool::server::{self, ha};
+
 fn main() -> ExitCode {
-    coordinatool::server::ha::fence_agent::stand_in_for_ipmitool().unwrap_or_else(coordinatool::server::main)
+    ha::fence_agent::stand_in_for_ipmitool().unwrap_or_else(server::main)
 }

@@ -44,6 +44,20 @@ impl Surroundings for System {
     }
 }
 
+/// Runs the program that its arguments ask for: HALO's command line if it is called `halo`, high availability if the first
+/// argument is `ha`, else what the C client does.
+pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let name = args.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
+    if name.is_some_and(|name| name == "halo") {
+        return ha::halo_main(args.into_iter());
+    }
+    if args.get(1).is_some_and(|word| word == "ha") {
+        return ha::main(args.into_iter().skip(1));
+    }
+    main(args.into_iter().skip(1))
+}
+
 /// Runs the program with its arguments, the name left out.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = match args::parse(args) {

@@ -13,13 +13,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
 use super::listener;
-use super::logging::{Logging, NOTICE};
 use super::names::Names;
 use super::options::Options;
 use super::reporting::Reporting;
 use super::shell::{EndAtLustre, Shell};
-use super::supervisor;
-use crate::clock::Clock;
 use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig};
 use crate::lustre::ender::Ender;
 use crate::lustre::kuc::Copytool;
@@ -27,6 +24,9 @@ use crate::lustre::link::{CurrentMount, FromLustre, Tell};
 use crate::lustre::list;
 use crate::lustre::mount::{Mount, MountError};
 use crate::store::{Store, StoreError};
+use crate::system::clock::Clock;
+use crate::system::logging::{Logging, NOTICE};
+use crate::system::supervisor;
 
 /// Requests that are recovered in one step.
 const RECOVERY_STEP: usize = 1000;

@@ -10,13 +10,11 @@ pub mod connection;
 pub mod daemon;
 pub mod ha;
 pub mod listener;
-pub mod logging;
 pub mod names;
 pub mod options;
 pub mod outbox;
 pub mod reporting;
 pub mod shell;
-pub mod supervisor;
 
 use std::process::ExitCode;
 
@@ -25,6 +23,10 @@ use options::Command;
 /// The program: reads the command line and runs until told to stop. Exit code 0 after a clean stop, 1 when it cannot start
 /// or is told twice to stop, 70 after a panic.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).is_some_and(|first| first == "ha-manager") {
+        return ha::process::main(std::iter::once("coordinatool ha-manager".into()).chain(arguments));
+    }
     let options = match options::parse(std::env::args_os()) {
         Command::Run(options) => *options,
         Command::Print(text) => {
@@ -55,8 +57,8 @@ pub fn main() -> ExitCode {
         println!("The configuration is good.");
         return ExitCode::SUCCESS;
     }
-    let logging = logging::Logging::start(loaded.settings.verbose);
-    logging::exit_on_panic();
+    let logging = crate::system::logging::Logging::start(loaded.settings.verbose);
+    crate::system::logging::exit_on_panic();
     match daemon::run(&options, loaded, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -13,9 +13,9 @@ use super::committer::{self, Committer};
 use super::connection::Connection;
 use super::outbox::SLICE;
 use super::reporting::Reporting;
-use crate::clock::Clock;
 use crate::hsm::effect::{Reply, StoreOp};
 use crate::hsm::{ActionItem, ConnId, Coordinator, Effect, Effects, Event, StatusCursor};
+use crate::system::clock::Clock;
 use crate::wire::{write_reply, write_work};
 
 /// Operations that may wait for the store before peers are no longer read: what they would send next could only wait too.

@@ -1,11 +1,351 @@
 //! `coordinatool-client ha`, and `halo` with HALO's own syntax and output.
+//!
+//! [`options`] says what there is to ask for, [`api`] speaks with the manager, [`act`] hands commands in and waits for
+//! them, [`status`] and [`events`] show. `ca`, `validate` and `discover` need no manager.
+
+pub mod act;
+pub mod api;
+pub mod ca;
+pub mod events;
+pub mod options;
+pub mod overview;
+pub mod status;
+pub mod text;
 
 use std::ffi::OsString;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use clap::Parser;
+use serde::Deserialize;
+
+use self::act::{Order, carry_out};
+use self::api::{Api, segment};
+use self::options::{Asking, Command, EventsCommand, Options, SOCKET};
+use crate::ha::command::Accepted;
+use crate::ha::ids::CommandId;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well: 0.
+    Done,
+    /// It failed, was refused, or there is no manager: 1. What is wrong was said.
+    Failed,
+    /// It was called wrongly: 2.
+    Usage,
+    /// The configuration is wrong: 64, as HALO has it.
+    BadConfiguration,
+    /// Ctrl-C: 130.
+    Interrupted,
+}
+
+impl Outcome {
+    /// Says what is wrong with the command line.
+    fn usage(error: &str) -> Self {
+        complain(error);
+        Outcome::Usage
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        ExitCode::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Failed => 1,
+            Outcome::Usage => 2,
+            Outcome::BadConfiguration => 64,
+            Outcome::Interrupted => 130,
+        })
+    }
+}
+
+/// What errors begin with.
+static PROGRAM: OnceLock<&str> = OnceLock::new();
+
+/// Says why something failed; nobody can be told if that does not work.
+fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "{}: {message}", PROGRAM.get_or_init(|| "coordinatool-client"));
+}
+
+/// Prints a line. A reader that has gone away (`| head`) ends the program, as it would by SIGPIPE.
+fn say(line: &str) {
+    print(&format!("{line}\n"));
+}
+
+/// See [`say`].
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(1);
+    }
+}
+
+/// The program `coordinatool-client ha`: arguments from `ha` on.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = match Options::try_parse_from(args) {
+        Ok(options) => options,
+        Err(error) => return usage(&error),
+    };
+    run_async(async move { run(options).await })
+}
 
 /// The program `halo`.
 pub fn halo_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let _ = args;
     eprintln!("halo: not there yet");
     ExitCode::FAILURE
+}
+
+/// Help and version end well, everything else with 2.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if error.use_stderr() { Outcome::Usage.into() } else { Outcome::Done.into() }
+}
+
+fn run_async(work: impl Future<Output = Outcome>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work).into(),
+        Err(error) => {
+            complain(&format!("cannot begin: {error}"));
+            Outcome::Failed.into()
+        }
+    }
+}
+
+/// Where the manager listens.
+fn socket(given: Option<PathBuf>, variables: &[&str]) -> PathBuf {
+    let from = |name: &&str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    given.or_else(|| variables.iter().find_map(from)).unwrap_or_else(|| PathBuf::from(SOCKET))
+}
+
+async fn run(options: Options) -> Outcome {
+    let api = Api::new(&socket(options.socket, &["COORDINATOOL_HA_SOCKET", "HALO_SOCKET"]));
+    let host =
+        |host: &str, verb: &str| Order::new(format!("/api/v1/ha/hosts/{}/{verb}", segment(host)), host);
+    let group =
+        |group: &str, verb: &str| Order::new(format!("/api/v1/ha/groups/{}/{verb}", segment(group)), group);
+    let each = |names: &[String], order: &dyn Fn(&str) -> Order| -> Vec<Order> {
+        names.iter().map(|name| order(name)).collect()
+    };
+    let (orders, acting) = match options.command {
+        Command::Status(options) => return status::run(&api, &options).await,
+        Command::Events(options) => match options.clear {
+            Some(EventsCommand::Clear(acting)) => {
+                (vec![Order::new("/api/v1/ha/clear_events".to_owned(), "events")], acting)
+            }
+            None => return events::run(&api, &options).await,
+        },
+        Command::History { object, json } => return events::history(&api, &object, json).await,
+        Command::Wait { number, json } => return act::wait_for(&api, CommandId(number), json).await,
+        Command::Ca(command) => return ca::run(&command),
+        Command::Reload(asking) => return reload(&api, asking).await,
+        Command::Takeover(asking) => return takeover(&api, asking).await,
+        Command::Manage(options) => (each(&options.groups, &|name| group(name, "manage")), options.acting),
+        Command::Unmanage(options) => {
+            (each(&options.groups, &|name| group(name, "unmanage")), options.acting)
+        }
+        Command::Activate(hosts) => match text::hosts(&hosts.hosts) {
+            Ok(names) => (each(&names, &|name| host(name, "activate")), hosts.acting),
+            Err(error) => return Outcome::usage(&error),
+        },
+        Command::Reset(hosts) => match text::hosts(&hosts.hosts) {
+            Ok(names) => (each(&names, &|name| host(name, "reset")), hosts.acting),
+            Err(error) => return Outcome::usage(&error),
+        },
+        Command::Deactivate { hosts, force } => match text::hosts(&hosts.hosts) {
+            Ok(names) => (each(&names, &|name| host(name, "deactivate").with("force", force)), hosts.acting),
+            Err(error) => return Outcome::usage(&error),
+        },
+        Command::Fence { hosts, force } => match text::hosts(&hosts.hosts) {
+            Ok(names) => (each(&names, &|name| host(name, "fence").with("force", force)), hosts.acting),
+            Err(error) => return Outcome::usage(&error),
+        },
+        Command::Power { action, hosts } => match text::hosts(&hosts.hosts) {
+            Ok(names) => {
+                (each(&names, &|name| host(name, "power").with("action", action.word())), hosts.acting)
+            }
+            Err(error) => return Outcome::usage(&error),
+        },
+        Command::Failback { onto, acting } => (vec![host(&onto, "failback")], acting),
+        Command::ConfirmOff { host: name, yes_it_is_off, acting } => {
+            if !yes_it_is_off && !acting.dry_run && !confirm_off(&name) {
+                return Outcome::Usage;
+            }
+            (vec![host(&name, "confirm_off")], acting)
+        }
+        Command::Move { group: name, to, acting } => {
+            let order = group(&name, "move");
+            (
+                vec![match to {
+                    Some(to) => order.with("to", to),
+                    None => order,
+                }],
+                acting,
+            )
+        }
+        Command::Start(target) => {
+            let order = Order::new("/api/v1/ha/start".to_owned(), &target.target);
+            (vec![order.with("target", target.target)], target.acting)
+        }
+        Command::Stop(target) => {
+            let order = Order::new("/api/v1/ha/stop".to_owned(), &target.target);
+            (vec![order.with("target", target.target)], target.acting)
+        }
+        Command::Clear(anything) => {
+            let order = Order::new("/api/v1/ha/clear".to_owned(), "all");
+            (
+                vec![match anything.target {
+                    Some(target) => order.with("target", target),
+                    None => order,
+                }],
+                anything.acting,
+            )
+        }
+        Command::Maintenance { object, time, end: _, acting } => {
+            let seconds = time.unwrap_or(Duration::ZERO).as_secs();
+            match maintenance(&api, object.as_deref()).await {
+                Ok(order) => (vec![order.with("seconds", seconds)], acting),
+                Err(error) => {
+                    complain(&error);
+                    return Outcome::Failed;
+                }
+            }
+        }
+    };
+    carry_out(&api, &orders, &acting).await
+}
+
+/// Finds out whether a name is a group or a host.
+async fn maintenance(api: &Api, object: Option<&str>) -> Result<Order, String> {
+    let Some(name) = object else {
+        return Ok(Order::new("/api/v1/ha/maintenance".to_owned(), "cluster"));
+    };
+    let status: crate::ha::status::Status =
+        api.get("/api/v1/ha/status").await.map_err(|error| error.to_string())?;
+    let is_group = status.groups.iter().any(|group| group.id.as_str() == name);
+    let is_host = status.hosts.iter().any(|host| host.id.as_str() == name);
+    let kind = match (is_group, is_host) {
+        (true, false) => "groups",
+        (false, true) => "hosts",
+        (true, true) => return Err(format!("'{name}' is a group and a host")),
+        (false, false) => return Err(format!("'{name}' is neither a group nor a host")),
+    };
+    Ok(Order::new(format!("/api/v1/ha/{kind}/{}/maintenance", segment(name)), name))
+}
+
+/// Reads a line of standard input, if that is a terminal.
+fn ask(question: &str, without: &str) -> Option<String> {
+    if !io::stdin().is_terminal() {
+        complain(&format!("standard input is not a terminal, so nobody can be asked; {without}"));
+        return None;
+    }
+    print(question);
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).ok()?;
+    Some(answer.trim().to_owned())
+}
+
+/// Whether the operator answers for a host being off.
+fn confirm_off(host: &str) -> bool {
+    complain(&format!(
+        "you are about to say that {host} is powered off although no device can tell.\n\
+         Its groups are then started on other hosts. If {host} still runs, two servers mount one target,\n\
+         and that destroys it. Make sure with your own eyes, or pull its power cords."
+    ));
+    let question = "Type the name of the host that is off: ";
+    match ask(question, "--yes-it-is-off says that you have made sure") {
+        Some(answer) if answer == host => true,
+        Some(_) => {
+            complain("that is another name; nothing was done");
+            false
+        }
+        None => false,
+    }
+}
+
+/// Whether to go on.
+fn go_on(asking: &Asking) -> bool {
+    if asking.yes {
+        return true;
+    }
+    match ask("Go on? [y/N] ", "-y goes on without asking") {
+        Some(answer) if matches!(answer.as_str(), "y" | "Y" | "yes") => true,
+        Some(_) => {
+            complain("nothing was done");
+            false
+        }
+        None => false,
+    }
+}
+
+/// What the manager says of the new file.
+#[derive(Debug, Deserialize)]
+struct Difference {
+    #[serde(default)]
+    difference: Vec<String>,
+    #[serde(default)]
+    warnings: Vec<String>,
+    #[serde(flatten)]
+    accepted: Accepted,
+}
+
+async fn reload(api: &Api, asking: Asking) -> Outcome {
+    let path = "/api/v1/ha/reload";
+    let show = !asking.acting.json;
+    if asking.acting.dry_run || !asking.yes {
+        let answer = api.post::<serde_json::Value>(path, &serde_json::json!({"dry_run": true})).await;
+        let parsed = answer.and_then(|value| {
+            serde_json::from_value::<Difference>(value.clone())
+                .map(|difference| (value, difference))
+                .map_err(|error| api::ApiError::Strange(error.to_string()))
+        });
+        let (value, difference) = match parsed {
+            Ok(answer) => answer,
+            Err(error) => {
+                let bad = matches!(&error, api::ApiError::Refused { status, .. } if *status == 422);
+                complain(&error.to_string());
+                return if bad { Outcome::BadConfiguration } else { Outcome::Failed };
+            }
+        };
+        if show {
+            for warning in &difference.warnings {
+                complain(&format!("warning: {warning}"));
+            }
+            for line in &difference.difference {
+                say(&text::one_line(line));
+            }
+            if difference.difference.is_empty() {
+                say("the file says what is in use already");
+            }
+            for consequence in &difference.accepted.consequences {
+                say(&format!("would: {}", text::one_line(consequence)));
+            }
+        } else if asking.acting.dry_run {
+            say(&value.to_string());
+        }
+        if asking.acting.dry_run || (difference.difference.is_empty() && show) {
+            return Outcome::Done;
+        }
+        if !go_on(&asking) {
+            return Outcome::Usage;
+        }
+    }
+    carry_out(api, &[Order::new(path.to_owned(), "configuration")], &asking.acting).await
+}
+
+async fn takeover(api: &Api, asking: Asking) -> Outcome {
+    if !asking.yes && !asking.acting.dry_run {
+        complain(
+            "after a takeover the agents obey this manager, and no longer the one that they obeyed until now.\n\
+             Make sure that the other one is gone, and that the state of this one is not a copy of it.",
+        );
+        if !go_on(&asking) {
+            return Outcome::Usage;
+        }
+    }
+    carry_out(api, &[Order::new("/api/v1/ha/takeover".to_owned(), "cluster")], &asking.acting).await
 }

@@ -4,10 +4,9 @@ use super::event::LostState;
 use super::machine::Engine;
 use crate::ha::protocol::Isolation;
 use crate::ha::status::{Alert, HostState, Phase, Severity};
-use crate::time::Now;
 
 impl Engine {
-    pub(super) fn alerts(&self, _now: Now) -> Vec<Alert> {
+    pub(super) fn alerts(&self) -> Vec<Alert> {
         let mut alerts = Vec::new();
         let mut add = |severity, object: &str, text: String, command: Option<String>, since: i64| {
             alerts.push(Alert { severity, object: object.to_owned(), text, command, since });

@@ -55,16 +55,21 @@ impl Engine {
 
     fn progress(&mut self, now: Now, goal: &Goal) -> Option<Progress> {
         let done = |result: &str| Some(Progress::Done { result: result.to_owned() });
+        let gone = |name: &str| {
+            Some(Progress::Failed { reason: format!("{name} is not in the configuration any more") })
+        };
         match goal {
             Goal::Instant => done("done"),
             Goal::Power(_) => None,
             Goal::On { groups, host } => {
                 let mut waiting = Vec::new();
                 for id in groups {
-                    let Some(group) = self.config.groups.get(id).cloned() else { continue };
+                    let Some(group) = self.config.groups.get(id).cloned() else { return gone(id.as_str()) };
                     let phase = self.groups.get(id).map(|entry| entry.phase);
                     let location = self.location(&group);
-                    if location.as_ref() == Some(host) && phase == Some(Phase::Running) {
+                    if location.as_ref() == Some(host)
+                        && matches!(phase, Some(Phase::Running | Phase::Partial))
+                    {
                         self.forget_wish(id, host);
                         continue;
                     }
@@ -122,7 +127,7 @@ impl Engine {
                 }
             }
             Goal::Up { group, resource } => {
-                let entry = self.config.groups.get(group).cloned()?;
+                let Some(entry) = self.config.groups.get(group).cloned() else { return gone(group.as_str()) };
                 let location = self.location(&entry);
                 let runs = |name: &ResourceId| {
                     location
@@ -131,6 +136,9 @@ impl Engine {
                 };
                 let phase = self.groups.get(group).map(|entry| entry.phase);
                 let whole = *resource == entry.root;
+                if !self.config.resources.contains_key(resource) {
+                    return gone(resource.as_str());
+                }
                 if runs(resource) && (!whole || phase == Some(Phase::Running)) {
                     return done("it runs");
                 }
@@ -143,7 +151,7 @@ impl Engine {
                 Some(Progress::Running { doing: self.doing(group) })
             }
             Goal::Down { group, resource } => {
-                let (_, subject) = self.subject_of(resource)?;
+                let Some((_, subject)) = self.subject_of(resource) else { return gone(resource.as_str()) };
                 let hosts: Vec<HostId> = subject.on.keys().cloned().collect();
                 let running = subject.on.values().any(|known| {
                     !known.is_stopped() && (known.is_here() || known.last_active || known.is_failed())

@@ -129,10 +129,15 @@ impl Engine {
                     .members
                     .iter()
                     .filter_map(|member| self.subject_of(member))
-                    .all(|(_, subject)| subject.on.values().all(|known| known.is_stopped()));
+                    .all(|(_, subject)| subject.on.iter().all(|(host, known)| self.is_down(host, known)));
                 if stopped { Phase::Stopped } else { Phase::Unknown }
             }
         }
+    }
+
+    /// For all that is known, it is not active there.
+    fn is_down(&self, host: &HostId, known: &super::knowledge::Known) -> bool {
+        known.is_stopped() || self.hosts.get(host).is_some_and(|host| host.off.is_some())
     }
 
     /// The group is on one host: keep it complete there, or take it off.
@@ -159,10 +164,9 @@ impl Engine {
 
     /// Starts what is missing where the group is: parents first, siblings at once.
     fn bring_up(&mut self, now: Now, group: &Arc<Group>, host: &HostId, waits: &mut Vec<String>) -> Phase {
-        let mut complete = true;
-        let mut failed = false;
+        let (mut complete, mut failed, mut held) = (true, false, false);
         for member in &group.members {
-            let Some((subject, entry)) = self.subject_of(member) else { continue };
+            let Some((_, entry)) = self.subject_of(member) else { continue };
             let Some(known) = entry.on.get(host) else { continue };
             let (running, broken) = (known.is_running(), known.is_failed() && known.last_active);
             if known.is_changing() {
@@ -170,9 +174,9 @@ impl Engine {
                 continue;
             }
             if self.is_to_be_down(member) {
-                if running && self.children_are_down(member, host) {
+                held = true;
+                if !self.children_are_down(member, host) || !self.stop_one(now, group, member, host, waits) {
                     complete = false;
-                    self.order(now, subject, host, Action::Stop);
                 }
                 continue;
             }
@@ -216,6 +220,7 @@ impl Engine {
             }
         }
         match (complete, failed) {
+            (true, _) if held => Phase::Partial,
             (true, _) => Phase::Running,
             (false, true) => Phase::Failed,
             (false, false) => Phase::Starting,

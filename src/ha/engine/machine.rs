@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::commands::Covered;
 use super::devices::DeviceCheck;
 use super::event::{Effect, Effects, Event, LostState, Start};
 use super::fences::PowerRun;
@@ -51,6 +52,8 @@ pub struct Engine {
     pub(super) cut_off_at: Option<Mono>,
     /// When a resource that failed on a host may be tried there again.
     pub(super) retries: BTreeMap<(ResourceId, HostId), Mono>,
+    /// When each maintenance ends: as stored (wall clock), and by the clock that nobody sets.
+    pub(super) maintenance_ends: BTreeMap<Covered, (i64, Mono)>,
     pub(super) timers: Timers,
     pub(super) touched: BTreeSet<GroupId>,
     /// What goes out with this call. Its records are applied to the state already.
@@ -103,6 +106,7 @@ impl Engine {
             goals: BTreeMap::new(),
             cut_off_at: None,
             retries: BTreeMap::new(),
+            maintenance_ends: BTreeMap::new(),
             timers: Timers::default(),
             touched: BTreeSet::new(),
             out: Effects::default(),
@@ -125,6 +129,7 @@ impl Engine {
         engine.take_configuration(now);
         engine.recover_intents(now);
         engine.end_interrupted_commands(now);
+        engine.schedule_maintenance(now);
         engine.settle(now);
         engine.hand_out(effects);
         engine

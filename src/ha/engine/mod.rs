@@ -6,6 +6,7 @@
 
 mod alerts;
 mod candidates;
+mod check;
 mod commands;
 mod consequences;
 mod devices;

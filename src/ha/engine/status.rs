@@ -32,7 +32,7 @@ impl Engine {
             maintenance_until: self.state.maintenance_until,
             hosts: hosts.into_iter().map(|(_, host)| host).collect(),
             groups: groups.into_iter().map(|(_, group)| group).collect(),
-            alerts: self.alerts(now),
+            alerts: self.alerts(),
             commands: self
                 .state
                 .commands

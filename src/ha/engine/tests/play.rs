@@ -56,6 +56,8 @@ pub(super) struct Play {
     config: Config,
     manage: bool,
     beat: Mono,
+    /// The sum of all records.
+    pub(super) stored: State,
 }
 
 /// Two hosts h0 and h1, and a group of a pool and a target for each: pool0 + ost0 at home on h0, pool1 + ost1 on h1.
@@ -139,6 +141,7 @@ impl Play {
         let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_700_000_000_000_000_000) };
         let hosts = config.hosts.keys().map(|id| (id.clone(), Played::new())).collect();
         let mut effects = Effects::default();
+        let stored = state.clone();
         let engine = begin(now, &config, manage, state, lost, 1, &mut effects);
         let mut play = Self {
             engine,
@@ -153,7 +156,9 @@ impl Play {
             config,
             manage,
             beat: now.mono,
+            stored,
         };
+        play.stored(&effects);
         play.carry_out(effects);
         play
     }
@@ -166,7 +171,9 @@ impl Play {
         self.dials.clear();
         let mut effects = Effects::default();
         let run = self.now.mono.0;
+        self.stored = state.clone();
         self.engine = begin(self.now, &self.config, self.manage, state, lost, run, &mut effects);
+        self.stored(&effects);
         self.carry_out(effects);
     }
 
@@ -275,7 +282,14 @@ impl Play {
     pub(super) fn event(&mut self, event: Event) {
         let mut effects = Effects::default();
         self.engine.handle(self.now, event, &mut effects);
+        self.stored(&effects);
         self.carry_out(effects);
+    }
+
+    /// What the engine says it stored is its state, and its invariants hold.
+    fn stored(&mut self, effects: &Effects) {
+        self.engine.check_records(&mut self.stored, &effects.records);
+        self.engine.check();
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -284,6 +298,7 @@ impl Play {
             for event in self.effect(effect) {
                 let mut effects = Effects::default();
                 self.engine.handle(self.now, event, &mut effects);
+                self.stored(&effects);
                 queue.extend(effects.effects);
             }
             self.no_resource_is_active_twice();
@@ -455,7 +470,7 @@ impl Played {
             return None;
         }
         let forced = self.codes.get(&(action, resource.clone())).copied();
-        let code = forced.unwrap_or(match operation.action {
+        let code = forced.unwrap_or_else(|| match operation.action {
             Action::Start => {
                 self.active.insert(resource.clone());
                 0

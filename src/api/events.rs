@@ -1,0 +1,64 @@
+//! `/api/v1/ha/events`: what happened, as a list and as a stream.
+
+use std::convert::Infallible;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use serde::Deserialize;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Context;
+use super::envelope::{Problem, good};
+use crate::ha::state::record::EVENTS;
+use crate::server::ha::handle::EventFilter;
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    object: Option<String>,
+    since: Option<i64>,
+    limit: Option<usize>,
+}
+
+impl Wanted {
+    fn filter(self) -> EventFilter {
+        EventFilter { since: self.since, object: self.object, limit: self.limit.unwrap_or(EVENTS) }
+    }
+}
+
+/// `GET /api/v1/ha/events?object=&since=&limit=`: oldest first; `since` in nanoseconds since the epoch.
+pub async fn list(State(context): State<Context>, Query(wanted): Query<Wanted>) -> Result<Response, Problem> {
+    Ok(good(StatusCode::OK, context.manager.events(wanted.filter()).await?))
+}
+
+/// `GET /api/v1/ha/events/stream`: the same as server-sent events, and all later ones as they happen.
+pub async fn stream(
+    State(context): State<Context>,
+    Query(wanted): Query<Wanted>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    let mut filter = wanted.filter();
+    tokio::task::spawn(async move {
+        let mut changes = context.manager.changes();
+        loop {
+            let Ok(events) = context.manager.events(filter.clone()).await else { return };
+            for event in events {
+                filter.since = Some(filter.since.unwrap_or(i64::MIN).max(event.at));
+                let Ok(data) = Event::default().json_data(&event) else { continue };
+                // Whoever listened is gone.
+                if sender.send(Ok(data)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
+    });
+    Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default())
+}

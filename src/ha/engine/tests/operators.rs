@@ -1,0 +1,140 @@
+//! What operators ask for, and what becomes of it.
+
+use std::time::Duration;
+
+use super::play::{Play, pair};
+use crate::ha::command::{Command, DeniedKind, Progress};
+use crate::ha::engine::LostState;
+use crate::ha::status::Phase;
+
+fn stop(target: &str) -> Command {
+    Command::Stop { target: target.to_owned() }
+}
+
+fn start(target: &str) -> Command {
+    Command::Start { target: target.to_owned() }
+}
+
+fn done(play: &mut Play) {
+    play.until("the last command is done", |play| {
+        matches!(play.status().commands[0].progress, Progress::Done { .. })
+    });
+}
+
+#[test]
+fn a_stopped_child_leaves_its_group_partial() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.ask(stop("ost0")).unwrap();
+    done(&mut play);
+    play.run(Duration::from_secs(20));
+    assert_eq!(play.group("pool0").phase, Phase::Partial);
+    assert!(play.hosts["h0"].active.contains("pool0") && !play.hosts["h0"].active.contains("ost0"));
+    assert!(play.group("pool0").resources[1].stopped_by_operator);
+    // It can be moved like this, and the child stays stopped.
+    play.ask(Command::Move { group: "pool0".into(), to: Some("h1".into()) }).unwrap();
+    done(&mut play);
+    assert!(play.hosts["h1"].active.contains("pool0") && !play.hosts["h1"].active.contains("ost0"));
+    play.ask(start("ost0")).unwrap();
+    done(&mut play);
+    play.runs_on("h1", "h1");
+}
+
+#[test]
+fn stopping_a_root_stops_its_children_first() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.log.clear();
+    play.ask(stop("pool0")).unwrap();
+    done(&mut play);
+    assert_eq!(play.log, ["stop ost0 h0", "stop pool0 h0"]);
+    play.run(Duration::from_secs(30));
+    assert_eq!((play.log.len(), play.group("pool0").phase), (2, Phase::Stopped));
+    assert!(play.group("pool0").stopped_by_operator && play.status().alerts.is_empty());
+    // A restart of the manager does not start it either.
+    play.restart(play.engine.state().clone(), LostState::No);
+    play.run(Duration::from_secs(30));
+    assert_eq!(play.log.len(), 2);
+    play.ask(start("pool0")).unwrap();
+    play.runs_on("h0", "h1");
+}
+
+#[test]
+fn starting_one_resource_of_a_stopped_group_starts_only_what_it_needs() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.ask(stop("pool0")).unwrap();
+    done(&mut play);
+    play.ask(start("pool0")).unwrap();
+    play.runs_on("h0", "h1");
+    play.ask(stop("ost0")).unwrap();
+    play.ask(stop("pool0")).unwrap();
+    done(&mut play);
+    play.log.clear();
+    play.ask(start("ost0")).unwrap();
+    done(&mut play);
+    assert_eq!(play.log, ["start pool0 h0", "start ost0 h0"]);
+}
+
+#[test]
+fn a_stop_that_does_not_succeed_ends_in_fencing() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.host("h0").codes.insert(("stop", "ost0".into()), 1);
+    play.ask(stop("ost0")).unwrap();
+    play.until("h0 is fenced", |play| play.calls.contains(&"off h0".to_owned()));
+    play.until("pool0 is on h1", |play| play.group("pool0").phase == Phase::Partial);
+    play.run(Duration::from_secs(20));
+    assert!(!play.hosts["h1"].active.contains("ost0"));
+}
+
+#[test]
+fn what_is_not_managed_is_neither_started_nor_stopped() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.ask(Command::Unmanage { group: "pool0".into() }).unwrap();
+    play.ask(Command::Maintenance { target: Some("pool1".to_owned()), time: Duration::from_secs(60) })
+        .unwrap();
+    for target in ["pool0", "ost0", "pool1", "ost1"] {
+        assert_eq!(play.ask(stop(target)).unwrap_err().kind, DeniedKind::Conflict, "{target}");
+        assert_eq!(play.ask(start(target)).unwrap_err().kind, DeniedKind::Conflict, "{target}");
+    }
+    assert_eq!(play.ask(stop("nothing")).unwrap_err().kind, DeniedKind::NotFound);
+}
+
+#[test]
+fn maintenance_ends_by_itself_then_it_is_looked_at_anew() {
+    for target in [Some("pool0"), Some("h0"), None] {
+        let mut play = Play::new(pair());
+        play.runs_on("h0", "h1");
+        let time = Duration::from_secs(600);
+        play.ask(Command::Maintenance { target: target.map(str::to_owned), time }).unwrap();
+        // Somebody moves it by hand, and a clock is set.
+        play.host("h0").active.clear();
+        play.run(Duration::from_secs(60));
+        play.now.wall.0 += 3_600_000_000_000;
+        play.host("h1").active.extend(["pool0".into(), "ost0".into()]);
+        play.log.clear();
+        play.run(Duration::from_secs(500));
+        assert!(play.log.is_empty(), "{target:?}: {:?}", play.log);
+        play.run(Duration::from_secs(60));
+        assert!(play.log.is_empty(), "{target:?}: it was found where it is: {:?}", play.log);
+        assert!(play.is_on("pool0", "h1"));
+        play.host("h1").active.remove("ost0");
+        play.runs_on("h1", "h1");
+    }
+}
+
+#[test]
+fn maintenance_ended_by_hand_acts_at_once() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.ask(Command::Maintenance { target: None, time: Duration::from_secs(6000) }).unwrap();
+    play.host("h0").active.clear();
+    play.run(Duration::from_secs(60));
+    play.restart(play.engine.state().clone(), LostState::No);
+    play.run(Duration::from_secs(60));
+    assert_eq!(play.log.len(), 4, "{:?}", play.log);
+    play.ask(Command::Maintenance { target: None, time: Duration::ZERO }).unwrap();
+    play.runs_on("h0", "h1");
+}

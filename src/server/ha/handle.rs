@@ -1,0 +1,113 @@
+//! How others talk to the running manager: the API, signals.
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::ha::command::{Accepted, Command, Denied};
+use crate::ha::config::Config;
+use crate::ha::ids::CommandId;
+use crate::ha::state::Event;
+use crate::ha::status::{CommandStatus, Status};
+
+/// The manager does not answer any more: it is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the manager is stopping")]
+pub struct Stopping;
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Later than this (wall clock, nanoseconds). `None`: since the list was last cleared.
+    pub since: Option<i64>,
+    /// Of this object, or on this host.
+    pub object: Option<String>,
+    /// The newest so many.
+    pub limit: usize,
+}
+
+/// A question to the loop.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Status(oneshot::Sender<Status>),
+    Events(EventFilter, oneshot::Sender<Vec<Event>>),
+    Command(CommandId, oneshot::Sender<Option<CommandStatus>>),
+    Config(oneshot::Sender<Box<Config>>),
+    Do(Order, oneshot::Sender<Result<Accepted, Denied>>),
+}
+
+/// What an operator wants done.
+#[derive(Debug)]
+pub struct Order {
+    /// What.
+    pub command: Command,
+    /// Who wants it.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// A way to the running manager. Clones are the same way.
+#[derive(Debug, Clone)]
+pub struct Manager {
+    asks: mpsc::Sender<Ask>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Manager {
+    pub(super) fn new(asks: mpsc::Sender<Ask>, changes: watch::Receiver<u64>) -> Self {
+        Self { asks, changes }
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Stopping> {
+        let (sender, answer) = oneshot::channel();
+        self.asks.send(question(sender)).await.map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// Everything at this moment.
+    ///
+    /// # Errors
+    /// When the manager is stopping; so for all of these.
+    pub async fn status(&self) -> Result<Status, Stopping> {
+        self.ask(Ask::Status).await
+    }
+
+    /// Events, oldest first.
+    ///
+    /// # Errors
+    /// See [`Manager::status`].
+    pub async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, Stopping> {
+        self.ask(|answer| Ask::Events(filter, answer)).await
+    }
+
+    /// How far a command is.
+    ///
+    /// # Errors
+    /// See [`Manager::status`].
+    pub async fn command(&self, id: CommandId) -> Result<Option<CommandStatus>, Stopping> {
+        self.ask(|answer| Ask::Command(id, answer)).await
+    }
+
+    /// The configuration in force.
+    ///
+    /// # Errors
+    /// See [`Manager::status`].
+    pub async fn config(&self) -> Result<Config, Stopping> {
+        self.ask(Ask::Config).await.map(|config| *config)
+    }
+
+    /// Has something done. The answer comes when what was decided is durable; the command goes on whether anybody waits
+    /// for it or not.
+    ///
+    /// # Errors
+    /// See [`Manager::status`].
+    pub async fn order(&self, order: Order) -> Result<Result<Accepted, Denied>, Stopping> {
+        self.ask(|answer| Ask::Do(order, answer)).await
+    }
+
+    /// Counts what happens, for those who wait for something.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}

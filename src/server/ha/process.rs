@@ -1,0 +1,191 @@
+//! The process of the HA role, from start to stop. Neither touches what runs on the servers.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::fence_agent::AgentPath;
+use super::handle::Manager;
+use super::journal::Journal;
+use super::options::{HaOptions, Options};
+use super::{reload, shell};
+use crate::api;
+use crate::config::Verbosity;
+use crate::ha::engine::{LostState, Start};
+use crate::ha::ids::{ManagerId, ManagerRun};
+use crate::server::listener;
+use crate::system::logging::{self, Logging, NOTICE};
+use crate::system::supervisor;
+use crate::tls::{Endpoint, Paths, Role, Trust};
+
+/// `EX_USAGE`: what the user has to change. The service manager does not try again.
+pub const EXIT_USAGE: u8 = 64;
+
+/// Why the role cannot run.
+#[derive(Debug)]
+pub enum Failure {
+    /// Problems of the configuration, and other things that the user has to change.
+    User(Vec<String>),
+    /// Anything else.
+    System(String),
+}
+
+impl From<String> for Failure {
+    fn from(error: String) -> Self {
+        Self::User(vec![error])
+    }
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::System(format!("cannot start: {error}"))
+}
+
+/// `coordinatool ha-manager ...`, the program's name first.
+pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let options = match Options::try_parse_from(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let _logging = Logging::start(match options.verbose {
+        0 => Verbosity::Normal,
+        1 => Verbosity::Info,
+        _ => Verbosity::Debug,
+    });
+    logging::exit_on_panic();
+    match run(&options.ha) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::User(problems)) => {
+            problems.iter().for_each(|problem| eprintln!("coordinatool: {problem}"));
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(Failure::System(error)) => {
+            eprintln!("coordinatool: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(options: &HaOptions) -> Result<(), Failure> {
+    let file = options.config_file()?;
+    let loaded = reload::load(&file).map_err(Failure::User)?;
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let endpoint = endpoint(options)?;
+    listener::raise_file_limit();
+    let opened = Journal::open(&options.state_dir);
+    let (journal, state, lost) = opened.map_err(|error| format!("{error} (--state-dir)"))?;
+    if let LostState::Damaged(what) = &lost {
+        tracing::error!("the state was damaged ({what}): agents are asked for the highest epoch");
+    }
+    let start = Start {
+        config: loaded.config,
+        manage: options.manage_resources,
+        state,
+        lost,
+        new_manager: ManagerId(crate::system::random().map_err(failed)?),
+        run: ManagerRun(crate::system::random().map_err(failed)?),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(async {
+        let socket = &options.socket;
+        let listener = bind(socket).map_err(|error| format!("{}: {error} (--socket)", socket.display()))?;
+        let (reported, reports) = mpsc::unbounded_channel();
+        let journal = journal.start(move |report| {
+            let _ = reported.send(report);
+        });
+        let journal = journal.map_err(failed)?;
+        crate::system::stay_in_memory();
+        let agents = AgentPath::from_environment();
+        let (run, manager) = shell::start(shell::Parts { start, endpoint, agents, journal, reports });
+        let context = api::Context { manager: manager.clone(), config_file: file.clone() };
+        tokio::task::spawn_local(api::serve(listener, context));
+        let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        tokio::task::spawn_local(reload_on_hangup(hangup, manager, file));
+        tokio::task::spawn_local(keep_alive());
+        tracing::info!(target: NOTICE, "the API is at {}", socket.display());
+        supervisor::ready("serving");
+        tokio::select! {
+            () = run => {}
+            _ = stop.recv() => tracing::info!("got SIGTERM, exiting; what runs goes on"),
+            _ = interrupt.recv() => tracing::info!("got SIGINT, exiting; what runs goes on"),
+        }
+        supervisor::stopping();
+        let _ = std::fs::remove_file(socket);
+        Ok(())
+    }))
+}
+
+fn endpoint(options: &HaOptions) -> Result<Option<Endpoint>, String> {
+    if options.insecure_loopback {
+        return Ok(None);
+    }
+    let paths = Paths::in_directory(&options.tls_dir, &options.tls_name);
+    let trust = Trust { server_name: options.server_name.clone(), ..Trust::default() };
+    let endpoint = Endpoint::open(Role::Manager, paths, trust).map_err(|error| {
+        format!(
+            "{error} (`coordinatool-client ha ca init` and `ca issue {} --role manager` make certificates; --tls-dir \
+             DIR says where they are)",
+            options.tls_name
+        )
+    })?;
+    endpoint.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(Some(endpoint))
+}
+
+/// A socket for its owner only. One that nobody listens on any more is replaced.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => match UnixStream::connect(path) {
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another manager listens on it")),
+            Err(_) => std::fs::remove_file(path)?,
+        },
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is there, and is no socket")),
+        Err(_) => {}
+    }
+    // Nobody else may connect between bind and chmod.
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(mask);
+    let bound = bound?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(bound)
+}
+
+async fn reload_on_hangup(mut hangup: Signal, manager: Manager, file: PathBuf) {
+    while hangup.recv().await.is_some() {
+        match reload::reload(&manager, &file, "SIGHUP".to_owned(), None, false).await {
+            Ok(answer) => answer.difference.iter().for_each(|line| tracing::info!(target: NOTICE, "{line}")),
+            Err(problems) => {
+                problems.iter().for_each(|problem| tracing::error!("{problem}"));
+                tracing::error!("the configuration was not loaded again: the old one stays");
+            }
+        }
+    }
+}
+
+async fn keep_alive() {
+    let Some(interval) = supervisor::watchdog_interval() else { return };
+    loop {
+        supervisor::alive();
+        tokio::time::sleep(interval).await;
+    }
+}

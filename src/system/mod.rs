@@ -1,0 +1,31 @@
+//! What every daemon of ours needs of the machine: clocks, logs, the service manager, random numbers, memory that stays.
+
+pub mod clock;
+pub mod framed;
+pub mod logging;
+pub mod supervisor;
+
+/// A number that nobody else draws.
+///
+/// # Errors
+/// When the kernel has no random numbers, which it always has once it has booted.
+pub fn random() -> std::io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    if filled < bytes.len() {
+        return Err(std::io::Error::other("the kernel gave too few random bytes"));
+    }
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Keeps this process in memory and out of the reach of the out-of-memory killer, where that is permitted: it must act when
+/// the machine is in trouble.
+pub fn stay_in_memory() {
+    let flags = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
+    if let Err(error) = rustix::mm::mlockall(flags) {
+        tracing::debug!("memory is not locked: {error}");
+    }
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
+        tracing::debug!("not protected from the out-of-memory killer: {error}");
+    }
+}
