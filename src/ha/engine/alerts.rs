@@ -60,6 +60,10 @@ impl Engine {
                     .to_owned();
                 add(Severity::Warning, id.as_str(), text, Some(command), since);
             }
+            if let Some((why, _)) = &host.unfencing_failed {
+                let text = format!("its fence devices do not let it in, so nothing is started there: {why}");
+                add(Severity::Critical, id.as_str(), text, None, since);
+            }
             if host.config.is_some() && !host.can_be_fenced() && self.manage {
                 add(
                     Severity::Warning,

@@ -42,6 +42,7 @@ impl Engine {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         host.link = Some((link, Stage::Dialling));
+        host.dialled = now.mono;
         let (address, port) = (host.address.clone(), host.port);
         self.links.insert(link, id.clone());
         let timeout = CONNECT.min(detection);
@@ -49,8 +50,9 @@ impl Engine {
         self.judge_host(now, id);
     }
 
-    pub(super) fn connected(&mut self, _now: Now, link: LinkId) {
+    pub(super) fn connected(&mut self, now: Now, link: LinkId) {
         let Some(id) = self.links.get(&link).cloned() else { return };
+        self.kernel_answered(now, &id);
         let settings = &self.config.settings;
         let hello = Hello {
             version: VERSION,
@@ -96,7 +98,19 @@ impl Engine {
         self.judge_host(now, &id);
     }
 
+    /// Somebody answered at a host's address. Who was dialled after its devices had said "off" is not off.
+    fn kernel_answered(&mut self, now: Now, id: &HostId) {
+        let later =
+            |host: &super::hosts::HostEntry| host.off.as_ref().is_some_and(|off| host.dialled > off.read);
+        if self.hosts.get(id).is_some_and(later) {
+            self.seen_on(now, id, "but somebody answers at its address");
+        }
+    }
+
     fn note_no_connection(&mut self, now: Now, id: &HostId, error: &ConnectError) {
+        if matches!(error, ConnectError::Refused(_) | ConnectError::Untrusted(_)) {
+            self.kernel_answered(now, id);
+        }
         let Some(host) = self.hosts.get_mut(id) else { return };
         match error {
             ConnectError::Refused(_) => {
@@ -303,6 +317,8 @@ impl Engine {
         host.redials = 0;
         host.seen = true;
         host.lost_at = None;
+        host.booting = None;
+        host.resumed = false;
         host.refused_since = None;
         host.last_sign = Some(now.mono);
         if !self.state.seen.contains(id) {
@@ -313,6 +329,7 @@ impl Engine {
             self.note_unfinished(now, id, &left);
         }
         self.judge_host(now, id);
+        self.unfence_if_needed(now, id);
         self.identify_machine(now, id);
         let subjects: Vec<_> = self
             .subjects
@@ -333,15 +350,11 @@ impl Engine {
         if let Some(off) = host.off.take() {
             if same_boot {
                 let text = format!("it counted as off ({}), but it was never rebooted", off.how);
-                host.distrust = Some(text.clone());
-                self.note(now, "fence_failed", id.as_str(), None, "manager", Some(text));
+                self.distrust(now, id, text);
             }
             self.touch_groups_of(id);
         }
-        if self.state.fences.get(id).is_some_and(|all| all.iter().any(|attempt| attempt.action == "confirm"))
-        {
-            self.record(Record::Alive { host: id.clone() });
-        }
+        self.heard_again(id);
     }
 
     /// The host is out of the configuration and nothing can be active on it.

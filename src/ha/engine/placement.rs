@@ -38,6 +38,9 @@ impl Engine {
         if !host.is_up() || host.state != HostState::Connected {
             return Err(format!("{id} is not connected ({})", host.detail));
         }
+        if let Some(why) = self.awaits_unfencing(id) {
+            return Err(format!("{id}: {why}"));
+        }
         for member in &group.members {
             if let Some(why) = self.is_exhausted(now, member, id) {
                 return Err(format!("{member} {why} on {id}"));

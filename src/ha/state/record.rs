@@ -129,6 +129,13 @@ pub enum Record {
         /// Which.
         host: HostId,
     },
+    /// What the fence devices of a host say is not believed any more, until it is reset.
+    Distrusted {
+        /// Which.
+        host: HostId,
+        /// Why.
+        why: String,
+    },
     /// A command was given, or goes on.
     Command {
         /// Its number.
@@ -234,6 +241,8 @@ pub struct State {
     pub candidates: BTreeMap<Identity, BTreeMap<HostId, CandidateHost>>,
     /// Attempts to fence each host that count, oldest first.
     pub fences: BTreeMap<HostId, Vec<FenceAttempt>>,
+    /// Hosts whose fence devices are not believed, and why.
+    pub distrusted: BTreeMap<HostId, String>,
     /// The highest number of a fence attempt.
     pub last_fence: FenceId,
     /// Failures that were not cleared, oldest first.
@@ -314,6 +323,7 @@ impl State {
             }
             // An attempt whose end is unknown must be waited out whatever the operator says.
             Record::Reset { host } => {
+                self.distrusted.remove(host);
                 if let Some(attempts) = self.fences.get_mut(host) {
                     attempts.retain(|attempt| attempt.result.is_none());
                     attempts.iter_mut().for_each(|attempt| attempt.automatic = false);
@@ -359,6 +369,9 @@ impl State {
                         self.fences.remove(host);
                     }
                 }
+            }
+            Record::Distrusted { host, why } => {
+                self.distrusted.insert(host.clone(), why.clone());
             }
             Record::Command { id, what, by, reason, at, progress } => {
                 self.last_command = self.last_command.max(*id);

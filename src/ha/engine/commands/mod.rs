@@ -104,6 +104,7 @@ impl Engine {
                 if let Some(host) = self.hosts.get_mut(&host) {
                     host.distrust = None;
                     host.must_fence = None;
+                    host.unfencing_failed = None;
                 }
             }
             Then::Takeover => {
