@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::knowledge::SubjectId;
 use super::machine::Engine;
 use super::timers::Timer;
 use crate::ha::config::Host;
@@ -63,7 +64,7 @@ pub(super) struct HostEntry {
     /// Why its fence devices are not believed.
     pub(super) distrust: Option<String>,
     /// Why it must be fenced although it is connected.
-    pub(super) must_fence: Option<String>,
+    pub(super) must_fence: Option<MustFence>,
     pub(super) state: HostState,
     pub(super) detail: String,
     pub(super) since: Wall,
@@ -97,6 +98,14 @@ pub(super) struct OffProof {
     /// It need not be read again: an operator answers for it, or the host's own watchdog did it.
     pub(super) stands: bool,
     pub(super) how: &'static str,
+}
+
+/// Why a host must be fenced although it is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MustFence {
+    /// For this.
+    pub(super) subject: SubjectId,
+    pub(super) why: String,
 }
 
 /// Waiting for a host to fall silent.
@@ -251,6 +260,15 @@ impl Engine {
                 self.set_host_state(now, id, state, detail.to_owned());
                 wake = Some(deadline);
             }
+        }
+        if let Some(host) = self.hosts.get(id)
+            && matches!(host.link, Some((_, Stage::Greeting | Stage::Sealing)))
+        {
+            let end = host.dialled + detection;
+            if now.mono >= end {
+                return self.lose_link(now, id, "its agent does not answer");
+            }
+            wake = Some(wake.map_or(end, |wake| wake.min(end)));
         }
         if let Some(wake) = wake {
             self.timers.set(Timer::Host(id.clone()), wake.max(now.mono + Duration::from_millis(1)));

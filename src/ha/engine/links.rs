@@ -72,7 +72,10 @@ impl Engine {
         };
         if let Some(host) = self.hosts.get_mut(&id) {
             host.link = Some((link, Stage::Greeting));
+            host.dialled = now.mono;
         }
+        // Who accepts a connection need not be able to say anything.
+        self.judge_host(now, &id);
         self.effect(Effect::Send { link, message: ToAgent::Hello(hello) });
     }
 
@@ -218,6 +221,11 @@ impl Engine {
             let why = format!("the agent at this address is that of host {}", welcome.host);
             return self.refuse_host(now, id, why);
         }
+        let other = welcome.obeys.is_some_and(|manager| manager != self.manager);
+        if other && self.hosts.get(id).is_some_and(|host| host.seen) && !self.takeover.contains(id) {
+            // It obeyed this one before: somebody confirmed that the other replaces it.
+            self.superseded_by(now, id, welcome.sealed);
+        }
         if welcome.sealed >= self.state.epoch
             && welcome.sealed_by != Some(self.run)
             && !self.raise_epoch(now, id, &welcome)
@@ -237,27 +245,20 @@ impl Engine {
         host.refused = None;
         host.link = Some((link, Stage::Sealing));
         self.sign_of_life(now, id);
-        let seal = Seal { epoch: self.state.epoch, takeover: self.takeover };
+        let seal = Seal { epoch: self.state.epoch, takeover: self.takeover.contains(id) };
         self.effect(Effect::Send { link, message: ToAgent::Seal(seal) });
     }
 
     /// The agent has seen a higher epoch than ours. Whether it may be sealed all the same, with a higher one still.
     fn raise_epoch(&mut self, now: Now, id: &HostId, welcome: &Welcome) -> bool {
+        let takeover = self.takeover.contains(id);
         let ours = welcome.obeys.is_none_or(|manager| manager == self.manager);
-        if !ours && !self.takeover {
+        if !ours && !takeover {
             // The agent decides; it will reject the seal and say whom it obeys.
             return true;
         }
-        if self.lost == LostState::No && !self.takeover {
-            if self.superseded.is_none() {
-                self.superseded = Some(welcome.sealed);
-                let text = format!(
-                    "agent of {id} obeys epoch {}, this manager has {}",
-                    welcome.sealed, self.state.epoch
-                );
-                self.note(now, "superseded", "cluster", Some(id), "manager", Some(text));
-                self.touch_all();
-            }
+        if self.lost == LostState::No && !takeover {
+            self.superseded_by(now, id, welcome.sealed);
             self.refuse_host(now, id, "another manager has taken over".to_owned());
             return false;
         }
@@ -268,6 +269,17 @@ impl Engine {
             self.lose_link(now, &other, "to be sealed with a higher epoch");
         }
         true
+    }
+
+    /// Another manager reigns from now on. What was confirmed before concerned others.
+    pub(super) fn superseded_by(&mut self, now: Now, host: &HostId, epoch: Epoch) {
+        self.takeover.clear();
+        if self.superseded.is_none() {
+            self.superseded = Some(epoch);
+            let text = format!("agent of {host} obeys epoch {epoch}, this manager has {}", self.state.epoch);
+            self.note(now, "superseded", "cluster", Some(host), "manager", Some(text));
+            self.touch_all();
+        }
     }
 
     /// Begins an epoch.
@@ -284,8 +296,8 @@ impl Engine {
             Rejected::Host { host } => format!("the agent at this address is that of host {host}"),
             Rejected::Manager { .. } => "its agent obeys another manager".to_owned(),
             Rejected::Epoch { sealed } => {
-                if self.lost == LostState::No && *sealed > self.state.epoch && !self.takeover {
-                    self.superseded.get_or_insert(*sealed);
+                if self.lost == LostState::No && *sealed > self.state.epoch && !self.takeover.contains(id) {
+                    self.superseded_by(now, id, *sealed);
                 }
                 format!("its agent was sealed with epoch {sealed} meanwhile")
             }
@@ -319,6 +331,7 @@ impl Engine {
         host.lost_at = None;
         host.booting = None;
         host.resumed = false;
+        self.takeover.remove(id);
         host.refused_since = None;
         host.last_sign = Some(now.mono);
         if !self.state.seen.contains(id) {

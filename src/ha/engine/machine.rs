@@ -32,8 +32,9 @@ pub struct Engine {
     pub(super) run: ManagerRun,
     /// Another manager reigns: with this epoch.
     pub(super) superseded: Option<Epoch>,
-    /// An operator confirmed that this manager replaces others.
-    pub(super) takeover: bool,
+    /// Hosts whose agents obey others until they are sealed once more: an operator confirmed that this manager replaces
+    /// these. Once only, lest two managers take over from each other for ever.
+    pub(super) takeover: BTreeSet<HostId>,
     pub(super) begun: Mono,
     pub(super) hosts: BTreeMap<HostId, HostEntry>,
     pub(super) links: BTreeMap<LinkId, HostId>,
@@ -94,7 +95,7 @@ impl Engine {
             manager,
             run: start.run,
             superseded: None,
-            takeover: false,
+            takeover: BTreeSet::new(),
             begun: now.mono,
             hosts: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -145,6 +146,7 @@ impl Engine {
 
     /// Takes one event and adds records and effects.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        self.notice_pause(now);
         match event {
             Event::Connected { link } => self.connected(now, link),
             Event::ConnectFailed { link, error } => self.connect_failed(now, link, &error),

@@ -21,6 +21,7 @@ mod links;
 mod machine;
 mod monitors;
 mod orders;
+mod pauses;
 mod placement;
 mod proofs;
 mod reload;

@@ -33,7 +33,7 @@ impl Engine {
             return Err(format!("{id} is in maintenance"));
         }
         if let Some(why) = &host.must_fence {
-            return Err(format!("{id} must be fenced ({why})"));
+            return Err(format!("{id} must be fenced ({})", why.why));
         }
         if !host.is_up() || host.state != HostState::Connected {
             return Err(format!("{id} is not connected ({})", host.detail));

@@ -1,6 +1,7 @@
 //! The next orders for a group: stop what must go, start what is missing, and gather the proofs for that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::machine::Engine;
 use super::proofs::Missing;
@@ -10,6 +11,9 @@ use crate::ha::ids::{HostId, ResourceId};
 use crate::ha::protocol::Action;
 use crate::ha::status::Phase;
 use crate::time::Now;
+
+/// What takes longer than this is told to who looks at the status.
+const WORTH_TELLING: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// The group is on one host: keep it complete there, or take it off.
@@ -177,7 +181,7 @@ impl Engine {
         }
         if known.failed_stops >= 2 {
             let why = format!("{member} could not be stopped");
-            self.must_fence(now, host, &why);
+            self.must_fence(now, host, subject, &why);
             waits.push(self.consider_fence(now, host, group));
             return false;
         }
@@ -312,20 +316,24 @@ impl Engine {
         host: &HostId,
         waits: &mut Vec<String>,
     ) {
-        let limit = self.config.settings.unfinished_limit;
         let Some(entry) = self.subjects.get(&subject) else { return };
-        let Some(oldest) = entry.on.get(host).and_then(|known| known.unfinished.values().min().copied())
-        else {
+        let Some(known) = entry.on.get(host) else { return };
+        let name = entry.spec.id.clone();
+        let Some(until) = known.unfinished.values().min().copied() else {
+            // An order without a result: the next look of its monitor notices when that takes too long.
+            let given = known.pending.and_then(|(order, _)| self.orders.get(&order));
+            if given.is_some_and(|given| now.mono.since(given.at) >= WORTH_TELLING) {
+                waits.push(format!("an operation on {name} goes on on {host}"));
+            }
             return;
         };
-        let name = entry.spec.id.clone();
-        if now.mono >= oldest + limit {
+        if now.mono >= until {
             let why = format!("an operation on {name} does not end");
-            self.must_fence(now, host, &why);
+            self.must_fence(now, host, subject, &why);
             waits.push(self.consider_fence(now, host, group));
         } else {
             waits.push(format!("an operation on {name} is unfinished on {host}"));
-            self.timers.by(Timer::Group(group.id.clone()), oldest + limit);
+            self.timers.by(Timer::Group(group.id.clone()), until);
         }
     }
 }

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use crate::ha::config::{FenceAttempts, FenceLevel, Group};
 use crate::ha::engine::event::Effect;
-use crate::ha::engine::hosts::{OffProof, Silence};
+use crate::ha::engine::hosts::{MustFence, OffProof, Silence};
+use crate::ha::engine::knowledge::SubjectId;
 use crate::ha::engine::machine::{Caller, Engine};
 use crate::ha::engine::timers::Timer;
 use crate::ha::fencing::{DeviceAction, DeviceAnswer, Goal, PowerChange, Step, Verdict};
@@ -83,6 +84,11 @@ impl PowerRun {
     /// Whether a host may come to life by it.
     pub(in crate::ha::engine) fn lets_in(&self) -> bool {
         matches!(self.kind, PowerKind::On | PowerKind::Unfence)
+    }
+
+    /// The manager stood still until now.
+    pub(in crate::ha::engine) fn paused(&mut self, now: Mono) {
+        self.witnesses.paused(now);
     }
 
     /// Its recorded intent, if it changes anything.
@@ -371,12 +377,38 @@ impl Engine {
     }
 
     /// A connected host has something that cannot be stopped.
-    pub(in crate::ha::engine) fn must_fence(&mut self, now: Now, host: &HostId, why: &str) {
+    pub(in crate::ha::engine) fn must_fence(
+        &mut self,
+        now: Now,
+        host: &HostId,
+        subject: SubjectId,
+        why: &str,
+    ) {
         let Some(entry) = self.hosts.get_mut(host) else { return };
         if entry.must_fence.is_none() {
-            entry.must_fence = Some(why.to_owned());
+            entry.must_fence = Some(MustFence { subject, why: why.to_owned() });
             self.note(now, "must_fence", host.as_str(), None, "manager", Some(why.to_owned()));
             self.touch_groups_of(host);
+        }
+    }
+
+    /// An operator wants it to be tried again.
+    pub(in crate::ha::engine) fn relieve_at_once(&mut self, now: Now, subject: SubjectId, host: &HostId) {
+        let Some(entry) = self.hosts.get_mut(host) else { return };
+        if let Some(cause) = entry.must_fence.take_if(|cause| cause.subject == subject) {
+            let text = format!("not any more: {}", cause.why);
+            self.note(now, "must_fence", host.as_str(), None, "manager", Some(text));
+            self.touch_groups_of(host);
+        }
+    }
+
+    /// What a host had to be fenced for is over: it was stopped after all, or its operation came to an end.
+    pub(in crate::ha::engine) fn relieve(&mut self, now: Now, subject: SubjectId, host: &HostId) {
+        let known = self.subjects.get(&subject).and_then(|entry| entry.on.get(host));
+        let over =
+            known.is_none_or(|known| known.is_quiet() && !known.is_failed() && known.failed_stops == 0);
+        if over {
+            self.relieve_at_once(now, subject, host);
         }
     }
 

@@ -109,7 +109,7 @@ impl Engine {
             ));
         }
         let why = match (&host.must_fence, host.state) {
-            (Some(why), _) => why.clone(),
+            (Some(cause), _) => cause.why.clone(),
             (None, HostState::Lost | HostState::Fencing) => host.detail.clone(),
             (None, HostState::Unseen) => {
                 return operator(format!("{id} may run it ({}); if it is dead: {by_hand}", host.detail));

@@ -20,6 +20,11 @@ impl Witnesses {
     pub(super) fn switched(&mut self, now: Mono) {
         self.switched.get_or_insert(now);
     }
+
+    /// The manager stood still: what it reads now may be old.
+    pub(super) fn paused(&mut self, now: Mono) {
+        self.done = self.done.max(now);
+    }
 }
 
 impl Engine {
