@@ -1,5 +1,7 @@
 //! `coordinatool-client ha` against a played manager: what it asks, what it says, how it ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod ha_client_support;
 
 use ha_client_support::{

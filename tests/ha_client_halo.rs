@@ -1,5 +1,7 @@
 //! `halo` against a played manager: HALO's output, messages and exit codes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod ha_client_support;
 
 use std::os::unix::fs::symlink;

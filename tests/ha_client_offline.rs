@@ -1,5 +1,7 @@
 //! Commands of `coordinatool-client ha` and `halo` that need no manager: validate, discover, certificates.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod ha_client_support;
 
 use std::path::Path;
