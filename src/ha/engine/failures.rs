@@ -11,9 +11,6 @@ use crate::ha::state::Record;
 use crate::ha::status::Failure;
 use crate::time::{Mono, Now};
 
-/// Failures of one resource that are kept.
-const KEPT: usize = 100;
-
 impl Engine {
     /// A failure of a resource is noted.
     pub(super) fn failed(
@@ -29,9 +26,7 @@ impl Engine {
         let name = entry.spec.id.clone();
         let what = if reason.is_empty() { outcome.to_string() } else { format!("{outcome}: {reason}") };
         self.note(now, "failed", name.as_str(), Some(host), "manager", Some(format!("{action}: {what}")));
-        if !entry_is_managed(self, subject)
-            || self.state.failures.get(&name).is_some_and(|all| all.len() >= KEPT)
-        {
+        if !entry_is_managed(self, subject) {
             return;
         }
         let failure = Failure {
@@ -130,15 +125,17 @@ impl Engine {
     }
 
     /// Failures of a resource do not count any more.
-    pub(super) fn clear_failures(&mut self, resource: &ResourceId) {
+    pub(super) fn clear_failures(&mut self, now: Now, resource: &ResourceId) {
         if self.state.failures.contains_key(resource) {
             self.record(Record::Cleared { resource: resource.clone() });
         }
         self.retries.retain(|(name, _), _| name != resource);
-        if let Some(subject) = self.current.get(resource).copied()
-            && let Some(subject) = self.subjects.get_mut(&subject)
-        {
-            subject.on.values_mut().for_each(|known| known.failed_stops = 0);
+        let Some(subject) = self.current.get(resource).copied() else { return };
+        let Some(entry) = self.subjects.get_mut(&subject) else { return };
+        entry.on.values_mut().for_each(|known| known.failed_stops = 0);
+        let hosts: Vec<HostId> = entry.on.keys().cloned().collect();
+        for host in hosts {
+            self.relieve_at_once(now, subject, &host);
         }
     }
 

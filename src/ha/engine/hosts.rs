@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::knowledge::SubjectId;
 use super::machine::Engine;
 use super::timers::Timer;
 use crate::ha::config::Host;
-use crate::ha::ids::{AgentRun, BootId, HostId, LinkId};
+use crate::ha::ids::{AgentRun, BootId, CommandId, HostId, LinkId};
 use crate::ha::protocol::Isolation;
 use crate::ha::status::HostState;
 use crate::time::{Mono, Now, Wall};
+
+/// How long a host that an earlier run of the manager knew may take to be reached by this one, before it counts as lost:
+/// both may have been started at the same time, and servers boot slowly.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A host, of the configuration or still a candidate of an earlier one.
 #[derive(Debug)]
@@ -42,10 +47,24 @@ pub(super) struct HostEntry {
     pub(super) silence: Option<Silence>,
     /// What its devices said last.
     pub(super) power: Option<(String, Wall)>,
+    /// When they said it.
+    pub(super) power_read: Option<Mono>,
+    /// They did not answer: not to be asked again before this.
+    pub(super) ask_power_at: Option<Mono>,
+    /// It was switched on, by whomever: until then its agent need not be heard.
+    pub(super) booting: Option<Mono>,
+    /// An earlier run of the manager was about to fence it, and did not come to the end of it.
+    pub(super) resumed: bool,
+    /// The boot in which its fence devices let it in.
+    pub(super) unfenced: Option<BootId>,
+    /// They did not: why, and when that is tried again.
+    pub(super) unfencing_failed: Option<(String, Mono)>,
+    /// When it was dialled last.
+    pub(super) dialled: Mono,
     /// Why its fence devices are not believed.
     pub(super) distrust: Option<String>,
     /// Why it must be fenced although it is connected.
-    pub(super) must_fence: Option<String>,
+    pub(super) must_fence: Option<MustFence>,
     pub(super) state: HostState,
     pub(super) detail: String,
     pub(super) since: Wall,
@@ -81,6 +100,14 @@ pub(super) struct OffProof {
     pub(super) how: &'static str,
 }
 
+/// Why a host must be fenced although it is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MustFence {
+    /// For this.
+    pub(super) subject: SubjectId,
+    pub(super) why: String,
+}
+
 /// Waiting for a host to fall silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Silence {
@@ -88,6 +115,8 @@ pub(super) struct Silence {
     /// What arrives until then may have been under way.
     pub(super) tolerate_until: Mono,
     pub(super) until: Mono,
+    /// Ends with that.
+    pub(super) command: Option<CommandId>,
 }
 
 impl HostEntry {
@@ -109,6 +138,13 @@ impl HostEntry {
             off: None,
             silence: None,
             power: None,
+            power_read: None,
+            ask_power_at: None,
+            booting: None,
+            resumed: false,
+            unfenced: None,
+            unfencing_failed: None,
+            dialled: now.mono,
             distrust: None,
             must_fence: None,
             state: HostState::Unseen,
@@ -126,6 +162,15 @@ impl HostEntry {
         self.link.map(|(link, _)| link)
     }
 
+    /// Why it does not count as seen.
+    fn unreached(&self) -> &'static str {
+        if self.refused_since.is_some() {
+            "its kernel answers, but no agent listens"
+        } else {
+            "this manager has not reached it yet"
+        }
+    }
+
     /// Whether there is a device to fence it with.
     pub(super) fn can_be_fenced(&self) -> bool {
         self.config.as_ref().is_some_and(|host| !host.fencing.is_empty())
@@ -141,6 +186,7 @@ impl Engine {
         let startup_fencing = settings.startup_fencing;
         let fencing = self.power.get(id).is_some_and(|change| change.is_fence());
         let begun = self.begun;
+        let known = self.state.seen.contains(id);
         let Some(host) = self.hosts.get_mut(id) else { return };
         let mut wake = None;
         if host.is_up() {
@@ -175,13 +221,20 @@ impl Engine {
             self.set_host_state(now, id, HostState::Refused, reason);
         } else if host.lost_at.is_some() {
             // Until it is connected again, or known to be off.
-        } else if !host.seen && !startup_fencing {
-            let detail = if host.refused_since.is_some() {
-                "its kernel answers, but no agent listens"
-            } else {
-                "this manager has not reached it yet"
-            };
+        } else if let Some(until) = host.booting.filter(|until| now.mono < *until) {
+            wake = Some(until);
+            let detail = "it was switched on, its agent has not been heard yet";
             self.set_host_state(now, id, HostState::Unseen, detail.to_owned());
+        } else if !host.seen && !startup_fencing && !host.resumed && !known {
+            let detail = host.unreached().to_owned();
+            self.set_host_state(now, id, HostState::Unseen, detail);
+        } else if let Some(until) = (!host.seen && !startup_fencing && !host.resumed)
+            .then_some(begun + PATIENCE)
+            .filter(|until| now.mono < *until)
+        {
+            wake = Some(until);
+            let detail = host.unreached().to_owned();
+            self.set_host_state(now, id, HostState::Unseen, detail);
         } else {
             let sign = host.last_sign.unwrap_or(begun);
             let (deadline, state, detail) = match host.refused_since {
@@ -207,6 +260,15 @@ impl Engine {
                 self.set_host_state(now, id, state, detail.to_owned());
                 wake = Some(deadline);
             }
+        }
+        if let Some(host) = self.hosts.get(id)
+            && matches!(host.link, Some((_, Stage::Greeting | Stage::Sealing)))
+        {
+            let end = host.dialled + detection;
+            if now.mono >= end {
+                return self.lose_link(now, id, "its agent does not answer");
+            }
+            wake = Some(wake.map_or(end, |wake| wake.min(end)));
         }
         if let Some(wake) = wake {
             self.timers.set(Timer::Host(id.clone()), wake.max(now.mono + Duration::from_millis(1)));
@@ -240,15 +302,9 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(id) else { return };
         host.last_sign = Some(now.mono);
         host.refused_since = None;
-        if let Some(silence) = host.silence
-            && now.mono > silence.tolerate_until
-        {
-            host.silence = None;
-            host.distrust =
-                Some("a fence device said that it is off, and its agent was heard after that".to_owned());
-            let text = format!("{id}: a fence device says that it is off, but it lives");
-            self.note(now, "fence_failed", id.as_str(), None, "manager", Some(text));
-            self.touch_groups_of(id);
+        if host.silence.is_some_and(|silence| now.mono > silence.tolerate_until) {
+            self.silence_broken(now, id);
         }
+        self.witness(now, id);
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Known {
     pub(super) since: Wall,
     /// An order on it that has no result yet. There is at most one.
     pub(super) pending: Option<(OrderId, Action)>,
-    /// Operations whose processes are not all gone, whoever ordered them, and since when.
+    /// Operations whose processes are not all gone, whoever ordered them, and how long that is waited for.
     pub(super) unfinished: BTreeMap<OrderId, Mono>,
     /// It was active there when something was last known. Kept when the host is lost.
     pub(super) last_active: bool,

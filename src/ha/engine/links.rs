@@ -42,6 +42,7 @@ impl Engine {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         host.link = Some((link, Stage::Dialling));
+        host.dialled = now.mono;
         let (address, port) = (host.address.clone(), host.port);
         self.links.insert(link, id.clone());
         let timeout = CONNECT.min(detection);
@@ -49,8 +50,9 @@ impl Engine {
         self.judge_host(now, id);
     }
 
-    pub(super) fn connected(&mut self, _now: Now, link: LinkId) {
+    pub(super) fn connected(&mut self, now: Now, link: LinkId) {
         let Some(id) = self.links.get(&link).cloned() else { return };
+        self.kernel_answered(now, &id);
         let settings = &self.config.settings;
         let hello = Hello {
             version: VERSION,
@@ -70,7 +72,10 @@ impl Engine {
         };
         if let Some(host) = self.hosts.get_mut(&id) {
             host.link = Some((link, Stage::Greeting));
+            host.dialled = now.mono;
         }
+        // Who accepts a connection need not be able to say anything.
+        self.judge_host(now, &id);
         self.effect(Effect::Send { link, message: ToAgent::Hello(hello) });
     }
 
@@ -96,7 +101,19 @@ impl Engine {
         self.judge_host(now, &id);
     }
 
+    /// Somebody answered at a host's address. Who was dialled after its devices had said "off" is not off.
+    fn kernel_answered(&mut self, now: Now, id: &HostId) {
+        let later =
+            |host: &super::hosts::HostEntry| host.off.as_ref().is_some_and(|off| host.dialled > off.read);
+        if self.hosts.get(id).is_some_and(later) {
+            self.seen_on(now, id, "but somebody answers at its address");
+        }
+    }
+
     fn note_no_connection(&mut self, now: Now, id: &HostId, error: &ConnectError) {
+        if matches!(error, ConnectError::Refused(_) | ConnectError::Untrusted(_)) {
+            self.kernel_answered(now, id);
+        }
         let Some(host) = self.hosts.get_mut(id) else { return };
         match error {
             ConnectError::Refused(_) => {
@@ -204,6 +221,11 @@ impl Engine {
             let why = format!("the agent at this address is that of host {}", welcome.host);
             return self.refuse_host(now, id, why);
         }
+        let other = welcome.obeys.is_some_and(|manager| manager != self.manager);
+        if other && self.hosts.get(id).is_some_and(|host| host.seen) && !self.takeover.contains(id) {
+            // It obeyed this one before: somebody confirmed that the other replaces it.
+            self.superseded_by(now, id, welcome.sealed);
+        }
         if welcome.sealed >= self.state.epoch
             && welcome.sealed_by != Some(self.run)
             && !self.raise_epoch(now, id, &welcome)
@@ -223,27 +245,20 @@ impl Engine {
         host.refused = None;
         host.link = Some((link, Stage::Sealing));
         self.sign_of_life(now, id);
-        let seal = Seal { epoch: self.state.epoch, takeover: self.takeover };
+        let seal = Seal { epoch: self.state.epoch, takeover: self.takeover.contains(id) };
         self.effect(Effect::Send { link, message: ToAgent::Seal(seal) });
     }
 
     /// The agent has seen a higher epoch than ours. Whether it may be sealed all the same, with a higher one still.
     fn raise_epoch(&mut self, now: Now, id: &HostId, welcome: &Welcome) -> bool {
+        let takeover = self.takeover.contains(id);
         let ours = welcome.obeys.is_none_or(|manager| manager == self.manager);
-        if !ours && !self.takeover {
+        if !ours && !takeover {
             // The agent decides; it will reject the seal and say whom it obeys.
             return true;
         }
-        if self.lost == LostState::No && !self.takeover {
-            if self.superseded.is_none() {
-                self.superseded = Some(welcome.sealed);
-                let text = format!(
-                    "agent of {id} obeys epoch {}, this manager has {}",
-                    welcome.sealed, self.state.epoch
-                );
-                self.note(now, "superseded", "cluster", Some(id), "manager", Some(text));
-                self.touch_all();
-            }
+        if self.lost == LostState::No && !takeover {
+            self.superseded_by(now, id, welcome.sealed);
             self.refuse_host(now, id, "another manager has taken over".to_owned());
             return false;
         }
@@ -254,6 +269,17 @@ impl Engine {
             self.lose_link(now, &other, "to be sealed with a higher epoch");
         }
         true
+    }
+
+    /// Another manager reigns from now on. What was confirmed before concerned others.
+    pub(super) fn superseded_by(&mut self, now: Now, host: &HostId, epoch: Epoch) {
+        self.takeover.clear();
+        if self.superseded.is_none() {
+            self.superseded = Some(epoch);
+            let text = format!("agent of {host} obeys epoch {epoch}, this manager has {}", self.state.epoch);
+            self.note(now, "superseded", "cluster", Some(host), "manager", Some(text));
+            self.touch_all();
+        }
     }
 
     /// Begins an epoch.
@@ -270,8 +296,8 @@ impl Engine {
             Rejected::Host { host } => format!("the agent at this address is that of host {host}"),
             Rejected::Manager { .. } => "its agent obeys another manager".to_owned(),
             Rejected::Epoch { sealed } => {
-                if self.lost == LostState::No && *sealed > self.state.epoch && !self.takeover {
-                    self.superseded.get_or_insert(*sealed);
+                if self.lost == LostState::No && *sealed > self.state.epoch && !self.takeover.contains(id) {
+                    self.superseded_by(now, id, *sealed);
                 }
                 format!("its agent was sealed with epoch {sealed} meanwhile")
             }
@@ -303,6 +329,9 @@ impl Engine {
         host.redials = 0;
         host.seen = true;
         host.lost_at = None;
+        host.booting = None;
+        host.resumed = false;
+        self.takeover.remove(id);
         host.refused_since = None;
         host.last_sign = Some(now.mono);
         if !self.state.seen.contains(id) {
@@ -313,6 +342,7 @@ impl Engine {
             self.note_unfinished(now, id, &left);
         }
         self.judge_host(now, id);
+        self.unfence_if_needed(now, id);
         self.identify_machine(now, id);
         let subjects: Vec<_> = self
             .subjects
@@ -333,15 +363,11 @@ impl Engine {
         if let Some(off) = host.off.take() {
             if same_boot {
                 let text = format!("it counted as off ({}), but it was never rebooted", off.how);
-                host.distrust = Some(text.clone());
-                self.note(now, "fence_failed", id.as_str(), None, "manager", Some(text));
+                self.distrust(now, id, text);
             }
             self.touch_groups_of(id);
         }
-        if self.state.fences.get(id).is_some_and(|all| all.iter().any(|attempt| attempt.action == "confirm"))
-        {
-            self.record(Record::Alive { host: id.clone() });
-        }
+        self.heard_again(id);
     }
 
     /// The host is out of the configuration and nothing can be active on it.

@@ -53,6 +53,9 @@ impl Engine {
     }
 
     pub(super) fn monitor_due(&mut self, now: Now, subject: SubjectId, host: &HostId) {
+        if self.is_overdue(now, subject, host) {
+            self.lose_link(now, host, "an order has no result");
+        }
         let Some(entry) = self.subjects.get(&subject) else { return };
         let Some(known) = entry.on.get(host) else { return };
         if known.is_quiet() && self.hosts.get(host).is_some_and(|host| host.is_up()) {

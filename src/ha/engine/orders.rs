@@ -1,14 +1,19 @@
 //! Orders to agents, and what comes of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::event::Effect;
 use super::knowledge::{KnownState, SubjectId};
 use super::machine::Engine;
+use crate::ha::config::Resource;
 use crate::ha::ids::{HostId, LinkId, OrderId};
 use crate::ha::ocf::Outcome;
 use crate::ha::protocol::{Action, Finished, Operation, Order, Refusal, ToAgent, Unfinished};
 use crate::time::{Mono, Now};
+
+/// How long an operation may take whose timeout only the meta-data on its host tell.
+const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// An order without a result.
 #[derive(Debug, Clone)]
@@ -79,14 +84,17 @@ impl Engine {
         }
         let Some(given) = self.orders.remove(&finished.order).filter(|given| given.host == *host) else {
             // Of an order that we no longer count on: what it changed is seen by looking again.
+            let order = finished.order;
+            self.change_unfinished(now, host, order, finished.unfinished.then(|| self.patience(now)));
             return self.look_again(now, host, &finished.resource);
         };
+        let patience = self.patience(now);
         let name = {
             let Some(subject) = self.subjects.get_mut(&given.subject) else { return };
             let Some(known) = subject.on.get_mut(host) else { return };
             known.pending = None;
             if finished.unfinished {
-                known.unfinished.insert(finished.order, now.mono);
+                known.unfinished.insert(finished.order, patience);
             } else {
                 known.unfinished.remove(&finished.order);
             }
@@ -162,6 +170,7 @@ impl Engine {
         }
         self.set_known(now, given.subject, host, state, given.at, comment.as_deref());
         self.schedule_look(now, given.subject, host);
+        self.relieve(now, given.subject, host);
         self.settle_former(given.subject, host);
     }
 
@@ -199,12 +208,21 @@ impl Engine {
 
     /// The last process of an operation is gone: what it did is seen by looking again.
     pub(super) fn emptied(&mut self, now: Now, host: &HostId, order: OrderId) {
+        self.change_unfinished(now, host, order, None);
+    }
+
+    /// An operation is over (`None`), or may go on until then.
+    fn change_unfinished(&mut self, now: Now, host: &HostId, order: OrderId, until: Option<Mono>) {
         let mut again = Vec::new();
         for (id, subject) in &mut self.subjects {
-            if let Some(known) = subject.on.get_mut(host)
-                && known.unfinished.remove(&order).is_some()
-            {
-                again.push(*id);
+            let Some(known) = subject.on.get_mut(host) else { continue };
+            let Some(deadline) = known.unfinished.get_mut(&order) else { continue };
+            match until {
+                Some(until) => *deadline = until.min(*deadline),
+                None => {
+                    known.unfinished.remove(&order);
+                    again.push(*id);
+                }
             }
         }
         for subject in again {
@@ -213,14 +231,44 @@ impl Engine {
         }
     }
 
-    /// An agent tells of an operation that is not over, whoever ordered it.
+    /// How long processes may be left of an operation whose own process ended.
+    fn patience(&self, now: Now) -> Mono {
+        now.mono + self.config.settings.unfinished_limit
+    }
+
+    /// How long an operation may take until its host is fenced for it: its time, and what is granted beyond that.
+    fn longest(&self, subject: SubjectId, action: Action) -> Duration {
+        let timeout = self.timeout_of(subject, action).map_or(UNKNOWN_TIMEOUT, Duration::from_millis);
+        timeout.saturating_add(self.config.settings.unfinished_limit)
+    }
+
+    /// An agent tells of an operation that is not over, whoever ordered it. It may go by another name here.
     pub(super) fn note_unfinished(&mut self, now: Now, host: &HostId, left: &Unfinished) {
-        for subject in self.subjects.values_mut().filter(|subject| subject.spec.id == left.resource.id) {
-            if let Some(known) = subject.on.get_mut(host) {
-                known.unfinished.insert(left.order, now.mono);
+        let identity = Resource::identity_of(&left.resource.kind, &left.resource.parameters);
+        let same: Vec<SubjectId> = self
+            .subjects
+            .iter()
+            .filter(|(_, subject)| subject.spec.id == left.resource.id || subject.identity == identity)
+            .filter(|(_, subject)| subject.on.contains_key(host))
+            .map(|(id, _)| *id)
+            .collect();
+        for subject in same {
+            let until = match left.outcome {
+                Some(_) => self.patience(now),
+                None => now.mono + self.longest(subject, left.action),
+            };
+            if let Some(known) = self.subjects.get_mut(&subject).and_then(|entry| entry.on.get_mut(host)) {
+                known.unfinished.insert(left.order, until);
                 known.last_active = true;
             }
         }
+    }
+
+    /// An order has no result although its time is over: what has become of it is learnt by sealing anew.
+    pub(super) fn is_overdue(&self, now: Now, subject: SubjectId, host: &HostId) -> bool {
+        let known = self.subjects.get(&subject).and_then(|entry| entry.on.get(host));
+        let Some((order, action)) = known.and_then(|known| known.pending) else { return false };
+        self.orders.get(&order).is_some_and(|given| now.mono >= given.at + self.longest(subject, action))
     }
 
     pub(super) fn order_refused(&mut self, now: Now, host: &HostId, order: OrderId, reason: &Refusal) {
@@ -233,11 +281,12 @@ impl Engine {
             Refusal::Unacceptable(why) | Refusal::NotStored(why) => Some(Outcome::NotRun(why.clone())),
             // Something that we do not know of is under way there: it will be reported when it is over.
             Refusal::Busy(other) => {
-                known.unfinished.insert(*other, now.mono);
+                known.unfinished.insert(*other, now.mono + UNKNOWN_TIMEOUT);
                 None
             }
             Refusal::Sealed(epoch) => {
-                self.superseded.get_or_insert(*epoch);
+                let epoch = *epoch;
+                self.superseded_by(now, host, epoch);
                 None
             }
             Refusal::NotSealed | Refusal::StaleHeartbeat(_) | Refusal::OtherRun => None,

@@ -33,10 +33,13 @@ impl Engine {
             return Err(format!("{id} is in maintenance"));
         }
         if let Some(why) = &host.must_fence {
-            return Err(format!("{id} must be fenced ({why})"));
+            return Err(format!("{id} must be fenced ({})", why.why));
         }
         if !host.is_up() || host.state != HostState::Connected {
             return Err(format!("{id} is not connected ({})", host.detail));
+        }
+        if let Some(why) = self.awaits_unfencing(id) {
+            return Err(format!("{id}: {why}"));
         }
         for member in &group.members {
             if let Some(why) = self.is_exhausted(now, member, id) {

@@ -10,7 +10,10 @@ impl Engine {
         self.manage = config.settings.manage.unwrap_or(self.manage_by_default);
         self.config = config;
         self.take_groups();
+        // A fence agent may have been replaced with the configuration.
+        self.unfencing_needs.retain(|_, need| *need == super::fences::Need::Asking);
         self.take_configuration(now);
+        self.unfence_all(now);
     }
 
     /// Keeps what is remembered of groups in line with the configuration.

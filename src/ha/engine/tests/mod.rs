@@ -1,8 +1,10 @@
 //! The engine against agents and fence devices that are played by hand.
 
 mod device_changes;
+mod fencing;
 mod operators;
 mod play;
+mod unfencing;
 
 use std::time::Duration;
 

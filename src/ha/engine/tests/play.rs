@@ -9,7 +9,7 @@ use crate::ha::config::{Config, FenceDevice, FenceLevel, Group, Host, Resource};
 use crate::ha::engine::{ConnectError, Effect, Effects, Engine, Event, LostState, Start};
 use crate::ha::fencing::{DeviceAction, DeviceAnswer};
 use crate::ha::ids::{
-    AgentRun, Epoch, GroupId, HostId, LinkId, ManagerId, ManagerRun, OrderId, ReplyToken, ResourceId,
+    AgentRun, CallId, Epoch, GroupId, HostId, LinkId, ManagerId, ManagerRun, OrderId, ReplyToken, ResourceId,
 };
 use crate::ha::ocf::Outcome;
 use crate::ha::protocol::{Action, Finished, FromAgent, Isolation, Order, ToAgent, Unfinished, Welcome};
@@ -23,6 +23,8 @@ pub(super) struct Played {
     pub(super) alive: bool,
     /// Nothing answers at all, but what runs goes on.
     pub(super) silent: bool,
+    /// Its kernel answers, but no agent listens.
+    pub(super) refuses: bool,
     pub(super) boot: u64,
     pub(super) sealed: Epoch,
     pub(super) sealed_by: Option<ManagerRun>,
@@ -51,6 +53,13 @@ pub(super) struct Play {
     pub(super) device_says: BTreeMap<HostId, DeviceAnswer>,
     /// Devices that say "done" and "off" and do nothing.
     pub(super) liars: BTreeSet<HostId>,
+    /// Devices that act on another host than the one they are configured for.
+    pub(super) plugs: BTreeMap<HostId, HostId>,
+    /// What devices answer when a host joins; otherwise they have nothing to undo.
+    pub(super) unfencing: BTreeMap<HostId, DeviceAnswer>,
+    /// Calls of these kinds are not answered before [`Play::answer`].
+    pub(super) hold: BTreeSet<DeviceAction>,
+    pub(super) held: Vec<(CallId, HostId, DeviceAction)>,
     pub(super) replies: VecDeque<Result<Accepted, Denied>>,
     dials: BTreeMap<LinkId, HostId>,
     config: Config,
@@ -151,6 +160,10 @@ impl Play {
             calls: Vec::new(),
             device_says: BTreeMap::new(),
             liars: BTreeSet::new(),
+            plugs: BTreeMap::new(),
+            unfencing: BTreeMap::new(),
+            hold: BTreeSet::new(),
+            held: Vec::new(),
             replies: VecDeque::new(),
             dials: BTreeMap::new(),
             config,
@@ -260,6 +273,12 @@ impl Play {
         self.replies.pop_front().expect("every request is answered at once")
     }
 
+    /// The oldest call that is held is answered.
+    pub(super) fn answer(&mut self, answer: DeviceAnswer) {
+        let (call, ..) = self.held.remove(0);
+        self.event(Event::Fenced { call, answer });
+    }
+
     /// A host dies: nothing of it is left, and its network does not answer.
     pub(super) fn crash(&mut self, id: &str) {
         let host = self.host(id);
@@ -273,6 +292,7 @@ impl Play {
         let host = self.host(id);
         host.alive = true;
         host.silent = false;
+        host.refuses = false;
         host.boot += 1;
         host.heartbeat = 0;
         host.active.clear();
@@ -331,6 +351,10 @@ impl Play {
                         error: ConnectError::Unreachable("gone".into()),
                     }];
                 };
+                if host.refuses {
+                    let error = ConnectError::Refused("refused".to_owned());
+                    return vec![Event::ConnectFailed { link, error }];
+                }
                 if !host.alive || host.silent {
                     return vec![Event::ConnectFailed { link, error: ConnectError::TimedOut }];
                 }
@@ -354,11 +378,21 @@ impl Play {
                 answers.into_iter().map(|message| Event::Received { link, message }).collect()
             }
             Effect::CallDevice { call, host: id, action, .. } => {
-                if action != DeviceAction::Monitor {
+                let quiet = action == DeviceAction::Monitor
+                    || action == DeviceAction::Unfence && !self.unfencing.contains_key(&id);
+                if !quiet {
                     self.calls.push(format!("{action:?} {id}").to_lowercase());
                 }
-                let host = self.hosts.get_mut(&id).expect("a host of the test");
+                if self.hold.contains(&action) {
+                    self.held.push((call, id, action));
+                    return Vec::new();
+                }
+                let plug = self.plugs.get(&id).unwrap_or(&id);
+                let host = self.hosts.get_mut(plug).expect("a host of the test");
                 let answer = match (self.device_says.get(&id), action) {
+                    (_, DeviceAction::Unfence) => {
+                        self.unfencing.get(&id).cloned().unwrap_or(DeviceAnswer::Unsupported)
+                    }
                     (Some(answer), _) => answer.clone(),
                     (None, DeviceAction::Status) if self.liars.contains(&id) => DeviceAnswer::Off,
                     (None, DeviceAction::Status) if host.alive => DeviceAnswer::On,
@@ -413,6 +447,7 @@ impl Played {
         Self {
             alive: true,
             silent: false,
+            refuses: false,
             boot: 1,
             sealed: Epoch(0),
             sealed_by: None,
