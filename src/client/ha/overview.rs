@@ -325,6 +325,7 @@ fn commands(status: &Status, now: i64, options: &StatusOptions, out: &mut String
     for command in status.commands.iter().filter(|command| options.verbose || goes_on(command)) {
         let progress = match &command.progress {
             Progress::Running { doing } => format!("... {}", one_line(doing)),
+            Progress::Done { result } if result.is_empty() || result == "done" => "done".to_owned(),
             Progress::Done { result } => format!("done: {}", one_line(result)),
             Progress::Failed { reason } => format!("failed: {}", one_line(reason)),
         };
