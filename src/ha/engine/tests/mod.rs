@@ -2,6 +2,7 @@
 
 mod device_changes;
 mod fencing;
+mod links;
 mod operators;
 mod play;
 mod unfencing;
