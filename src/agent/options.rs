@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser};
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "coordinatool-agent",
+    args_override_self = true,
     about = "Starts, stops and monitors resources of this server for coordinatool",
     version
 )]

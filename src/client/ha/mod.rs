@@ -1,16 +1,19 @@
 //! `coordinatool-client ha`, and `halo` with HALO's own syntax and output.
 //!
-//! [`options`] says what there is to ask for, [`api`] speaks with the manager, [`act`] hands commands in and waits for
-//! them, [`status`] and [`events`] show. `ca`, `validate` and `discover` need no manager.
+//! [`options`] (and [`halo`]) say what there is to ask for, [`api`] speaks with the manager, [`act`] hands commands in and waits for
+//! them, [`status`] and [`events`] show. [`ca`], [`validate`] and [`discover`] need no manager.
 
 pub mod act;
 pub mod api;
 pub mod ca;
+pub mod discover;
 pub mod events;
+pub mod halo;
 pub mod options;
 pub mod overview;
 pub mod status;
 pub mod text;
+pub mod validate;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -95,9 +98,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// The program `halo`.
 pub fn halo_main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let _ = args;
-    eprintln!("halo: not there yet");
-    ExitCode::FAILURE
+    halo::main(args)
 }
 
 /// Help and version end well, everything else with 2.
@@ -141,6 +142,8 @@ async fn run(options: Options) -> Outcome {
         },
         Command::History { object, json } => return events::history(&api, &object, json).await,
         Command::Wait { number, json } => return act::wait_for(&api, CommandId(number), json).await,
+        Command::Validate(options) => return validate::run(&options).await,
+        Command::Discover(options) => return discover::run(&options, false).await,
         Command::Ca(command) => return ca::run(&command),
         Command::Reload(asking) => return reload(&api, asking).await,
         Command::Takeover(asking) => return takeover(&api, asking).await,

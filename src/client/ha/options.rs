@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::ca::CaCommand;
+use super::discover::DiscoverOptions;
 
 /// Where the manager listens unless something else is said.
 pub const SOCKET: &str = "/run/coordinatool/ha.sock";
@@ -140,6 +141,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check a configuration file: all that is wrong with it, where, and what may be meant
+    Validate(ValidateOptions),
+    /// Look at servers over ssh and write a configuration for what they run
+    Discover(DiscoverOptions),
     /// Certificates for agents and managers
     #[command(subcommand)]
     Ca(CaCommand),

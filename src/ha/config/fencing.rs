@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::keys;
 use super::model::{FenceDevice, FenceLevel, Parameter, Secret};
-use super::read::{Fields, Reader, below, shown};
+use super::problem::shown;
+use super::read::{Fields, Reader, below};
 use super::yaml::{Node, Place, Value};
 
 /// As Pacemaker's.

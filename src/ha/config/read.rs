@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::keys::Section;
-use super::problem::Problem;
+use super::problem::{Problem, shown};
 use super::suggest::did_you_mean;
 use super::yaml::{Fault, Key, Node, Place, Value};
 
@@ -231,11 +231,6 @@ impl Reader {
         }
         texts
     }
-}
-
-/// A key as it is shown: bounded, on one line.
-pub(super) fn shown(key: &str) -> String {
-    key.chars().take(60).collect::<String>().escape_debug().to_string()
 }
 
 /// Reads `500ms`, `30s`, `2m`, `1h`, `1d`, `1.5s`; seconds where there is no unit.
