@@ -5,6 +5,7 @@ mod fencing;
 mod links;
 mod operators;
 mod play;
+mod proofs;
 mod unfencing;
 
 use std::time::Duration;

@@ -39,6 +39,8 @@ pub(super) struct Played {
     pub(super) obeys: Option<ManagerId>,
     pub(super) active: BTreeSet<ResourceId>,
     pub(super) watchdog_ms: Option<u64>,
+    /// The lease that it was told of last.
+    pub(super) lease_ms: Option<u64>,
     /// Outcomes in place of the usual ones, by action and resource.
     pub(super) codes: BTreeMap<(&'static str, ResourceId), i32>,
     /// Orders on these are not answered.
@@ -509,6 +511,7 @@ impl Played {
             obeys: None,
             active: BTreeSet::new(),
             watchdog_ms: None,
+            lease_ms: None,
             codes: BTreeMap::new(),
             hung: BTreeSet::new(),
             unfinished: Vec::new(),
@@ -535,6 +538,7 @@ impl Played {
                     watchdog_ms: self.watchdog_ms,
                 };
                 self.asked_by = Some((hello.manager, hello.run));
+                self.lease_ms = hello.lease_ms;
                 vec![FromAgent::Welcome(welcome)]
             }
             ToAgent::Seal(seal) => {
