@@ -216,3 +216,16 @@ fn certificates_are_issued_and_shown() {
     std::fs::remove_file(Path::new(dir).join("ca.key")).unwrap();
     assert_eq!(ha(&["ca", "show", "--dir", dir]).code, Some(0));
 }
+
+#[test]
+fn shells_can_complete() {
+    for shell in ["bash", "zsh", "fish"] {
+        for (arguments, word) in
+            [(&["completion", shell][..], "confirm-off"), (&["completion", shell, "--halo"], "failback")]
+        {
+            let ran = ha(arguments);
+            assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}");
+            assert!(ran.out.contains(word), "{arguments:?}");
+        }
+    }
+}
