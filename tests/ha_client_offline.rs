@@ -228,4 +228,22 @@ fn shells_can_complete() {
             assert!(ran.out.contains(word), "{arguments:?}");
         }
     }
+    let directory = tempdir().unwrap();
+    let file = directory.path().join("completion");
+    std::fs::write(&file, ha(&["completion", "bash"]).out).unwrap();
+    for (words, wanted) in [
+        ("coordinatool-client h", "ha\n"),
+        ("coordinatool-client ha fe", "fence\n"),
+        ("coordinatool-client ha confirm-off --y", "--yes-it-is-off\n"),
+        ("coordinatool-client ha ca is", "issue\n"),
+    ] {
+        let text = format!(
+            "source {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+             _coordinatool__client coordinatool-client \"${{COMP_WORDS[-1]}}\" x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            file.display()
+        );
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-c", &text]);
+        assert_eq!(run(bash).out, wanted, "{words}");
+    }
 }

@@ -231,11 +231,17 @@ fn completion(shell: clap_complete::Shell, halo: bool) -> Outcome {
         (halo::options::Options::command(), "halo")
     } else {
         let ha = Options::command().name("ha");
-        (clap::Command::new("coordinatool-client").subcommand(ha), "coordinatool-client")
+        (
+            clap::Command::new("coordinatool-client").disable_help_subcommand(true).subcommand(ha),
+            "coordinatool-client",
+        )
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    print(&String::from_utf8_lossy(&script));
+    // The generator for bash (clap_complete 4.6.11) gives a program with a hyphen in its name two names.
+    let script =
+        String::from_utf8_lossy(&script).replace("coordinatool__subcmd__client", "coordinatool__client");
+    print(&script);
     Outcome::Done
 }
 
