@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde::Deserialize;
 
 use self::act::{Order, carry_out};
@@ -144,6 +144,7 @@ async fn run(options: Options) -> Outcome {
         Command::Wait { number, json } => return act::wait_for(&api, CommandId(number), json).await,
         Command::Validate(options) => return validate::run(&options).await,
         Command::Discover(options) => return discover::run(&options, false).await,
+        Command::Completion { shell, halo } => return completion(shell, halo),
         Command::Ca(command) => return ca::run(&command),
         Command::Reload(asking) => return reload(&api, asking).await,
         Command::Takeover(asking) => return takeover(&api, asking).await,
@@ -220,6 +221,20 @@ async fn run(options: Options) -> Outcome {
         }
     };
     carry_out(&api, &orders, &acting).await
+}
+
+/// Prints a script for a shell.
+fn completion(shell: clap_complete::Shell, halo: bool) -> Outcome {
+    let (mut command, name) = if halo {
+        (halo::options::Options::command(), "halo")
+    } else {
+        let ha = Options::command().name("ha").bin_name("ha");
+        (clap::Command::new("coordinatool-client").subcommand(ha), "coordinatool-client")
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    print(&String::from_utf8_lossy(&script));
+    Outcome::Done
 }
 
 /// Finds out whether a name is a group or a host.

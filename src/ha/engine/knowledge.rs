@@ -42,6 +42,8 @@ pub(super) struct Known {
     pub(super) pending: Option<(OrderId, Action)>,
     /// Operations whose processes are not all gone, whoever ordered them, and how long that is waited for.
     pub(super) unfinished: BTreeMap<OrderId, Mono>,
+    /// An order whose result did not come in time: if it turns out to be unfinished, no more time is granted.
+    pub(super) overdue: Option<OrderId>,
     /// It was active there when something was last known. Kept when the host is lost.
     pub(super) last_active: bool,
     /// It was asked to stop, without success so far: how often.
@@ -83,6 +85,7 @@ impl Known {
             since: Wall(0),
             pending: None,
             unfinished: BTreeMap::new(),
+            overdue: None,
             last_active: false,
             failed_stops: 0,
             advised_interval_ms: None,

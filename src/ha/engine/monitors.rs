@@ -53,7 +53,11 @@ impl Engine {
     }
 
     pub(super) fn monitor_due(&mut self, now: Now, subject: SubjectId, host: &HostId) {
-        if self.is_overdue(now, subject, host) {
+        if let Some(order) = self.overdue(now, subject, host) {
+            let known = self.subjects.get_mut(&subject).and_then(|entry| entry.on.get_mut(host));
+            if let Some(known) = known {
+                known.overdue = Some(order);
+            }
             self.lose_link(now, host, "an order has no result");
         }
         let Some(entry) = self.subjects.get(&subject) else { return };

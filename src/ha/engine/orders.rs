@@ -258,6 +258,7 @@ impl Engine {
                 None => now.mono + self.longest(subject, left.action),
             };
             if let Some(known) = self.subjects.get_mut(&subject).and_then(|entry| entry.on.get_mut(host)) {
+                let until = if known.overdue == Some(left.order) { now.mono } else { until };
                 known.unfinished.insert(left.order, until);
                 known.last_active = true;
             }
@@ -265,10 +266,11 @@ impl Engine {
     }
 
     /// An order has no result although its time is over: what has become of it is learnt by sealing anew.
-    pub(super) fn is_overdue(&self, now: Now, subject: SubjectId, host: &HostId) -> bool {
-        let known = self.subjects.get(&subject).and_then(|entry| entry.on.get(host));
-        let Some((order, action)) = known.and_then(|known| known.pending) else { return false };
-        self.orders.get(&order).is_some_and(|given| now.mono >= given.at + self.longest(subject, action))
+    pub(super) fn overdue(&self, now: Now, subject: SubjectId, host: &HostId) -> Option<OrderId> {
+        let known = self.subjects.get(&subject).and_then(|entry| entry.on.get(host))?;
+        let (order, action) = known.pending?;
+        let given = self.orders.get(&order)?;
+        (now.mono >= given.at + self.longest(subject, action)).then_some(order)
     }
 
     pub(super) fn order_refused(&mut self, now: Now, host: &HostId, order: OrderId, reason: &Refusal) {

@@ -12,6 +12,15 @@ use crate::ha::protocol::Action;
 use crate::ha::status::Phase;
 use crate::time::Now;
 
+/// How far the proofs for a start are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Proofs {
+    Complete,
+    Missing,
+    /// It may be active where it must not be.
+    InDoubt,
+}
+
 /// What takes longer than this is told to who looks at the status.
 const WORTH_TELLING: Duration = Duration::from_secs(10);
 
@@ -40,7 +49,7 @@ impl Engine {
 
     /// Starts what is missing where the group is: parents first, siblings at once.
     fn bring_up(&mut self, now: Now, group: &Arc<Group>, host: &HostId, waits: &mut Vec<String>) -> Phase {
-        let (mut complete, mut failed, mut held) = (true, false, false);
+        let (mut complete, mut failed, mut held, mut doubt) = (true, false, false, false);
         for member in &group.members {
             let Some((_, entry)) = self.subject_of(member) else { continue };
             let Some(known) = entry.on.get(host) else { continue };
@@ -89,11 +98,14 @@ impl Engine {
                     .is_some_and(|known| matches!(known.pending, Some((_, Action::Start))))
             });
             if ready {
-                self.start(now, group, member, host, waits);
+                doubt |= self.start(now, group, member, host, waits) == Proofs::InDoubt;
             } else if coming {
                 // What is seen meanwhile need not be looked for later.
                 self.gather_proofs(now, group, member, host, &mut Vec::new());
             }
+        }
+        if doubt {
+            return Phase::Frozen;
         }
         match (complete, failed) {
             (true, _) if held => Phase::Partial,
@@ -239,11 +251,14 @@ impl Engine {
             }
         };
         // Every resource is looked for on every candidate before anything is started.
-        let mut proven = true;
+        let mut proofs = Proofs::Complete;
         for member in &group.members {
-            proven &= self.gather_proofs(now, group, member, &destination, waits);
+            proofs = proofs.max(self.gather_proofs(now, group, member, &destination, waits));
         }
-        if !proven {
+        if proofs == Proofs::InDoubt {
+            return Phase::Frozen;
+        }
+        if proofs != Proofs::Complete {
             let unknown = self.phase_of_unmanaged(group, None);
             return if unknown == Phase::Unknown { Phase::Unknown } else { Phase::Planned };
         }
@@ -252,8 +267,10 @@ impl Engine {
             return Phase::Planned;
         }
         let root = group.root.clone();
-        self.start(now, group, &root, &destination, waits);
-        Phase::Starting
+        match self.start(now, group, &root, &destination, waits) {
+            Proofs::InDoubt => Phase::Frozen,
+            _ => Phase::Starting,
+        }
     }
 
     fn start(
@@ -263,16 +280,17 @@ impl Engine {
         member: &ResourceId,
         host: &HostId,
         waits: &mut Vec<String>,
-    ) {
-        if !self.gather_proofs(now, group, member, host, waits) {
-            return;
-        }
-        if let Some((subject, _)) = self.subject_of(member) {
+    ) -> Proofs {
+        let proofs = self.gather_proofs(now, group, member, host, waits);
+        if proofs == Proofs::Complete
+            && let Some((subject, _)) = self.subject_of(member)
+        {
             self.order(now, subject, host, Action::Start);
         }
+        proofs
     }
 
-    /// Sees to every proof that a start still needs. True when none is missing.
+    /// Sees to every proof that a start still needs.
     fn gather_proofs(
         &mut self,
         now: Now,
@@ -280,12 +298,13 @@ impl Engine {
         member: &ResourceId,
         target: &HostId,
         waits: &mut Vec<String>,
-    ) -> bool {
-        let Some((subject, _)) = self.subject_of(member) else { return false };
+    ) -> Proofs {
+        let Some((subject, _)) = self.subject_of(member) else { return Proofs::Missing };
         if let Some(entry) = self.subjects.get_mut(&subject) {
             entry.wanted_since.get_or_insert(now.mono);
         }
         let missing = self.missing_for_start(subject, target, now.mono);
+        let mut proofs = if missing.is_empty() { Proofs::Complete } else { Proofs::Missing };
         for missing in &missing {
             match missing {
                 Missing::Probe(host, subject) => self.look(now, *subject, host),
@@ -296,6 +315,7 @@ impl Engine {
                     let Some(entry) = self.subjects.get(subject) else { continue };
                     let Some(known) = entry.on.get(host) else { continue };
                     let (name, comment) = (&entry.spec.id, known.comment.as_deref().unwrap_or(""));
+                    proofs = Proofs::InDoubt;
                     waits.push(if known.is_running() {
                         format!("{name} is active on {host}")
                     } else {
@@ -304,7 +324,7 @@ impl Engine {
                 }
             }
         }
-        missing.is_empty()
+        proofs
     }
 
     /// Something is under way: it is waited for, but not for ever.

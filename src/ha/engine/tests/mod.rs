@@ -2,8 +2,10 @@
 
 mod device_changes;
 mod fencing;
+mod links;
 mod operators;
 mod play;
+mod proofs;
 mod unfencing;
 
 use std::time::Duration;
