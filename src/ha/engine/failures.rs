@@ -90,11 +90,12 @@ impl Engine {
     ) -> Option<&'static str> {
         let policy = self.config.resources.get(resource)?.failures;
         let mut soft = 0;
-        for failure in self.counting(now, resource) {
+        // That it could not be stopped says nothing about where it can run.
+        for failure in self.counting(now, resource).filter(|failure| failure.action != "stop") {
             match failure.recovery {
                 Recovery::Fatal => return Some("is configured wrongly"),
                 Recovery::Hard if failure.host == *host => return Some("cannot run"),
-                Recovery::Soft if failure.host == *host && failure.action != "stop" => soft += 1,
+                Recovery::Soft if failure.host == *host => soft += 1,
                 _ => {}
             }
         }

@@ -14,6 +14,8 @@ use crate::time::{Mono, Now};
 
 /// How long an operation may take whose timeout only the meta-data on its host tell.
 const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(600);
+/// An agent asks an operation whose time is over to end, kills it two seconds later and tells so: within this.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// An order without a result.
 #[derive(Debug, Clone)]
@@ -246,10 +248,11 @@ impl Engine {
         now.mono + self.config.settings.unfinished_limit
     }
 
-    /// How long an operation may take until its host is fenced for it: its time, and what is granted beyond that.
+    /// How long an operation may take until its host is fenced for it: its time, that of its killing, and what is granted
+    /// beyond that.
     fn longest(&self, subject: SubjectId, action: Action) -> Duration {
         let timeout = self.timeout_of(subject, action).map_or(UNKNOWN_TIMEOUT, Duration::from_millis);
-        timeout.saturating_add(self.config.settings.unfinished_limit)
+        timeout.saturating_add(KILLED).saturating_add(self.config.settings.unfinished_limit)
     }
 
     /// An agent tells of an operation that is not over, whoever ordered it. It may go by another name here.
