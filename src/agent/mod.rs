@@ -102,7 +102,7 @@ fn endpoint(options: &Options, host: &str, listening: &[SocketAddr]) -> Result<O
 
 fn run(options: &Options) -> Result<(), String> {
     let host = options.host.clone().unwrap_or_else(host::hostname);
-    let boot = host::boot()?;
+    let boot = host::boot(&options.boot_id)?;
     let addresses = options::addresses(options)?;
     let listeners = listener::listen(&addresses, options.port)?;
     let listening: Vec<SocketAddr> =
