@@ -130,6 +130,10 @@ impl Engine {
                     self.stop_failed(now, given.subject, host, &finished.outcome, &finished.reason);
                 } else {
                     self.note(now, "stop", name.as_str(), Some(host), "manager", None);
+                    let subject = self.subjects.get_mut(&given.subject);
+                    if let Some(known) = subject.and_then(|subject| subject.on.get_mut(host)) {
+                        known.stop_claimed = true;
+                    }
                 }
                 // No exit code of a stop proves anything.
                 self.mark_unknown(now, given.subject, host, &finished);
@@ -166,6 +170,12 @@ impl Engine {
             .get(&given.subject)
             .and_then(|subject| subject.on.get(host))
             .is_some_and(|known| known.is_running());
+        let known = self.subjects.get_mut(&given.subject).and_then(|subject| subject.on.get_mut(host));
+        let claimed = known.is_some_and(|known| std::mem::take(&mut known.stop_claimed));
+        if claimed && matches!(state, KnownState::Running { .. } | KnownState::Failed(_)) {
+            let reason = format!("it said that it succeeded, but: {}", finished.outcome);
+            self.stop_failed(now, given.subject, host, &Outcome::Exited(1), &reason);
+        }
         if was_running && !matches!(state, KnownState::Running { .. }) && self.should_run(given.subject, host)
         {
             self.failed(now, given.subject, host, "monitor", &finished.outcome, &finished.reason);

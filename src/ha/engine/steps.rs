@@ -72,6 +72,9 @@ impl Engine {
             if let Some(until) = self.given_up_until(now, group, member) {
                 failed = true;
                 self.timers.by(Timer::Group(group.id.clone()), until);
+                if broken {
+                    self.recover(now, group, member, host, waits);
+                }
                 waits.push(format!(
                     "{member} failed too often and stays stopped: after mending it, coordinatool-client ha clear {member}"
                 ));

@@ -1,6 +1,7 @@
 //! The engine against agents and fence devices that are played by hand.
 
 mod device_changes;
+mod failures;
 mod fencing;
 mod links;
 mod operators;
