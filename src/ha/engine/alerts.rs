@@ -30,7 +30,7 @@ impl Engine {
                 let command = format!("coordinatool-client ha reset {id}");
                 add(Severity::Critical, id.as_str(), why.clone(), Some(command), since);
             }
-            if let Some(why) = &host.must_fence {
+            if let Some((_, why)) = &host.must_fence {
                 let command = format!("coordinatool-client ha fence {id}");
                 add(
                     Severity::Critical,

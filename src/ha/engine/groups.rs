@@ -305,7 +305,7 @@ impl Engine {
         }
         if known.failed_stops >= 2 {
             let why = format!("{member} could not be stopped");
-            self.must_fence(now, host, &why);
+            self.must_fence(now, host, subject, &why);
             waits.push(self.consider_fence(now, host, group));
             return false;
         }
@@ -444,7 +444,7 @@ impl Engine {
         let name = entry.spec.id.clone();
         if now.mono >= oldest + limit {
             let why = format!("an operation on {name} does not end");
-            self.must_fence(now, host, &why);
+            self.must_fence(now, host, subject, &why);
             waits.push(self.consider_fence(now, host, group));
         } else {
             waits.push(format!("an operation on {name} is unfinished on {host}"));

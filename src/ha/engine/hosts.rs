@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::knowledge::SubjectId;
 use super::machine::Engine;
 use super::timers::Timer;
 use crate::ha::config::Host;
@@ -44,8 +45,8 @@ pub(super) struct HostEntry {
     pub(super) power: Option<(String, Wall)>,
     /// Why its fence devices are not believed.
     pub(super) distrust: Option<String>,
-    /// Why it must be fenced although it is connected.
-    pub(super) must_fence: Option<String>,
+    /// What on it cannot be stopped or does not end, and why it must be fenced for that although it is connected.
+    pub(super) must_fence: Option<(SubjectId, String)>,
     pub(super) state: HostState,
     pub(super) detail: String,
     pub(super) since: Wall,

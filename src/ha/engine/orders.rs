@@ -79,6 +79,9 @@ impl Engine {
         }
         let Some(given) = self.orders.remove(&finished.order).filter(|given| given.host == *host) else {
             // Of an order that we no longer count on: what it changed is seen by looking again.
+            if !finished.unfinished {
+                self.emptied(now, host, finished.order);
+            }
             return self.look_again(now, host, &finished.resource);
         };
         let name = {
@@ -194,6 +197,9 @@ impl Engine {
                 known.failed_stops = 0;
             }
             KnownState::Failed(_) | KnownState::Unknown => {}
+        }
+        if known.is_quiet() && known.failed_stops == 0 {
+            self.need_not_fence(now, subject, host);
         }
     }
 

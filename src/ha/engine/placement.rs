@@ -32,7 +32,7 @@ impl Engine {
         if flags.is_some_and(|flags| flags.maintenance_until.is_some()) {
             return Err(format!("{id} is in maintenance"));
         }
-        if let Some(why) = &host.must_fence {
+        if let Some((_, why)) = &host.must_fence {
             return Err(format!("{id} must be fenced ({why})"));
         }
         if !host.is_up() || host.state != HostState::Connected {

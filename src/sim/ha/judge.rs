@@ -67,7 +67,8 @@ struct Intent {
     at: usize,
     host: HostId,
     action: String,
-    until: i64,
+    /// True time at which it ends.
+    until: u64,
 }
 
 /// What operators decided.
@@ -81,7 +82,7 @@ pub(super) struct Decisions {
 #[derive(Debug)]
 struct Promise {
     heartbeat: u64,
-    run: ManagerRun,
+    action: Action,
 }
 
 impl Judge {
@@ -169,7 +170,6 @@ impl World {
                 return self.fail(format!("h{host} starts {thing} by an order that quotes an old heartbeat"));
             }
         }
-        let _ = promise.run;
         if operation.action == Action::Stop {
             self.report.stops += 1;
             if self.is_steady(host) && self.hosts[host].active.contains_key(thing) {
@@ -200,7 +200,7 @@ impl World {
         if changes && !self.managers[manager].manage {
             return self.fail(format!("manager {manager} only observes, but orders {:?}", order.operation));
         }
-        self.judge.orders.insert(order.id, Promise { heartbeat: order.heartbeat, run: order.id.run });
+        self.judge.orders.insert(order.id, Promise { heartbeat: order.heartbeat, action: order.operation.action });
     }
 
     /// An agent tells something.
@@ -221,6 +221,12 @@ impl World {
                 if finished.action == Action::Stop && !finished.outcome.succeeded() =>
             {
                 facts.stop_trouble = Some(self.now);
+            }
+            // Its disk is full, for instance.
+            FromAgent::Refused { order, .. } => {
+                if self.judge.orders.get(order).is_some_and(|promise| promise.action == Action::Stop) {
+                    facts.stop_trouble = Some(self.now);
+                }
             }
             _ => {}
         }
@@ -297,7 +303,10 @@ impl World {
         match record {
             Record::FenceIntent { host, action, until, automatic, reason, .. } if action != "confirm" => {
                 let at = self.managers[manager].file.length();
-                let intent = Intent { at, host: host.clone(), action: action.clone(), until: *until };
+                // The wall clock may be set later: what counts is how long it shall last.
+                let lasts = until - self.managers[manager].clock.now(self.now).wall.0;
+                let until = self.now + u64::try_from(lasts).unwrap_or(0);
+                let intent = Intent { at, host: host.clone(), action: action.clone(), until };
                 self.judge.managers[manager].unsynced.push(intent);
                 if action == "off" && reason.starts_with("manager:") {
                     self.judge_automatic_fence(manager, host, *automatic, reason);
@@ -374,11 +383,7 @@ impl World {
         if !self.managers[manager].manage {
             return self.fail(format!("manager {manager} only observes, but powers {host} {word}"));
         }
-        let wall = self.managers[manager].clock.now(self.now).wall.0;
-        // The wall clock may have been set since.
-        let certain = |intent: &Intent| {
-            intent.host == *host && intent.action == word && intent.until > wall - 600 * SECOND as i64
-        };
+        let certain = |intent: &Intent| intent.host == *host && intent.action == word && intent.until >= self.now;
         if !self.judge.managers[manager].intents.iter().any(certain) {
             self.fail(format!("{host} is powered {word} without an intent that is certain"));
         }

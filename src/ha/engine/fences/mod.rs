@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::ha::config::{FenceAttempts, FenceLevel, Group};
 use crate::ha::engine::event::Effect;
 use crate::ha::engine::hosts::{OffProof, Silence};
+use crate::ha::engine::knowledge::SubjectId;
 use crate::ha::engine::machine::{Caller, Engine};
 use crate::ha::engine::timers::Timer;
 use crate::ha::fencing::{DeviceAnswer, Goal, PowerChange, Step, Verdict};
@@ -301,11 +302,21 @@ impl Engine {
     }
 
     /// A connected host has something that cannot be stopped.
-    pub(in crate::ha::engine) fn must_fence(&mut self, now: Now, host: &HostId, why: &str) {
+    pub(in crate::ha::engine) fn must_fence(&mut self, now: Now, host: &HostId, subject: SubjectId, why: &str) {
         let Some(entry) = self.hosts.get_mut(host) else { return };
         if entry.must_fence.is_none() {
-            entry.must_fence = Some(why.to_owned());
+            entry.must_fence = Some((subject, why.to_owned()));
             self.note(now, "must_fence", host.as_str(), None, "manager", Some(why.to_owned()));
+            self.touch_groups_of(host);
+        }
+    }
+
+    /// What could not be stopped is stopped, or what did not end has ended.
+    pub(in crate::ha::engine) fn need_not_fence(&mut self, now: Now, subject: SubjectId, host: &HostId) {
+        let Some(entry) = self.hosts.get_mut(host) else { return };
+        if let Some((_, why)) = entry.must_fence.take_if(|(cause, _)| *cause == subject) {
+            let text = format!("over: {why}");
+            self.note(now, "need_not_fence", host.as_str(), None, "manager", Some(text));
             self.touch_groups_of(host);
         }
     }

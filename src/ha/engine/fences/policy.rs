@@ -85,7 +85,7 @@ impl Engine {
             ));
         }
         let why = match (&host.must_fence, host.state) {
-            (Some(why), _) => why.clone(),
+            (Some((_, why)), _) => why.clone(),
             (None, HostState::Lost | HostState::Fencing) => host.detail.clone(),
             (None, HostState::Unseen) => {
                 return operator(format!(
@@ -95,6 +95,7 @@ impl Engine {
             (None, HostState::Refused) => return operator(format!("{id} cannot be used: {}", host.detail)),
             (None, _) => return operator(format!("{id}: {}", host.detail)),
         };
+        let lost = if host.must_fence.is_some() { "must be fenced" } else { "is lost" };
         if let Some(lost) = host.lost_at {
             let settled = lost + self.config.settings.heartbeat_interval;
             if now.mono < settled && host.must_fence.is_none() {
@@ -102,22 +103,22 @@ impl Engine {
             }
         }
         if !host.can_be_fenced() {
-            return operator(format!("{id} is lost ({why}) and has no fence device; {confirm}"));
+            return operator(format!("{id} {lost} ({why}) and has no fence device; {confirm}"));
         }
         if let Some(distrust) = &host.distrust {
             return operator(format!("the fence devices of {id} are not believed: {distrust}; {confirm}"));
         }
         if let Some(unmanaged) = self.unmanaged_group_on(id) {
             return operator(format!(
-                "{id} is lost ({why}), but is not fenced because {unmanaged} is unmanaged and was there; {by_hand}"
+                "{id} {lost} ({why}), but is not fenced because {unmanaged} is unmanaged and was there; {by_hand}"
             ));
         }
         let active = group.hosts().any(|other| other != id && self.can_run_on(now, group, other).is_ok());
         if !active {
-            return operator(format!("{id} is lost ({why}), and no other host can run it"));
+            return operator(format!("{id} {lost} ({why}), and no other host can run it"));
         }
         if let Some(text) = self.fence_limit(now, id) {
-            return operator(format!("{id} is lost ({why}), but {text}"));
+            return operator(format!("{id} {lost} ({why}), but {text}"));
         }
         if self.power.values().filter(|run| run.is_fence()).count() >= AT_ONCE {
             return Err(Hold::Until(
@@ -126,14 +127,14 @@ impl Engine {
             ));
         }
         if let Some(text) = self.outside_blast_radius(now) {
-            return Err(Hold::Look(format!("{id} is lost ({why}), but {text}; {by_hand}")));
+            return Err(Hold::Look(format!("{id} {lost} ({why}), but {text}; {by_hand}")));
         }
         // Hosts come back one after the other: the first must not have the others fenced.
         let settled = self.cut_off_at.map(|at| at + self.config.settings.detection_time * 2);
         if let Some(settled) = settled.filter(|settled| now.mono < *settled) {
             return Err(Hold::Until(
                 settled,
-                format!("{id} is lost ({why}); others that were lost have time to come back"),
+                format!("{id} {lost} ({why}); others that were lost have time to come back"),
             ));
         }
         Ok(why)
