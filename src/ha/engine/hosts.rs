@@ -236,6 +236,27 @@ impl Engine {
         self.touch_groups_of(id);
     }
 
+    /// This process did not run for some time (stopped, swapped out, a machine that was paused): what hosts said meanwhile
+    /// still waits to be read, so what did not come in that time counts for nothing.
+    pub(super) fn excuse_silence(&mut self, now: Now, slept: Duration) {
+        for host in self.hosts.values_mut() {
+            for at in [&mut host.last_sign, &mut host.refused_since].into_iter().flatten() {
+                *at = (*at + slept).min(now.mono);
+            }
+            if let Some(silence) = &mut host.silence {
+                silence.tolerate_until += slept;
+                silence.until += slept;
+            }
+        }
+        let known = self.subjects.values_mut().flat_map(|subject| subject.on.values_mut());
+        for since in known.flat_map(|known| known.unfinished.values_mut()) {
+            *since = (*since + slept).min(now.mono);
+        }
+        if let Some(at) = &mut self.cut_off_at {
+            *at = (*at + slept).min(now.mono);
+        }
+    }
+
     /// Something was heard of a host's agent.
     pub(super) fn sign_of_life(&mut self, now: Now, id: &HostId) {
         let Some(host) = self.hosts.get_mut(id) else { return };

@@ -14,6 +14,8 @@ use crate::time::{Mono, Now};
 
 /// How long a connection may take to be made, at most.
 const CONNECT: Duration = Duration::from_secs(3);
+/// How long an agent may take to introduce itself and to store a seal, at least.
+const ANSWER: Duration = Duration::from_secs(15);
 const FIRST_REDIAL: Duration = Duration::from_millis(100);
 const LAST_REDIAL: Duration = Duration::from_secs(2);
 
@@ -35,10 +37,20 @@ impl Engine {
 
     pub(super) fn dial(&mut self, now: Now, id: &HostId) {
         let detection = self.config.settings.detection_time;
-        let Some(host) = self.hosts.get_mut(id) else { return };
-        if host.link.is_some() {
-            return;
+        match self.hosts.get(id).map(|host| host.link) {
+            Some(None) => {}
+            // Nobody may ever say so if the other side died before it answered.
+            Some(Some((_, Stage::Greeting | Stage::Sealing))) => {
+                if let Some(host) = self.hosts.get_mut(id) {
+                    host.detail = "its agent does not answer".to_owned();
+                }
+                self.drop_link(now, id, true);
+                self.schedule_dial(now, id, false);
+                return self.judge_host(now, id);
+            }
+            _ => return,
         }
+        let Some(host) = self.hosts.get_mut(id) else { return };
         let link = LinkId(self.next_link);
         self.next_link += 1;
         host.link = Some((link, Stage::Dialling));
@@ -49,8 +61,9 @@ impl Engine {
         self.judge_host(now, id);
     }
 
-    pub(super) fn connected(&mut self, _now: Now, link: LinkId) {
+    pub(super) fn connected(&mut self, now: Now, link: LinkId) {
         let Some(id) = self.links.get(&link).cloned() else { return };
+        self.timers.set(Timer::Dial(id.clone()), now.mono + ANSWER.max(self.config.settings.detection_time));
         let settings = &self.config.settings;
         let hello = Hello {
             version: VERSION,
@@ -221,6 +234,8 @@ impl Engine {
             watchdog: welcome.watchdog_ms.map(Duration::from_millis),
         });
         host.refused = None;
+        // It lives: no lease that ended before proves anything any more.
+        host.last_acknowledged = None;
         host.link = Some((link, Stage::Sealing));
         self.sign_of_life(now, id);
         let seal = Seal { epoch: self.state.epoch, takeover: self.takeover };
@@ -301,6 +316,8 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(id) else { return };
         host.link = Some((link, Stage::Up));
         host.redials = 0;
+        assert!(host.off.is_none(), "a host that greeted is not off");
+        self.timers.cancel(&Timer::Dial(id.clone()));
         host.seen = true;
         host.lost_at = None;
         host.refused_since = None;
@@ -370,6 +387,9 @@ impl Engine {
         let host = self.hosts.get(id)?;
         let lease = host.config.as_ref()?.self_protection?;
         let watchdog = host.agent.as_ref()?.watchdog?;
+        if host.link.is_some_and(|(_, stage)| stage != Stage::Dialling) {
+            return None;
+        }
         let last = host.last_acknowledged?;
         // rho: clocks of servers drift by less than 500 ppm against each other.
         let bound = (lease + watchdog * 2).mul_f64(1.001);

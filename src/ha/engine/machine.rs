@@ -137,6 +137,10 @@ impl Engine {
 
     /// Takes one event and adds records and effects.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        let slept = now.mono.since(self.next_deadline());
+        if slept > self.config.settings.heartbeat_interval {
+            self.excuse_silence(now, slept);
+        }
         match event {
             Event::Connected { link } => self.connected(now, link),
             Event::ConnectFailed { link, error } => self.connect_failed(now, link, &error),

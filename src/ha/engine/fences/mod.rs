@@ -302,7 +302,13 @@ impl Engine {
     }
 
     /// A connected host has something that cannot be stopped.
-    pub(in crate::ha::engine) fn must_fence(&mut self, now: Now, host: &HostId, subject: SubjectId, why: &str) {
+    pub(in crate::ha::engine) fn must_fence(
+        &mut self,
+        now: Now,
+        host: &HostId,
+        subject: SubjectId,
+        why: &str,
+    ) {
         let Some(entry) = self.hosts.get_mut(host) else { return };
         if entry.must_fence.is_none() {
             entry.must_fence = Some((subject, why.to_owned()));
