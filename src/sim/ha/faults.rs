@@ -153,6 +153,11 @@ impl World {
     /// A path does not work for some time.
     fn cut_path(&mut self, from: usize, to: usize, both: bool, time: u64) {
         self.tell(format_args!("path {from} - {to} is cut, both ways: {both}"));
+        for node in [from, to] {
+            if let Some(host) = node.checked_sub(MANAGERS).and_then(|host| self.hosts.get_mut(host)) {
+                host.touched = self.now;
+            }
+        }
         self.net.blocked.insert((from, to));
         if both {
             self.net.blocked.insert((to, from));

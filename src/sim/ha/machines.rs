@@ -279,7 +279,7 @@ impl World {
     pub(super) fn watchdog(&mut self, host: usize) {
         self.hosts[host].watched = false;
         match self.hosts[host].fires_at {
-            Some(at) if at <= self.now => {
+            Some(at) if at <= self.now && self.hosts[host].kernel != Kernel::Off => {
                 self.report.watchdogs += 1;
                 self.reset_host(host, "its watchdog fired");
             }

@@ -196,8 +196,20 @@ impl World {
                 commands.push(Command::Clear { target: Some(id.to_string()) });
             }
         }
+        // What nothing else helps is rebooted by hand.
+        let stuck: Vec<usize> = (0..self.hosts.len())
+            .filter(|number| {
+                let id = self.hosts[*number].id.as_str();
+                status.alerts.iter().any(|a| a.object == id && a.text.starts_with("it must be fenced"))
+            })
+            .filter(|_| self.now > self.calm_since + 300 * SECOND)
+            .collect();
         for command in commands {
             self.command(0, command);
+        }
+        for host in stuck {
+            self.report.rebooted_by_hand += 1;
+            self.reset_host(host, "an administrator reboots it");
         }
         self.take_over_if_needed();
     }
