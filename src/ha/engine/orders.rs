@@ -77,11 +77,12 @@ impl Engine {
         if matches!(finished.action, Action::Start | Action::Stop) {
             self.effect(Effect::Send { link, message: ToAgent::Forget { orders: vec![finished.order] } });
         }
+        if !finished.unfinished {
+            // Others may have waited for it: another definition of the same name, or an earlier run of this manager.
+            self.emptied(now, host, finished.order);
+        }
         let Some(given) = self.orders.remove(&finished.order).filter(|given| given.host == *host) else {
             // Of an order that we no longer count on: what it changed is seen by looking again.
-            if !finished.unfinished {
-                self.emptied(now, host, finished.order);
-            }
             return self.look_again(now, host, &finished.resource);
         };
         let name = {

@@ -16,6 +16,9 @@ impl World {
         let every = self.scenario.faults.every;
         let next = self.rng.faults.below(2 * every);
         self.after(next, Task::Fault);
+        if self.scenario.faults.reloads && self.rng.faults.one_in(6) {
+            return self.change_configuration();
+        }
         let victims: Vec<usize> = self.scenario.faults.victims.iter().copied().collect();
         let on_manager = self.scenario.faults.manager && (victims.is_empty() || self.rng.faults.one_in(3));
         if on_manager {

@@ -150,6 +150,7 @@ impl World {
             (Kernel::Off, false) | (_, true) => {}
             (_, false) => {
                 self.tell(format_args!("h{host} loses power"));
+                self.hosts[host].touched = self.now;
                 self.kernel_gone(host);
                 self.hosts[host].kernel = Kernel::Off;
             }
