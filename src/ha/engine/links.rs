@@ -347,6 +347,10 @@ impl Engine {
     fn back_from_the_dead(&mut self, now: Now, id: &HostId, welcome: &Welcome) {
         let Some(host) = self.hosts.get_mut(id) else { return };
         let same_boot = host.agent.as_ref().is_some_and(|agent| agent.boot == welcome.boot);
+        if host.agent.as_ref().is_some_and(|agent| agent.boot != welcome.boot) {
+            // What could not be stopped, or did not end, is gone with the boot that it was in.
+            host.must_fence = None;
+        }
         if let Some(off) = host.off.take() {
             if same_boot {
                 let text = format!("it counted as off ({}), but it was never rebooted", off.how);
