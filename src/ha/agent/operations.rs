@@ -23,6 +23,13 @@ pub(super) struct Operation {
     empty: bool,
 }
 
+impl Operation {
+    /// A start that an earlier run of this agent began, and whose end was not seen.
+    fn is_found_start(&self) -> bool {
+        self.stage == OperationStage::Found && self.what.action == Action::Start
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum OperationStage {
     /// Its intent is being stored.
@@ -113,7 +120,8 @@ impl Agent {
         let busy = self
             .operations
             .iter()
-            .find(|(_, operation)| operation.what.resource.id == order.operation.resource.id)
+            .filter(|(_, operation)| operation.what.resource.id == order.operation.resource.id)
+            .find(|(_, operation)| changes(order.operation.action) || !operation.is_found_start())
             .map(|(id, _)| *id);
         if let Some(busy) = busy {
             return self.refuse(link, order.id, Refusal::Busy(busy));
@@ -233,12 +241,16 @@ impl Agent {
             // yes may have a child that acts only later.
             lingering.extend(self.started.remove(&resource).unwrap_or_default().iter().map(|start| start.0));
         }
+        let running = !changes(action) && matches!(outcome.monitored(), Monitored::Running { .. });
         operation.empty = !left_behind;
         let unfinished = !lingering.is_empty();
         if unfinished {
             operation.stage = OperationStage::Lingering(outcome.clone());
         } else {
             self.operations.remove(&id);
+        }
+        if running {
+            self.adopt(&resource);
         }
         for order in lingering {
             if order != id {
@@ -270,6 +282,22 @@ impl Agent {
         }
         if let Some(link) = self.obeyed {
             self.send(link, FromAgent::Finished(finished));
+        }
+    }
+
+    /// It runs: what an earlier run of this agent had started is the resource, and what it left belongs to it.
+    fn adopt(&mut self, resource: &ResourceId) {
+        let found: Vec<OrderId> = self
+            .operations
+            .iter()
+            .filter(|(_, operation)| operation.what.resource.id == *resource && operation.is_found_start())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in found {
+            self.operations.remove(&id);
+            self.store(IntentRecord::Over { order: id, outcome: Some(Outcome::Exited(0)) }, Storing::Other);
+            self.started.entry(resource.clone()).or_default().push(StartedBy(id));
+            self.tell_emptied(id, resource);
         }
     }
 

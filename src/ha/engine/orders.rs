@@ -240,7 +240,7 @@ impl Engine {
             Refusal::Unacceptable(why) | Refusal::NotStored(why) => Some(Outcome::NotRun(why.clone())),
             // Something that we do not know of is under way there: it will be reported when it is over.
             Refusal::Busy(other) => {
-                known.unfinished.insert(*other, now.mono);
+                known.unfinished.entry(*other).or_insert(now.mono);
                 None
             }
             Refusal::Sealed(epoch) => {
