@@ -55,6 +55,13 @@ const TOKENS: &[&[u8]] = &[
     b"\xff\xff\xff\xff",
     b"\xc7Re\x9c",
     b"\x00\x00\x00\x00\x00\x00\x00\x00",
+    b"\n- ",
+    b"\n  ",
+    b": ",
+    b"&a ",
+    b"*a",
+    b"\t",
+    b"2026-11-20T10:00:00\tfence\th1\t",
 ];
 
 fn mutate(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
@@ -140,6 +147,8 @@ targets! {
     action_list
     store_record
     store_segment
+    ha_config
+    halo_state
 }
 
 #[test]

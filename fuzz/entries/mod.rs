@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+pub mod ha;
 pub mod lustre;
 pub mod store;
 pub mod wire;
@@ -22,4 +23,6 @@ pub const TARGETS: &[Target] = &[
     ("action_list", lustre::action_list),
     ("store_record", store::record),
     ("store_segment", store::segment),
+    ("ha_config", ha::config),
+    ("halo_state", ha::halo),
 ];

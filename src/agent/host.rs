@@ -5,13 +5,12 @@ use std::path::Path;
 
 use crate::ha::ids::BootId;
 
-/// This boot of the kernel.
+/// This boot of the kernel, which is in `/proc/sys/kernel/random/boot_id`.
 ///
 /// # Errors
 /// When `/proc` is not what it should be.
-pub fn boot() -> Result<BootId, String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+pub fn boot(path: &Path) -> Result<BootId, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(text.trim().into())
 }
 
@@ -63,7 +62,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_boot() {
-        assert_eq!(boot().unwrap().as_str().len(), 36);
+        assert_eq!(boot(Path::new("/proc/sys/kernel/random/boot_id")).unwrap().as_str().len(), 36);
         assert!(!hostname().is_empty());
     }
 }

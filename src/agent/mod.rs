@@ -102,12 +102,16 @@ fn endpoint(options: &Options, host: &str, listening: &[SocketAddr]) -> Result<O
 
 fn run(options: &Options) -> Result<(), String> {
     let host = options.host.clone().unwrap_or_else(host::hostname);
-    let boot = host::boot()?;
+    let boot = host::boot(&options.boot_id)?;
     let addresses = options::addresses(options)?;
     let listeners = listener::listen(&addresses, options.port)?;
     let listening: Vec<SocketAddr> =
         listeners.iter().map(|one| one.local_addr()).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     let endpoint = endpoint(options, &host, &listening)?;
+    let watchdog = match &options.watchdog {
+        Some(device) => Some(watchdog::Watchdog::find(device, &options.watchdog_class, host::is_virtual())?),
+        None => None,
+    };
     let (intents, records) =
         intents::Intents::open(&options.state_dir, &boot).map_err(|e| format!("{e} (--state-dir)"))?;
     // Agents of one machine differ in their state directories.
@@ -117,10 +121,6 @@ fn run(options: &Options) -> Result<(), String> {
         Isolation::scan(&key)
     } else {
         Isolation::new(&key, options.cgroup_root.as_deref())
-    };
-    let watchdog = match &options.watchdog {
-        Some(device) => Some(watchdog::Watchdog::find(device, &options.watchdog_class, host::is_virtual())?),
-        None => None,
     };
     let identity = Identity {
         host: host.as_str().into(),

@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser};
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "coordinatool-agent",
+    args_override_self = true,
     about = "Starts, stops and monitors resources of this server for coordinatool",
     version
 )]
@@ -70,6 +71,9 @@ pub struct Options {
     /// Write the address listened on into this file, once it is
     #[arg(long, value_name = "FILE", hide = true)]
     pub address_file: Option<PathBuf>,
+    /// What tells boots of this machine apart, where several agents of tests play machines of their own
+    #[arg(long, value_name = "FILE", default_value = "/proc/sys/kernel/random/boot_id", hide = true)]
+    pub boot_id: PathBuf,
     /// Log more (repeatable)
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,

@@ -49,8 +49,8 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Read<T> {
         }
     }
     found.torn = !doubtful.is_empty();
-    // More than one bad line at the end is more than a torn append.
-    if doubtful.len() > 1 {
+    // A torn append has no newline at its end, and there is only one.
+    if doubtful.len() > 1 || bytes.ends_with(b"\n") {
         found.damaged.append(&mut doubtful);
     }
     found

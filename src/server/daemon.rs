@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
+use super::ha::child::HaChild;
 use super::listener;
 use super::names::Names;
 use super::options::Options;
@@ -84,7 +85,12 @@ enum Input {
 }
 
 /// Starts, serves and stops.
-pub fn run(options: &Options, loaded: Loaded, logging: &Logging) -> Result<(), DaemonError> {
+pub fn run(
+    options: &Options,
+    loaded: Loaded,
+    logging: &Logging,
+    ha: Option<&HaChild>,
+) -> Result<(), DaemonError> {
     say(&loaded.notes);
     let settings = loaded.settings;
     about_redis(&settings);
@@ -101,7 +107,7 @@ pub fn run(options: &Options, loaded: Loaded, logging: &Logging) -> Result<(), D
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let daemon = Daemon { options, settings, logging, mount, fsname, files };
+    let daemon = Daemon { options, settings, logging, ha, mount, fsname, files };
     runtime.block_on(local.run_until(daemon.serve()))
 }
 
@@ -212,6 +218,8 @@ struct Daemon<'a> {
     options: &'a Options,
     settings: Settings,
     logging: &'a Logging,
+    /// The HA role, which is told to reload as well.
+    ha: Option<&'a HaChild>,
     mount: Option<Mount>,
     fsname: String,
     files: usize,
@@ -309,7 +317,10 @@ impl Daemon<'_> {
                     tracing::info!(target: NOTICE, "nothing runs any more and the lock says to quit, exiting");
                     return;
                 }
-                _ = signals.hangup.recv() => self.reload(shell),
+                _ = signals.hangup.recv() => {
+                    self.ha.iter().for_each(|ha| ha.reload());
+                    self.reload(shell);
+                }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
         }

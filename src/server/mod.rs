@@ -38,6 +38,10 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if options.is_ha_only() {
+        let arguments = options.ha_arguments().unwrap_or_default();
+        return ha::process::main(std::iter::once("coordinatool".into()).chain(arguments));
+    }
     let loaded = match config::load(&options, &config::System) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -59,7 +63,17 @@ pub fn main() -> ExitCode {
     }
     let logging = crate::system::logging::Logging::start(loaded.settings.verbose);
     crate::system::logging::exit_on_panic();
-    match daemon::run(&options, loaded, &logging) {
+    let socket = options.ha_socket.clone().unwrap_or_else(|| ha::options::SOCKET.into());
+    let child =
+        options.ha_arguments().map(|arguments| ha::child::HaChild::start(arguments, socket)).transpose();
+    let child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            tracing::error!("the HA manager cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match daemon::run(&options, loaded, &logging, child.as_ref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -55,6 +55,24 @@ pub struct Options {
     /// Directory of the embedded store
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Keep resources running on servers as well (HA), as this file says; without MOUNTPOINT and --lustre only that
+    #[arg(long, value_name = "FILE")]
+    pub ha_config: Option<PathBuf>,
+    /// HA: socket of its API
+    #[arg(long, value_name = "PATH")]
+    pub ha_socket: Option<PathBuf>,
+    /// HA: directory of what must survive a restart
+    #[arg(long, value_name = "DIR")]
+    pub ha_state_dir: Option<PathBuf>,
+    /// HA: directory of certificates
+    #[arg(long, value_name = "DIR")]
+    pub ha_tls_dir: Option<PathBuf>,
+    /// HA: start, stop, move and fence (default: only observe)
+    #[arg(long)]
+    pub manage_resources: bool,
+    /// HA, only for tests: no certificates, and only agents on loopback addresses
+    #[arg(long)]
+    pub insecure_loopback: bool,
     /// Check the configuration, show it, and exit
     #[arg(long)]
     pub check_config: bool,
@@ -75,6 +93,34 @@ pub enum Command {
     Print(String),
     /// Print this to standard error and exit with 1.
     Fail(String),
+}
+
+impl Options {
+    /// Arguments of `coordinatool ha-manager` for the HA role, if it is wanted.
+    pub fn ha_arguments(&self) -> Option<Vec<std::ffi::OsString>> {
+        let config = self.ha_config.as_ref()?;
+        let mut arguments = vec!["--config".into(), config.into()];
+        let with_values = [
+            ("--socket", &self.ha_socket),
+            ("--state-dir", &self.ha_state_dir),
+            ("--tls-dir", &self.ha_tls_dir),
+        ];
+        for (name, value) in with_values {
+            if let Some(value) = value {
+                arguments.extend([name.into(), value.into()]);
+            }
+        }
+        let flags =
+            [("--manage-resources", self.manage_resources), ("--insecure-loopback", self.insecure_loopback)];
+        arguments.extend(flags.iter().filter(|(_, given)| *given).map(|(name, _)| name.into()));
+        arguments.extend((0..self.verbose).map(|_| "-v".into()));
+        Some(arguments)
+    }
+
+    /// Whether only the HA role is wanted.
+    pub fn is_ha_only(&self) -> bool {
+        self.ha_config.is_some() && self.mount.is_empty() && self.lustre.is_none()
+    }
 }
 
 /// Reads a command line, the program's name first.
@@ -110,6 +156,16 @@ mod tests {
             Command::Run(options) => *options,
             other => panic!("{args:?}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn the_ha_role_gets_its_own_arguments() {
+        assert_eq!(run(&["/mnt"]).ha_arguments(), None);
+        let both = run(&["--ha-config", "f", "--ha-socket", "s", "--manage-resources", "/mnt"]);
+        assert!(!both.is_ha_only());
+        assert_eq!(both.ha_arguments().unwrap(), ["--config", "f", "--socket", "s", "--manage-resources"]);
+        assert!(run(&["--ha-config", "f"]).is_ha_only());
+        assert!(!run(&["--ha-config", "f", "--lustre", "none"]).is_ha_only());
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::ha::command::{Accepted, Progress};
 use crate::ha::ids::CommandId;
 use crate::ha::status::CommandStatus;
 
-/// How long the manager may take over a question for news.
-const NEWS: Duration = Duration::from_secs(20);
+/// How long the manager may take over a question for news. What changed between two questions is only seen with the answer
+/// to the next, so not too long.
+const NEWS: Duration = Duration::from_secs(5);
 /// How long a manager that was lost while we wait may take to come back, a restart for instance.
 const ABSENCE: Duration = Duration::from_secs(60);
 
@@ -144,6 +145,11 @@ pub async fn carry_out(api: &Api, orders: &[Order], acting: &Acting) -> Outcome 
 /// Waits for a command that was given before.
 pub async fn wait_for(api: &Api, id: CommandId, json: bool) -> Outcome {
     let mut reporter: Box<dyn Reporter> = if json { Box::new(Machine) } else { Box::new(People::new(false)) };
+    // Later it is waited for a manager that restarts; but who calls must learn at once that there is none.
+    if let Err(error) = api.get::<CommandStatus>(&format!("/api/v1/ha/commands/{id}")).await {
+        reporter.failed("", &error);
+        return Outcome::Failed;
+    }
     let ended = {
         let told = |doing: Option<&str>| match doing {
             Some(doing) => reporter.doing("", doing),
@@ -291,7 +297,8 @@ impl Reporter for People {
             clear_line();
         }
         match end {
-            End::Done(result) => self.line(about, &format!("done: {result}")),
+            End::Done(result) if result.is_empty() || result == "done" => self.line(about, "done"),
+            End::Done(result) => self.line(about, &format!("done: {}", result.trim_start_matches("done; "))),
             End::Failed(reason) => {
                 let about = if self.several { format!("{about}: ") } else { String::new() };
                 complain(&format!("{about}command {command} failed: {reason}"));
@@ -305,7 +312,8 @@ impl Reporter for People {
         }
         let text = error.to_string();
         // The manager's reasons name what they are about as a rule.
-        if self.several && !about.is_empty() && !text.contains(about) {
+        let general = text.contains(about) || matches!(error, ApiError::NoManager { .. });
+        if self.several && !general {
             complain(&format!("{about}: {text}"));
         } else {
             complain(&text);

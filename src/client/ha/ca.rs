@@ -73,6 +73,7 @@ pub fn run(command: &CaCommand) -> Outcome {
                 let paths = Authority::paths(dir);
                 say(&format!("{}: the authority's certificate, for every host", paths.certificate.display()));
                 say(&format!("{}: its key; keep it secret, and off the servers", paths.key.display()));
+                say("next: `ca issue manager --role manager`, and `ca issue` with the names of all servers");
                 Outcome::Done
             }
             Err(error) => {

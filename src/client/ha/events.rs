@@ -14,7 +14,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// An event on a line: when, what, about what, and why.
 fn line(event: &Event) -> String {
-    let mut line = format!("{}  {:<12} {}", moment(event.at), event.event, event.object);
+    let mut line = format!("{}  {:<15} {}", moment(event.at), event.event, event.object);
     if let Some(host) = &event.host {
         line.push_str(&format!(" on {host}"));
     }
@@ -57,9 +57,10 @@ fn path(object: Option<&str>, since: Option<i64>, limit: Option<u64>) -> String 
 
 /// Shows events, and goes on if that is wanted.
 pub async fn run(api: &Api, options: &EventsOptions) -> Outcome {
+    // The manager gives what is later than `since`.
     let since = options.since.map(|time| now().saturating_sub(nanoseconds(time)));
     let object = options.object.as_deref();
-    let mut last = now();
+    let mut last = since.unwrap_or_else(now);
     match api.get::<Vec<Event>>(&path(object, since, options.limit)).await {
         Ok(events) => {
             for event in &events {
@@ -86,7 +87,7 @@ fn nanoseconds(time: Duration) -> i64 {
 async fn follow(api: &Api, object: Option<&str>, mut last: i64, json: bool) -> Outcome {
     let mut told = false;
     loop {
-        let path = format!("/api/v1/ha/events/stream?since={}", last.saturating_add(1));
+        let path = format!("/api/v1/ha/events/stream?since={last}");
         let result = api
             .follow(&path, |data| {
                 let event: Event =
@@ -188,12 +189,12 @@ mod tests {
             comment: Some("start: mount\nfailed".into()),
         };
         assert!(
-            line(&event).ends_with("  failed       ost1 on oss1: start: mount; failed"),
+            line(&event).ends_with("  failed          ost1 on oss1: start: mount; failed"),
             "{}",
             line(&event)
         );
         let event = Event { by: "root (uid 0)".into(), comment: None, host: None, ..event };
-        assert!(line(&event).ends_with("  failed       ost1 (by root (uid 0))"), "{}", line(&event));
+        assert!(line(&event).ends_with("  failed          ost1 (by root (uid 0))"), "{}", line(&event));
     }
 
     #[test]

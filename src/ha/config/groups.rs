@@ -1,6 +1,6 @@
 //! Reading `resource_groups`, and making trees of the resources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::host::Hosts;
@@ -95,7 +95,7 @@ fn group(reader: &mut Reader, node: &Node, path: &str, hosts: &Hosts) -> Option<
     let fields = reader.fields(node, path, &keys::GROUP)?;
     let root = reader.name(&fields, path, "root");
     let find = |reader: &mut Reader, node: &Node, at: &str, name: &str| match hosts.find(name) {
-        Ok(id) => Some(id.clone()),
+        Ok(id) => id.cloned(),
         Err(message) => {
             let hint = reader.suggest(name, hosts.names());
             reader.error_with_hint(node.place, at, message, hint);
@@ -107,6 +107,7 @@ fn group(reader: &mut Reader, node: &Node, path: &str, hosts: &Hosts) -> Option<
         home = find(reader, node, &below(path, "home_host"), name);
     }
     let mut failover: Vec<HostId> = Vec::new();
+    let mut listed = BTreeSet::new();
     let at = below(path, "failover_hosts");
     let nodes = fields.get("failover_hosts").and_then(|node| reader.list(node, &at)).unwrap_or_default();
     for (number, node) in nodes.iter().enumerate() {
@@ -115,7 +116,7 @@ fn group(reader: &mut Reader, node: &Node, path: &str, hosts: &Hosts) -> Option<
         let Some(id) = find(reader, node, &at, name) else { continue };
         if home.as_ref() == Some(&id) {
             reader.error(node.place, &at, format!("{id} is the home host, it cannot fail over to itself"));
-        } else if failover.contains(&id) {
+        } else if !listed.insert(id.clone()) {
             reader.error(node.place, &at, format!("{id} is in this list already"));
         } else {
             failover.push(id);

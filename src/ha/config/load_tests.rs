@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::ha::config::*;
 
@@ -242,6 +244,11 @@ fn all_errors_at_once_in_the_order_of_the_file() {
     ]);
     let lines: Vec<usize> = found.iter().map(|(line, ..)| *line).collect();
     assert_eq!(lines, [3, 14, 24, 24], "{found:#?}");
+    // What follows from another error is not told.
+    for wrong_host in ["oss1:x", "oss1:8001"] {
+        let found = wrong(&[("oss2:8001", wrong_host), ("[oss2]", &format!("['{wrong_host}']"))]);
+        assert!(found.len() == 1 && found[0].0 == 5, "{found:#?}");
+    }
 }
 
 #[test]
@@ -338,4 +345,31 @@ fn a_hundred_thousand_deep_and_back() {
     assert_eq!(config.groups["r0"].members.len(), 100_001);
     let circle = load(&chain(10_000, "r0"), "f").expect_err("circle");
     assert!(circle[0].message.contains("in a circle"), "{:?}", circle[0]);
+}
+
+#[test]
+fn the_sample_has_every_key_and_the_defaults_that_it_names() {
+    let text = include_str!("../../../conf/ha.yaml");
+    let Loaded { config, warnings, secrets, .. } =
+        load(text, "ha.yaml").unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!((warnings, secrets), (vec![], vec![]));
+    for section in keys::SECTIONS {
+        for (key, _) in section.keys {
+            assert!(text.contains(&format!("{key}:")), "{key} of {} is not in conf/ha.yaml", section.path);
+        }
+    }
+    let window = Duration::from_secs(3600);
+    let sample = Settings {
+        manage: Some(false),
+        fence_attempts: FenceAttempts::Within { count: 3, window },
+        ..Settings::default()
+    };
+    assert_eq!(config.settings, sample);
+    assert_eq!(config.resources["ost0"].failures, FailurePolicy::default());
+    let device = &config.hosts["oss1"].fencing[0].devices[0];
+    let default = &config.hosts["oss2"].fencing[0].devices[0];
+    assert_eq!(
+        (device.timeout, device.delay, device.attempts),
+        (default.timeout, default.delay, default.attempts)
+    );
 }

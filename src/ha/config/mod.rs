@@ -4,6 +4,7 @@ mod check;
 mod difference;
 mod fencing;
 mod groups;
+pub mod halo_state;
 mod host;
 pub mod keys;
 mod load;

@@ -51,3 +51,8 @@ impl fmt::Display for Problem {
         Ok(())
     }
 }
+
+/// A key as it is shown: bounded, on one line.
+pub(super) fn shown(key: &str) -> String {
+    key.chars().take(60).collect::<String>().escape_debug().to_string()
+}

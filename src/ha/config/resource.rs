@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::keys::{self, Section};
 use super::model::FailurePolicy;
-use super::read::{Fields, Reader, below, shown};
+use super::problem::shown;
+use super::read::{Fields, Reader, below};
 use super::yaml::{Node, Place};
 use crate::ha::ids::ResourceId;
 use crate::ha::protocol::ResourceSpec;

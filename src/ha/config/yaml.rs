@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use yaml_rust2::parser::{Event, Parser, Tag};
 use yaml_rust2::scanner::{Marker, TScalarStyle};
 
+use super::problem::shown;
+
 /// Longest text, in bytes.
 pub const MAX_TEXT: usize = 16 << 20;
 /// Deepest nesting. A configuration needs nine.
@@ -201,8 +203,8 @@ impl Builder {
         for frame in &self.frames {
             match frame {
                 Frame::List { items, .. } => path += &format!("[{}]", items.len()),
-                Frame::Map { next: Some(key), .. } if path.is_empty() => path += &key.text,
-                Frame::Map { next: Some(key), .. } => path += &format!(".{}", key.text),
+                Frame::Map { next: Some(key), .. } if path.is_empty() => path += &shown(&key.text),
+                Frame::Map { next: Some(key), .. } => path += &format!(".{}", shown(&key.text)),
                 Frame::Map { next: None, .. } => {}
             }
         }

@@ -1,6 +1,7 @@
 //! What needs an operator: derived from what is, so an alert is there exactly as long as its cause.
 
 use super::event::LostState;
+use super::hosts::MustFence;
 use super::machine::Engine;
 use crate::ha::protocol::Isolation;
 use crate::ha::status::{Alert, HostState, Phase, Severity};
@@ -30,7 +31,7 @@ impl Engine {
                 let command = format!("coordinatool-client ha reset {id}");
                 add(Severity::Critical, id.as_str(), why.clone(), Some(command), since);
             }
-            if let Some((_, why)) = &host.must_fence {
+            if let Some(MustFence { why, .. }) = &host.must_fence {
                 let command = format!("coordinatool-client ha fence {id}");
                 add(
                     Severity::Critical,
@@ -59,6 +60,10 @@ impl Engine {
                 let text = "it was fenced; by default it is not fenced automatically again before a reset"
                     .to_owned();
                 add(Severity::Warning, id.as_str(), text, Some(command), since);
+            }
+            if let Some((why, _)) = &host.unfencing_failed {
+                let text = format!("its fence devices do not let it in, so nothing is started there: {why}");
+                add(Severity::Critical, id.as_str(), text, None, since);
             }
             if host.config.is_some() && !host.can_be_fenced() && self.manage {
                 add(

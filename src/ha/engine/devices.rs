@@ -123,10 +123,7 @@ impl Engine {
         if same_machine(own, uuid) == Some(false) {
             let text =
                 format!("{name} belongs to another machine: its UUID is {uuid}, that of {host} is {own}");
-            if entry.distrust.as_ref() != Some(&text) {
-                entry.distrust = Some(text.clone());
-                self.note(now, "fence_device", host.as_str(), None, "manager", Some(text));
-            }
+            self.distrust(now, host, text);
         }
     }
 }

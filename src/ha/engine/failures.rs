@@ -11,9 +11,6 @@ use crate::ha::state::Record;
 use crate::ha::status::Failure;
 use crate::time::{Mono, Now};
 
-/// Failures of one resource that are kept.
-const KEPT: usize = 100;
-
 impl Engine {
     /// A failure of a resource is noted.
     pub(super) fn failed(
@@ -29,9 +26,7 @@ impl Engine {
         let name = entry.spec.id.clone();
         let what = if reason.is_empty() { outcome.to_string() } else { format!("{outcome}: {reason}") };
         self.note(now, "failed", name.as_str(), Some(host), "manager", Some(format!("{action}: {what}")));
-        if !entry_is_managed(self, subject)
-            || self.state.failures.get(&name).is_some_and(|all| all.len() >= KEPT)
-        {
+        if !entry_is_managed(self, subject) {
             return;
         }
         let failure = Failure {
@@ -39,8 +34,9 @@ impl Engine {
             host: host.clone(),
             action: action.to_owned(),
             what,
-            // A monitor may well find something broken that a restart mends.
-            recovery: if action == "monitor" { Recovery::Soft } else { outcome.recovery() },
+            // A monitor may well find something broken that a restart mends, and what cannot be stopped is fenced: only a
+            // start tells where it can run.
+            recovery: if action == "start" { outcome.recovery() } else { Recovery::Soft },
         };
         self.record(Record::Failed { resource: name.clone(), failure });
         let count = self.counting(now, &name).filter(|failure| failure.host == *host).count();
@@ -63,6 +59,11 @@ impl Engine {
         if let Some(known) = self.subjects.get_mut(&subject).and_then(|subject| subject.on.get_mut(host)) {
             known.failed_stops += 1;
         }
+    }
+
+    /// Whether a resource stays stopped, since it failed too often.
+    pub(super) fn is_given_up(&self, now: Now, group: &Group, resource: &ResourceId) -> bool {
+        self.given_up_until(now, group, resource).is_some()
     }
 
     /// Failures of a resource that still count.
@@ -89,11 +90,12 @@ impl Engine {
     ) -> Option<&'static str> {
         let policy = self.config.resources.get(resource)?.failures;
         let mut soft = 0;
-        for failure in self.counting(now, resource) {
+        // That it could not be stopped says nothing about where it can run.
+        for failure in self.counting(now, resource).filter(|failure| failure.action != "stop") {
             match failure.recovery {
                 Recovery::Fatal => return Some("is configured wrongly"),
                 Recovery::Hard if failure.host == *host => return Some("cannot run"),
-                Recovery::Soft if failure.host == *host && failure.action != "stop" => soft += 1,
+                Recovery::Soft if failure.host == *host => soft += 1,
                 _ => {}
             }
         }
@@ -130,15 +132,17 @@ impl Engine {
     }
 
     /// Failures of a resource do not count any more.
-    pub(super) fn clear_failures(&mut self, resource: &ResourceId) {
+    pub(super) fn clear_failures(&mut self, now: Now, resource: &ResourceId) {
         if self.state.failures.contains_key(resource) {
             self.record(Record::Cleared { resource: resource.clone() });
         }
         self.retries.retain(|(name, _), _| name != resource);
-        if let Some(subject) = self.current.get(resource).copied()
-            && let Some(subject) = self.subjects.get_mut(&subject)
-        {
-            subject.on.values_mut().for_each(|known| known.failed_stops = 0);
+        let Some(subject) = self.current.get(resource).copied() else { return };
+        let Some(entry) = self.subjects.get_mut(&subject) else { return };
+        entry.on.values_mut().for_each(|known| known.failed_stops = 0);
+        let hosts: Vec<HostId> = entry.on.keys().cloned().collect();
+        for host in hosts {
+            self.relieve_at_once(now, subject, &host);
         }
     }
 

@@ -215,7 +215,7 @@ impl Engine {
         let reached = match kind {
             PowerKind::Fence { .. } => said == "off",
             PowerKind::On => said == "on",
-            PowerKind::Look | PowerKind::WaitOut => said == "on" || said == "off",
+            PowerKind::Look | PowerKind::WaitOut | PowerKind::Unfence => said == "on" || said == "off",
         };
         let progress = if reached {
             Progress::Done { result: said.to_owned() }

@@ -7,10 +7,14 @@ use super::knowledge::SubjectId;
 use super::machine::Engine;
 use super::timers::Timer;
 use crate::ha::config::Host;
-use crate::ha::ids::{AgentRun, BootId, HostId, LinkId};
+use crate::ha::ids::{AgentRun, BootId, CommandId, HostId, LinkId};
 use crate::ha::protocol::Isolation;
 use crate::ha::status::HostState;
 use crate::time::{Mono, Now, Wall};
+
+/// How long a host that an earlier run of the manager knew may take to be reached by this one, before it counts as lost:
+/// both may have been started at the same time, and servers boot slowly.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A host, of the configuration or still a candidate of an earlier one.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub(super) struct HostEntry {
     pub(super) last_sign: Option<Mono>,
     /// When a heartbeat was last acknowledged, which prolongs its lease.
     pub(super) last_acknowledged: Option<Mono>,
+    /// How long its agent lets it live without an acknowledgement, for all that it was told in this boot.
+    pub(super) lease: Option<Duration>,
     /// It was sealed in this run.
     pub(super) seen: bool,
     /// Since when its kernel answers, but not its agent.
@@ -43,10 +49,24 @@ pub(super) struct HostEntry {
     pub(super) silence: Option<Silence>,
     /// What its devices said last.
     pub(super) power: Option<(String, Wall)>,
+    /// When they said it.
+    pub(super) power_read: Option<Mono>,
+    /// They did not answer: not to be asked again before this.
+    pub(super) ask_power_at: Option<Mono>,
+    /// It was switched on, by whomever: until then its agent need not be heard.
+    pub(super) booting: Option<Mono>,
+    /// An earlier run of the manager was about to fence it, and did not come to the end of it.
+    pub(super) resumed: bool,
+    /// The boot in which its fence devices let it in.
+    pub(super) unfenced: Option<BootId>,
+    /// They did not: why, and when that is tried again.
+    pub(super) unfencing_failed: Option<(String, Mono)>,
+    /// When it was dialled last.
+    pub(super) dialled: Mono,
     /// Why its fence devices are not believed.
     pub(super) distrust: Option<String>,
-    /// What on it cannot be stopped or does not end, and why it must be fenced for that although it is connected.
-    pub(super) must_fence: Option<(SubjectId, String)>,
+    /// Why it must be fenced although it is connected.
+    pub(super) must_fence: Option<MustFence>,
     pub(super) state: HostState,
     pub(super) detail: String,
     pub(super) since: Wall,
@@ -82,6 +102,14 @@ pub(super) struct OffProof {
     pub(super) how: &'static str,
 }
 
+/// Why a host must be fenced although it is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MustFence {
+    /// For this.
+    pub(super) subject: SubjectId,
+    pub(super) why: String,
+}
+
 /// Waiting for a host to fall silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Silence {
@@ -89,6 +117,8 @@ pub(super) struct Silence {
     /// What arrives until then may have been under way.
     pub(super) tolerate_until: Mono,
     pub(super) until: Mono,
+    /// Ends with that.
+    pub(super) command: Option<CommandId>,
 }
 
 impl HostEntry {
@@ -103,6 +133,7 @@ impl HostEntry {
             heartbeat: 0,
             last_sign: None,
             last_acknowledged: None,
+            lease: None,
             seen: false,
             refused_since: None,
             refused: None,
@@ -110,6 +141,13 @@ impl HostEntry {
             off: None,
             silence: None,
             power: None,
+            power_read: None,
+            ask_power_at: None,
+            booting: None,
+            resumed: false,
+            unfenced: None,
+            unfencing_failed: None,
+            dialled: now.mono,
             distrust: None,
             must_fence: None,
             state: HostState::Unseen,
@@ -127,6 +165,15 @@ impl HostEntry {
         self.link.map(|(link, _)| link)
     }
 
+    /// Why it does not count as seen.
+    fn unreached(&self) -> &'static str {
+        if self.refused_since.is_some() {
+            "its kernel answers, but no agent listens"
+        } else {
+            "this manager has not reached it yet"
+        }
+    }
+
     /// Whether there is a device to fence it with.
     pub(super) fn can_be_fenced(&self) -> bool {
         self.config.as_ref().is_some_and(|host| !host.fencing.is_empty())
@@ -142,6 +189,7 @@ impl Engine {
         let startup_fencing = settings.startup_fencing;
         let fencing = self.power.get(id).is_some_and(|change| change.is_fence());
         let begun = self.begun;
+        let known = self.state.seen.contains(id);
         let Some(host) = self.hosts.get_mut(id) else { return };
         let mut wake = None;
         if host.is_up() {
@@ -176,13 +224,20 @@ impl Engine {
             self.set_host_state(now, id, HostState::Refused, reason);
         } else if host.lost_at.is_some() {
             // Until it is connected again, or known to be off.
-        } else if !host.seen && !startup_fencing {
-            let detail = if host.refused_since.is_some() {
-                "its kernel answers, but no agent listens"
-            } else {
-                "this manager has not reached it yet"
-            };
+        } else if let Some(until) = host.booting.filter(|until| now.mono < *until) {
+            wake = Some(until);
+            let detail = "it was switched on, its agent has not been heard yet";
             self.set_host_state(now, id, HostState::Unseen, detail.to_owned());
+        } else if !host.seen && !startup_fencing && !host.resumed && !known {
+            let detail = host.unreached().to_owned();
+            self.set_host_state(now, id, HostState::Unseen, detail);
+        } else if let Some(until) = (!host.seen && !startup_fencing && !host.resumed)
+            .then_some(begun + PATIENCE)
+            .filter(|until| now.mono < *until)
+        {
+            wake = Some(until);
+            let detail = host.unreached().to_owned();
+            self.set_host_state(now, id, HostState::Unseen, detail);
         } else {
             let sign = host.last_sign.unwrap_or(begun);
             let (deadline, state, detail) = match host.refused_since {
@@ -208,6 +263,15 @@ impl Engine {
                 self.set_host_state(now, id, state, detail.to_owned());
                 wake = Some(deadline);
             }
+        }
+        if let Some(host) = self.hosts.get(id)
+            && matches!(host.link, Some((_, Stage::Greeting | Stage::Sealing)))
+        {
+            let end = host.dialled + detection;
+            if now.mono >= end {
+                return self.lose_link(now, id, "its agent does not answer");
+            }
+            wake = Some(wake.map_or(end, |wake| wake.min(end)));
         }
         if let Some(wake) = wake {
             self.timers.set(Timer::Host(id.clone()), wake.max(now.mono + Duration::from_millis(1)));
@@ -236,41 +300,14 @@ impl Engine {
         self.touch_groups_of(id);
     }
 
-    /// This process did not run for some time (stopped, swapped out, a machine that was paused): what hosts said meanwhile
-    /// still waits to be read, so what did not come in that time counts for nothing.
-    pub(super) fn excuse_silence(&mut self, now: Now, slept: Duration) {
-        for host in self.hosts.values_mut() {
-            for at in [&mut host.last_sign, &mut host.refused_since].into_iter().flatten() {
-                *at = (*at + slept).min(now.mono);
-            }
-            if let Some(silence) = &mut host.silence {
-                silence.tolerate_until += slept;
-                silence.until += slept;
-            }
-        }
-        let known = self.subjects.values_mut().flat_map(|subject| subject.on.values_mut());
-        for since in known.flat_map(|known| known.unfinished.values_mut()) {
-            *since = (*since + slept).min(now.mono);
-        }
-        if let Some(at) = &mut self.cut_off_at {
-            *at = (*at + slept).min(now.mono);
-        }
-    }
-
     /// Something was heard of a host's agent.
     pub(super) fn sign_of_life(&mut self, now: Now, id: &HostId) {
         let Some(host) = self.hosts.get_mut(id) else { return };
         host.last_sign = Some(now.mono);
         host.refused_since = None;
-        if let Some(silence) = host.silence
-            && now.mono > silence.tolerate_until
-        {
-            host.silence = None;
-            host.distrust =
-                Some("a fence device said that it is off, and its agent was heard after that".to_owned());
-            let text = format!("{id}: a fence device says that it is off, but it lives");
-            self.note(now, "fence_failed", id.as_str(), None, "manager", Some(text));
-            self.touch_groups_of(id);
+        if host.silence.is_some_and(|silence| now.mono > silence.tolerate_until) {
+            self.silence_broken(now, id);
         }
+        self.witness(now, id);
     }
 }

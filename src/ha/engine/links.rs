@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use super::event::{ConnectError, Effect, LostState};
+use super::event::{ConnectError, Effect};
 use super::hosts::{AgentFacts, Stage};
 use super::machine::Engine;
 use super::monitors::spread;
 use super::timers::Timer;
-use crate::ha::ids::{Epoch, HostId, LinkId};
-use crate::ha::protocol::{FromAgent, Hello, Rejected, Seal, ToAgent, Unfinished, VERSION, Welcome};
+use crate::ha::ids::{HostId, LinkId};
+use crate::ha::protocol::{FromAgent, Hello, Seal, ToAgent, Unfinished, VERSION, Welcome};
 use crate::ha::state::Record;
-use crate::time::{Mono, Now};
+use crate::time::Now;
 
 /// How long a connection may take to be made, at most.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How long an agent may take to introduce itself and to store a seal, at least.
-const ANSWER: Duration = Duration::from_secs(15);
 const FIRST_REDIAL: Duration = Duration::from_millis(100);
 const LAST_REDIAL: Duration = Duration::from_secs(2);
 
@@ -37,23 +35,14 @@ impl Engine {
 
     pub(super) fn dial(&mut self, now: Now, id: &HostId) {
         let detection = self.config.settings.detection_time;
-        match self.hosts.get(id).map(|host| host.link) {
-            Some(None) => {}
-            // Nobody may ever say so if the other side died before it answered.
-            Some(Some((_, Stage::Greeting | Stage::Sealing))) => {
-                if let Some(host) = self.hosts.get_mut(id) {
-                    host.detail = "its agent does not answer".to_owned();
-                }
-                self.drop_link(now, id, true);
-                self.schedule_dial(now, id, false);
-                return self.judge_host(now, id);
-            }
-            _ => return,
-        }
         let Some(host) = self.hosts.get_mut(id) else { return };
+        if host.link.is_some() {
+            return;
+        }
         let link = LinkId(self.next_link);
         self.next_link += 1;
         host.link = Some((link, Stage::Dialling));
+        host.dialled = now.mono;
         let (address, port) = (host.address.clone(), host.port);
         self.links.insert(link, id.clone());
         let timeout = CONNECT.min(detection);
@@ -63,28 +52,30 @@ impl Engine {
 
     pub(super) fn connected(&mut self, now: Now, link: LinkId) {
         let Some(id) = self.links.get(&link).cloned() else { return };
-        self.timers.set(Timer::Dial(id.clone()), now.mono + ANSWER.max(self.config.settings.detection_time));
+        self.kernel_answered(now, &id);
+        let hello = self.hello(&id);
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.link = Some((link, Stage::Greeting));
+            host.dialled = now.mono;
+        }
+        // Who accepts a connection need not be able to say anything.
+        self.judge_host(now, &id);
+        self.effect(Effect::Send { link, message: ToAgent::Hello(hello) });
+    }
+
+    /// How this manager introduces itself to an agent.
+    pub(super) fn hello(&self, host: &HostId) -> Hello {
         let settings = &self.config.settings;
-        let hello = Hello {
+        Hello {
             version: VERSION,
             cluster: settings.cluster.clone(),
-            host: id.clone(),
+            host: host.clone(),
             manager: self.manager,
             run: self.run,
             heartbeat_ms: millis(settings.heartbeat_interval),
             fresh_ms: millis(settings.fresh_time),
-            lease_ms: self
-                .config
-                .hosts
-                .get(&id)
-                .and_then(|host| host.self_protection)
-                .filter(|_| self.manage)
-                .map(millis),
-        };
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.link = Some((link, Stage::Greeting));
+            lease_ms: self.lease(host).map(millis),
         }
-        self.effect(Effect::Send { link, message: ToAgent::Hello(hello) });
     }
 
     pub(super) fn connect_failed(&mut self, now: Now, link: LinkId, error: &ConnectError) {
@@ -109,7 +100,19 @@ impl Engine {
         self.judge_host(now, &id);
     }
 
+    /// Somebody answered at a host's address. Who was dialled after its devices had said "off" is not off.
+    fn kernel_answered(&mut self, now: Now, id: &HostId) {
+        let later =
+            |host: &super::hosts::HostEntry| host.off.as_ref().is_some_and(|off| host.dialled > off.read);
+        if self.hosts.get(id).is_some_and(later) {
+            self.seen_on(now, id, "but somebody answers at its address");
+        }
+    }
+
     fn note_no_connection(&mut self, now: Now, id: &HostId, error: &ConnectError) {
+        if matches!(error, ConnectError::Refused(_) | ConnectError::Untrusted(_)) {
+            self.kernel_answered(now, id);
+        }
         let Some(host) = self.hosts.get_mut(id) else { return };
         match error {
             ConnectError::Refused(_) => {
@@ -217,6 +220,11 @@ impl Engine {
             let why = format!("the agent at this address is that of host {}", welcome.host);
             return self.refuse_host(now, id, why);
         }
+        let other = welcome.obeys.is_some_and(|manager| manager != self.manager);
+        if other && self.hosts.get(id).is_some_and(|host| host.seen) && !self.takeover.contains(id) {
+            // It obeyed this one before: somebody confirmed that the other replaces it.
+            self.superseded_by(now, id, welcome.sealed);
+        }
         if welcome.sealed >= self.state.epoch
             && welcome.sealed_by != Some(self.run)
             && !self.raise_epoch(now, id, &welcome)
@@ -224,7 +232,11 @@ impl Engine {
             return;
         }
         self.back_from_the_dead(now, id, &welcome);
+        let lease = self.lease(id);
         let Some(host) = self.hosts.get_mut(id) else { return };
+        let same_boot = host.agent.as_ref().is_some_and(|agent| agent.boot == welcome.boot);
+        // A lease that is not wanted any more is over with the seal; of two, the longer one counts.
+        host.lease = lease.map(|new| host.lease.filter(|_| same_boot).unwrap_or(new).max(new));
         host.agent = Some(AgentFacts {
             boot: welcome.boot,
             run: welcome.agent,
@@ -238,64 +250,11 @@ impl Engine {
         host.last_acknowledged = None;
         host.link = Some((link, Stage::Sealing));
         self.sign_of_life(now, id);
-        let seal = Seal { epoch: self.state.epoch, takeover: self.takeover };
+        let seal = Seal { epoch: self.state.epoch, takeover: self.takeover.contains(id) };
         self.effect(Effect::Send { link, message: ToAgent::Seal(seal) });
     }
 
-    /// The agent has seen a higher epoch than ours. Whether it may be sealed all the same, with a higher one still.
-    fn raise_epoch(&mut self, now: Now, id: &HostId, welcome: &Welcome) -> bool {
-        let ours = welcome.obeys.is_none_or(|manager| manager == self.manager);
-        if !ours && !self.takeover {
-            // The agent decides; it will reject the seal and say whom it obeys.
-            return true;
-        }
-        if self.lost == LostState::No && !self.takeover {
-            if self.superseded.is_none() {
-                self.superseded = Some(welcome.sealed);
-                let text = format!(
-                    "agent of {id} obeys epoch {}, this manager has {}",
-                    welcome.sealed, self.state.epoch
-                );
-                self.note(now, "superseded", "cluster", Some(id), "manager", Some(text));
-                self.touch_all();
-            }
-            self.refuse_host(now, id, "another manager has taken over".to_owned());
-            return false;
-        }
-        self.reign(Epoch(welcome.sealed.0 + 1));
-        let others: Vec<HostId> = self.hosts.keys().filter(|other| *other != id).cloned().collect();
-        for other in others {
-            // They are sealed with the old epoch, so what they told proves nothing.
-            self.lose_link(now, &other, "to be sealed with a higher epoch");
-        }
-        true
-    }
-
-    /// Begins an epoch.
-    pub(super) fn reign(&mut self, epoch: Epoch) {
-        self.record(Record::Reign { manager: self.manager, epoch });
-    }
-
-    fn rejected(&mut self, now: Now, id: &HostId, why: &Rejected) {
-        let why = match why {
-            Rejected::Version { agent } => {
-                format!("its agent speaks version {agent} of the protocol, this manager {VERSION}")
-            }
-            Rejected::Cluster { cluster } => format!("its agent belongs to the cluster {cluster:?}"),
-            Rejected::Host { host } => format!("the agent at this address is that of host {host}"),
-            Rejected::Manager { .. } => "its agent obeys another manager".to_owned(),
-            Rejected::Epoch { sealed } => {
-                if self.lost == LostState::No && *sealed > self.state.epoch && !self.takeover {
-                    self.superseded.get_or_insert(*sealed);
-                }
-                format!("its agent was sealed with epoch {sealed} meanwhile")
-            }
-            Rejected::NotStored(why) => format!("its agent cannot store the seal: {why}"),
-        };
-        self.refuse_host(now, id, why);
-    }
-
-    fn refuse_host(&mut self, now: Now, id: &HostId, why: String) {
+    pub(super) fn refuse_host(&mut self, now: Now, id: &HostId, why: String) {
         self.drop_link(now, id, true);
         self.schedule_dial(now, id, false);
         if let Some(host) = self.hosts.get_mut(id) {
@@ -316,10 +275,11 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(id) else { return };
         host.link = Some((link, Stage::Up));
         host.redials = 0;
-        assert!(host.off.is_none(), "a host that greeted is not off");
-        self.timers.cancel(&Timer::Dial(id.clone()));
         host.seen = true;
         host.lost_at = None;
+        host.booting = None;
+        host.resumed = false;
+        self.takeover.remove(id);
         host.refused_since = None;
         host.last_sign = Some(now.mono);
         if !self.state.seen.contains(id) {
@@ -330,6 +290,7 @@ impl Engine {
             self.note_unfinished(now, id, &left);
         }
         self.judge_host(now, id);
+        self.unfence_if_needed(now, id);
         self.identify_machine(now, id);
         let subjects: Vec<_> = self
             .subjects
@@ -354,15 +315,11 @@ impl Engine {
         if let Some(off) = host.off.take() {
             if same_boot {
                 let text = format!("it counted as off ({}), but it was never rebooted", off.how);
-                host.distrust = Some(text.clone());
-                self.note(now, "fence_failed", id.as_str(), None, "manager", Some(text));
+                self.distrust(now, id, text);
             }
             self.touch_groups_of(id);
         }
-        if self.state.fences.get(id).is_some_and(|all| all.iter().any(|attempt| attempt.action == "confirm"))
-        {
-            self.record(Record::Alive { host: id.clone() });
-        }
+        self.heard_again(id);
     }
 
     /// The host is out of the configuration and nothing can be active on it.
@@ -382,22 +339,6 @@ impl Engine {
         ] {
             self.timers.cancel(&timer);
         }
-    }
-
-    /// Whether a lease of a host that its own watchdog guards is over for sure, by the inequality of the design:
-    /// (L + 2W)(1 + 2 rho) + margin since the last acknowledgement.
-    pub(super) fn watchdog_fired(&self, id: &HostId) -> Option<Mono> {
-        const MARGIN: Duration = Duration::from_secs(1);
-        let host = self.hosts.get(id)?;
-        let lease = host.config.as_ref()?.self_protection?;
-        let watchdog = host.agent.as_ref()?.watchdog?;
-        if host.link.is_some_and(|(_, stage)| stage != Stage::Dialling) {
-            return None;
-        }
-        let last = host.last_acknowledged?;
-        // rho: clocks of servers drift by less than 500 ppm against each other.
-        let bound = (lease + watchdog * 2).mul_f64(1.001);
-        Some(last + bound + MARGIN)
     }
 }
 

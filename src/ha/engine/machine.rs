@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::commands::Covered;
 use super::devices::DeviceCheck;
 use super::event::{Effect, Effects, Event, LostState, Start};
-use super::fences::PowerRun;
+use super::fences::{Need, PowerRun};
 use super::goals::Goal;
 use super::groups::GroupEntry;
 use super::hosts::HostEntry;
@@ -32,8 +32,9 @@ pub struct Engine {
     pub(super) run: ManagerRun,
     /// Another manager reigns: with this epoch.
     pub(super) superseded: Option<Epoch>,
-    /// An operator confirmed that this manager replaces others.
-    pub(super) takeover: bool,
+    /// Hosts whose agents obey others until they are sealed once more: an operator confirmed that this manager replaces
+    /// these. Once only, lest two managers take over from each other for ever.
+    pub(super) takeover: BTreeSet<HostId>,
     pub(super) begun: Mono,
     pub(super) hosts: BTreeMap<HostId, HostEntry>,
     pub(super) links: BTreeMap<LinkId, HostId>,
@@ -46,6 +47,10 @@ pub struct Engine {
     pub(super) orders: BTreeMap<OrderId, Given>,
     pub(super) power: BTreeMap<HostId, PowerRun>,
     pub(super) calls: BTreeMap<CallId, Caller>,
+    /// Which fence agents have something to undo when a host joins.
+    pub(super) unfencing_needs: BTreeMap<String, Need>,
+    /// Fenced hosts that are powered on again when nothing needs them to be off.
+    pub(super) to_power_on: BTreeSet<HostId>,
     pub(super) checks: BTreeMap<HostId, DeviceCheck>,
     pub(super) goals: BTreeMap<CommandId, Goal>,
     /// When so many hosts were gone last that nothing was fenced.
@@ -62,13 +67,14 @@ pub struct Engine {
     pub(super) next_order: u64,
     pub(super) next_call: u64,
     pub(super) next_subject: u32,
+    pub(super) next_power: u64,
 }
 
 /// Who waits for a fence agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// The change of a host's power.
-    Power(HostId),
+    /// The change of a host's power, and which one.
+    Power(HostId, u64),
     /// A check whether the device works: level and device.
     Check(HostId, usize, usize),
     /// Which machine is behind it: level and device.
@@ -89,7 +95,7 @@ impl Engine {
             manager,
             run: start.run,
             superseded: None,
-            takeover: false,
+            takeover: BTreeSet::new(),
             begun: now.mono,
             hosts: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -102,6 +108,8 @@ impl Engine {
             orders: BTreeMap::new(),
             power: BTreeMap::new(),
             calls: BTreeMap::new(),
+            unfencing_needs: BTreeMap::new(),
+            to_power_on: BTreeSet::new(),
             checks: BTreeMap::new(),
             goals: BTreeMap::new(),
             cut_off_at: None,
@@ -114,6 +122,7 @@ impl Engine {
             next_order: 1,
             next_call: 1,
             next_subject: 1,
+            next_power: 0,
         };
         engine.reign(epoch);
         let mode = if engine.manage { "manages" } else { "observes" };
@@ -137,10 +146,7 @@ impl Engine {
 
     /// Takes one event and adds records and effects.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
-        let slept = now.mono.since(self.next_deadline());
-        if slept > self.config.settings.heartbeat_interval {
-            self.excuse_silence(now, slept);
-        }
+        self.notice_pause(now);
         match event {
             Event::Connected { link } => self.connected(now, link),
             Event::ConnectFailed { link, error } => self.connect_failed(now, link, &error),
@@ -178,6 +184,7 @@ impl Engine {
             Timer::Host(host) => {
                 self.believe_silence(now, &host, false);
                 self.judge_host(now, &host);
+                self.unfence_if_needed(now, &host);
                 self.touch_groups_of(&host);
             }
             Timer::Monitor(subject, host) => self.monitor_due(now, subject, &host),
@@ -192,7 +199,7 @@ impl Engine {
 
     fn device_answered(&mut self, now: Now, call: CallId, answer: DeviceAnswer) {
         match self.calls.remove(&call) {
-            Some(Caller::Power(host)) => self.drive_power(now, &host, Some(answer)),
+            Some(Caller::Power(host, number)) => self.power_answered(now, &host, number, answer),
             Some(Caller::Check(host, level, device)) => {
                 self.device_checked(now, &host, level, device, &answer)
             }
@@ -215,6 +222,7 @@ impl Engine {
                 self.reconcile(now, &group);
             }
         }
+        self.power_on_fenced(now);
         self.follow_goals(now);
     }
 

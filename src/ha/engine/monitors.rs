@@ -53,6 +53,13 @@ impl Engine {
     }
 
     pub(super) fn monitor_due(&mut self, now: Now, subject: SubjectId, host: &HostId) {
+        if let Some(order) = self.overdue(now, subject, host) {
+            let known = self.subjects.get_mut(&subject).and_then(|entry| entry.on.get_mut(host));
+            if let Some(known) = known {
+                known.overdue = Some(order);
+            }
+            self.lose_link(now, host, "an order has no result");
+        }
         let Some(entry) = self.subjects.get(&subject) else { return };
         let Some(known) = entry.on.get(host) else { return };
         // An agent that was restarted while it started a resource learns by a probe that what is left is the resource.

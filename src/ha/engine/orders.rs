@@ -1,14 +1,21 @@
 //! Orders to agents, and what comes of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::event::Effect;
 use super::knowledge::{KnownState, SubjectId};
 use super::machine::Engine;
+use crate::ha::config::Resource;
 use crate::ha::ids::{HostId, LinkId, OrderId};
 use crate::ha::ocf::Outcome;
 use crate::ha::protocol::{Action, Finished, Operation, Order, Refusal, ToAgent, Unfinished};
 use crate::time::{Mono, Now};
+
+/// How long an operation may take whose timeout only the meta-data on its host tell.
+const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(600);
+/// An agent asks an operation whose time is over to end, kills it two seconds later and tells so: within this.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// An order without a result.
 #[derive(Debug, Clone)]
@@ -77,20 +84,23 @@ impl Engine {
         if matches!(finished.action, Action::Start | Action::Stop) {
             self.effect(Effect::Send { link, message: ToAgent::Forget { orders: vec![finished.order] } });
         }
-        if !finished.unfinished {
-            // Others may have waited for it: another definition of the same name, or an earlier run of this manager.
-            self.emptied(now, host, finished.order);
-        }
         let Some(given) = self.orders.remove(&finished.order).filter(|given| given.host == *host) else {
             // Of an order that we no longer count on: what it changed is seen by looking again.
+            let order = finished.order;
+            self.change_unfinished(now, host, order, finished.unfinished.then(|| self.patience(now)));
             return self.look_again(now, host, &finished.resource);
         };
+        if !finished.unfinished {
+            // Another definition of the same name may have waited for it.
+            self.change_unfinished(now, host, finished.order, None);
+        }
+        let patience = self.patience(now);
         let name = {
             let Some(subject) = self.subjects.get_mut(&given.subject) else { return };
             let Some(known) = subject.on.get_mut(host) else { return };
             known.pending = None;
             if finished.unfinished {
-                known.unfinished.insert(finished.order, now.mono);
+                known.unfinished.insert(finished.order, patience);
             } else {
                 known.unfinished.remove(&finished.order);
             }
@@ -124,6 +134,10 @@ impl Engine {
                     self.stop_failed(now, given.subject, host, &finished.outcome, &finished.reason);
                 } else {
                     self.note(now, "stop", name.as_str(), Some(host), "manager", None);
+                    let subject = self.subjects.get_mut(&given.subject);
+                    if let Some(known) = subject.and_then(|subject| subject.on.get_mut(host)) {
+                        known.stop_claimed = true;
+                    }
                 }
                 // No exit code of a stop proves anything.
                 self.mark_unknown(now, given.subject, host, &finished);
@@ -160,12 +174,19 @@ impl Engine {
             .get(&given.subject)
             .and_then(|subject| subject.on.get(host))
             .is_some_and(|known| known.is_running());
+        let known = self.subjects.get_mut(&given.subject).and_then(|subject| subject.on.get_mut(host));
+        let claimed = known.is_some_and(|known| std::mem::take(&mut known.stop_claimed));
+        if claimed && matches!(state, KnownState::Running { .. } | KnownState::Failed(_)) {
+            let reason = format!("it said that it succeeded, but: {}", finished.outcome);
+            self.stop_failed(now, given.subject, host, &Outcome::Exited(1), &reason);
+        }
         if was_running && !matches!(state, KnownState::Running { .. }) && self.should_run(given.subject, host)
         {
             self.failed(now, given.subject, host, "monitor", &finished.outcome, &finished.reason);
         }
         self.set_known(now, given.subject, host, state, given.at, comment.as_deref());
         self.schedule_look(now, given.subject, host);
+        self.relieve(now, given.subject, host);
         self.settle_former(given.subject, host);
     }
 
@@ -199,19 +220,25 @@ impl Engine {
             }
             KnownState::Failed(_) | KnownState::Unknown => {}
         }
-        if known.is_quiet() && known.failed_stops == 0 {
-            self.need_not_fence(now, subject, host);
-        }
     }
 
     /// The last process of an operation is gone: what it did is seen by looking again.
     pub(super) fn emptied(&mut self, now: Now, host: &HostId, order: OrderId) {
+        self.change_unfinished(now, host, order, None);
+    }
+
+    /// An operation is over (`None`), or may go on until then.
+    fn change_unfinished(&mut self, now: Now, host: &HostId, order: OrderId, until: Option<Mono>) {
         let mut again = Vec::new();
         for (id, subject) in &mut self.subjects {
-            if let Some(known) = subject.on.get_mut(host)
-                && known.unfinished.remove(&order).is_some()
-            {
-                again.push(*id);
+            let Some(known) = subject.on.get_mut(host) else { continue };
+            let Some(deadline) = known.unfinished.get_mut(&order) else { continue };
+            match until {
+                Some(until) => *deadline = until.min(*deadline),
+                None => {
+                    known.unfinished.remove(&order);
+                    again.push(*id);
+                }
             }
         }
         for subject in again {
@@ -220,14 +247,47 @@ impl Engine {
         }
     }
 
-    /// An agent tells of an operation that is not over, whoever ordered it.
+    /// How long processes may be left of an operation whose own process ended.
+    fn patience(&self, now: Now) -> Mono {
+        now.mono + self.config.settings.unfinished_limit
+    }
+
+    /// How long an operation may take until its host is fenced for it: its time, that of its killing, and what is granted
+    /// beyond that.
+    fn longest(&self, subject: SubjectId, action: Action) -> Duration {
+        let timeout = self.timeout_of(subject, action).map_or(UNKNOWN_TIMEOUT, Duration::from_millis);
+        timeout.saturating_add(KILLED).saturating_add(self.config.settings.unfinished_limit)
+    }
+
+    /// An agent tells of an operation that is not over, whoever ordered it. It may go by another name here.
     pub(super) fn note_unfinished(&mut self, now: Now, host: &HostId, left: &Unfinished) {
-        for subject in self.subjects.values_mut().filter(|subject| subject.spec.id == left.resource.id) {
-            if let Some(known) = subject.on.get_mut(host) {
-                known.unfinished.insert(left.order, now.mono);
+        let identity = Resource::identity_of(&left.resource.kind, &left.resource.parameters);
+        let same: Vec<SubjectId> = self
+            .subjects
+            .iter()
+            .filter(|(_, subject)| subject.spec.id == left.resource.id || subject.identity == identity)
+            .filter(|(_, subject)| subject.on.contains_key(host))
+            .map(|(id, _)| *id)
+            .collect();
+        for subject in same {
+            let until = match left.outcome {
+                Some(_) => self.patience(now),
+                None => now.mono + self.longest(subject, left.action),
+            };
+            if let Some(known) = self.subjects.get_mut(&subject).and_then(|entry| entry.on.get_mut(host)) {
+                let until = if known.overdue == Some(left.order) { now.mono } else { until };
+                known.unfinished.insert(left.order, until);
                 known.last_active = true;
             }
         }
+    }
+
+    /// An order has no result although its time is over: what has become of it is learnt by sealing anew.
+    pub(super) fn overdue(&self, now: Now, subject: SubjectId, host: &HostId) -> Option<OrderId> {
+        let known = self.subjects.get(&subject).and_then(|entry| entry.on.get(host))?;
+        let (order, action) = known.pending?;
+        let given = self.orders.get(&order)?;
+        (now.mono >= given.at + self.longest(subject, action)).then_some(order)
     }
 
     pub(super) fn order_refused(&mut self, now: Now, host: &HostId, order: OrderId, reason: &Refusal) {
@@ -240,11 +300,12 @@ impl Engine {
             Refusal::Unacceptable(why) | Refusal::NotStored(why) => Some(Outcome::NotRun(why.clone())),
             // Something that we do not know of is under way there: it will be reported when it is over.
             Refusal::Busy(other) => {
-                known.unfinished.entry(*other).or_insert(now.mono);
+                known.unfinished.entry(*other).or_insert(now.mono + UNKNOWN_TIMEOUT);
                 None
             }
             Refusal::Sealed(epoch) => {
-                self.superseded.get_or_insert(*epoch);
+                let epoch = *epoch;
+                self.superseded_by(now, host, epoch);
                 None
             }
             Refusal::NotSealed | Refusal::StaleHeartbeat(_) | Refusal::OtherRun => None,

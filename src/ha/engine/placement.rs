@@ -2,7 +2,7 @@
 
 use super::machine::Engine;
 use crate::ha::config::Group;
-use crate::ha::ids::{GroupId, HostId};
+use crate::ha::ids::{GroupId, HostId, ResourceId};
 use crate::ha::status::HostState;
 use crate::time::Now;
 
@@ -32,18 +32,27 @@ impl Engine {
         if flags.is_some_and(|flags| flags.maintenance_until.is_some()) {
             return Err(format!("{id} is in maintenance"));
         }
-        if let Some((_, why)) = &host.must_fence {
-            return Err(format!("{id} must be fenced ({why})"));
+        if let Some(why) = &host.must_fence {
+            return Err(format!("{id} must be fenced ({})", why.why));
         }
         if !host.is_up() || host.state != HostState::Connected {
             return Err(format!("{id} is not connected ({})", host.detail));
         }
-        for member in &group.members {
+        if let Some(why) = self.awaits_unfencing(id) {
+            return Err(format!("{id}: {why}"));
+        }
+        for member in group.members.iter().filter(|member| self.is_wanted(now, group, member)) {
             if let Some(why) = self.is_exhausted(now, member, id) {
                 return Err(format!("{member} {why} on {id}"));
             }
         }
         Ok(())
+    }
+
+    /// Whether a member is to run at all: what an operator stopped, or what was given up, does not decide where the rest
+    /// goes.
+    fn is_wanted(&self, now: Now, group: &Group, member: &ResourceId) -> bool {
+        !self.is_to_be_down(member) && (*member == group.root || !self.is_given_up(now, group, member))
     }
 
     /// Where an operator wants a group, if it may still run there.
@@ -92,6 +101,7 @@ impl Engine {
         let exhausted = group
             .members
             .iter()
+            .filter(|member| self.is_wanted(now, group, member))
             .find_map(|member| self.is_exhausted(now, member, location).map(|why| (member, why)));
         let stranger = !group.hosts().any(|host| host == location);
         let why = if deactivated {

@@ -7,11 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::ha::command::Progress;
 use crate::ha::ids::{CommandId, Epoch, FenceId, GroupId, HostId, Identity, ManagerId, ResourceId};
+use crate::ha::ocf::Recovery;
 use crate::ha::protocol::ResourceSpec;
 use crate::ha::status::Failure;
 
 /// How many events are kept.
 pub const EVENTS: usize = 10_000;
+/// How many failures of a resource are kept.
+pub const FAILURES: usize = 100;
+/// How many attempts to change a host's power are kept.
+pub const ATTEMPTS: usize = 50;
 /// How many ended commands are kept.
 pub const COMMANDS: usize = 200;
 
@@ -129,6 +134,13 @@ pub enum Record {
         /// Which.
         host: HostId,
     },
+    /// What the fence devices of a host say is not believed any more, until it is reset.
+    Distrusted {
+        /// Which.
+        host: HostId,
+        /// Why.
+        why: String,
+    },
     /// A command was given, or goes on.
     Command {
         /// Its number.
@@ -234,6 +246,8 @@ pub struct State {
     pub candidates: BTreeMap<Identity, BTreeMap<HostId, CandidateHost>>,
     /// Attempts to fence each host that count, oldest first.
     pub fences: BTreeMap<HostId, Vec<FenceAttempt>>,
+    /// Hosts whose fence devices are not believed, and why.
+    pub distrusted: BTreeMap<HostId, String>,
     /// The highest number of a fence attempt.
     pub last_fence: FenceId,
     /// Failures that were not cleared, oldest first.
@@ -305,15 +319,25 @@ impl State {
                 });
             }
             Record::FenceResult { id, host, success, result, at: _ } => {
-                let attempts = self.fences.get_mut(host);
-                if let Some(attempt) =
-                    attempts.and_then(|all| all.iter_mut().find(|attempt| attempt.id == *id))
-                {
+                let Some(attempts) = self.fences.get_mut(host) else { return };
+                if let Some(attempt) = attempts.iter_mut().find(|attempt| attempt.id == *id) {
                     attempt.result = Some((*success, result.clone()));
+                }
+                // To let a host in counts for nothing once it is over.
+                attempts.retain(|attempt| attempt.action != "unfence" || attempt.result.is_none());
+                let over = |attempt: &FenceAttempt| attempt.result.is_some() && attempt.action != "confirm";
+                if attempts.len() > ATTEMPTS
+                    && let Some(oldest) = attempts.iter().position(over)
+                {
+                    attempts.remove(oldest);
+                }
+                if attempts.is_empty() {
+                    self.fences.remove(host);
                 }
             }
             // An attempt whose end is unknown must be waited out whatever the operator says.
             Record::Reset { host } => {
+                self.distrusted.remove(host);
                 if let Some(attempts) = self.fences.get_mut(host) {
                     attempts.retain(|attempt| attempt.result.is_none());
                     attempts.iter_mut().for_each(|attempt| attempt.automatic = false);
@@ -323,7 +347,13 @@ impl State {
                 }
             }
             Record::Failed { resource, failure } => {
-                self.failures.entry(resource.clone()).or_default().push(failure.clone());
+                let failures = self.failures.entry(resource.clone()).or_default();
+                failures.push(failure.clone());
+                if failures.len() > FAILURES {
+                    // Those that no time heals are kept.
+                    let soft = failures.iter().position(|failure| failure.recovery == Recovery::Soft);
+                    failures.remove(soft.unwrap_or(0));
+                }
             }
             Record::Cleared { resource } => {
                 self.failures.remove(resource);
@@ -359,6 +389,9 @@ impl State {
                         self.fences.remove(host);
                     }
                 }
+            }
+            Record::Distrusted { host, why } => {
+                self.distrusted.insert(host.clone(), why.clone());
             }
             Record::Command { id, what, by, reason, at, progress } => {
                 self.last_command = self.last_command.max(*id);

@@ -8,6 +8,7 @@
 //!                 └──── fence_agent ◀── CallDevice
 //! ```
 
+pub mod child;
 pub mod fence_agent;
 pub mod handle;
 mod journal;

@@ -19,6 +19,7 @@ pub const HALO_STATE: &str = "/etc/halo/halo.state";
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "coordinatool ha-manager",
+    args_override_self = true,
     about = "Keeps resources running on exactly one server each, through the agents on the servers",
     version
 )]

@@ -18,9 +18,12 @@ use super::options::{HaOptions, Options};
 use super::{reload, shell};
 use crate::api;
 use crate::config::Verbosity;
+use crate::ha::config;
 use crate::ha::engine::{LostState, Start};
 use crate::ha::ids::{ManagerId, ManagerRun};
+use crate::ha::state::{Record, State};
 use crate::server::listener;
+use crate::system::clock::Clock;
 use crate::system::logging::{self, Logging, NOTICE};
 use crate::system::supervisor;
 use crate::tls::{Endpoint, Paths, Role, Trust};
@@ -86,7 +89,9 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
     let endpoint = endpoint(options)?;
     listener::raise_file_limit();
     let opened = Journal::open(&options.state_dir);
-    let (journal, state, lost) = opened.map_err(|error| format!("{error} (--state-dir)"))?;
+    let (journal, mut state, lost) = opened.map_err(|error| format!("{error} (--state-dir)"))?;
+    let imported =
+        if lost == LostState::Absent { import(&options.statefile, &mut state) } else { Vec::new() };
     if let LostState::Damaged(what) = &lost {
         tracing::error!("the state was damaged ({what}): agents are asked for the highest epoch");
     }
@@ -108,6 +113,10 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
             let _ = reported.send(report);
         });
         let journal = journal.map_err(failed)?;
+        if !imported.is_empty() {
+            // Before anything that the engine records.
+            let _ = journal.send((0, imported));
+        }
         crate::system::stay_in_memory();
         let agents = AgentPath::from_environment();
         let (run, manager) = shell::start(shell::Parts { start, endpoint, agents, journal, reports });
@@ -146,6 +155,23 @@ fn endpoint(options: &HaOptions) -> Result<Option<Endpoint>, String> {
     })?;
     endpoint.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(Some(endpoint))
+}
+
+/// What HALO knew, at the first start only.
+fn import(file: &Path, state: &mut State) -> Vec<Record> {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            tracing::error!("{}: {error}: nothing of it is imported", file.display());
+            return Vec::new();
+        }
+    };
+    let imported = config::halo_state::import(&bytes, Clock::new().now().wall.0);
+    imported.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", file.display()));
+    imported.records.iter().for_each(|record| state.apply(record));
+    tracing::warn!("{}: {} records imported", file.display(), imported.records.len());
+    imported.records
 }
 
 /// A socket for its owner only. One that nobody listens on any more is replaced.

@@ -390,7 +390,7 @@ impl World {
                 self.dialled(number, Event::ConnectFailed { link, error }, link);
             } else {
                 // SYN is sent again.
-                let wait = (give_up - self.now).min(SECOND).max(MILLI);
+                let wait = (give_up - self.now).clamp(MILLI, SECOND);
                 self.after(wait, Task::Connect { manager: number, life, link, host, give_up });
             }
             return;

@@ -221,7 +221,7 @@ impl World {
         let Some(link) = self.net.links.get_mut(&key) else { return };
         let (from_node, to_node) = (link.node(to.other()), link.node(to));
         let now = self.now;
-        if !link.towards(to).pieces.front().is_some_and(|(at, _)| *at <= now) {
+        if link.towards(to).pieces.front().is_none_or(|(at, _)| *at > now) {
             return;
         }
         if self.net.blocked.contains(&(from_node, to_node)) {

@@ -11,6 +11,7 @@ pub mod captured;
 mod daemon;
 mod directory;
 mod files;
+pub mod ha;
 mod journal;
 pub mod ledger;
 mod lustre;

@@ -119,7 +119,11 @@ fn append(path: &Path) -> File {
 
 /// The ids of all living processes that were started for the test with this directory, wherever they were reparented.
 pub fn processes_of(directory: &Path) -> Vec<Pid> {
-    let mark = format!("{TEST_VARIABLE}={}", directory.display());
+    processes_with(&format!("{TEST_VARIABLE}={}", directory.display()))
+}
+
+/// The ids of all living processes that have a variable with a value (`NAME=VALUE`) in their environment, but not of this one.
+pub fn processes_with(mark: &str) -> Vec<Pid> {
     let own = std::process::id();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {

@@ -14,20 +14,32 @@ impl Programs {
     /// # Panics
     /// When they were not built; says how to build them.
     pub fn find() -> Self {
-        let own = std::env::current_exe().expect("the path of this program is known");
-        let mut directory = own.parent().expect("a program is in a directory");
-        if directory.file_name().is_some_and(|name| name == "deps" || name == "examples") {
-            directory = directory.parent().expect("deps is in the build directory");
-        }
-        let programs = Self { directory: directory.to_owned() };
-        for needed in [
+        Self::with(&[
             "coordinatool",
             "coordinatool-client",
             "lustre-sim",
             "lustre-sim-copytool",
             "liblustreapi.so",
             "libcoordinatool_client.so",
-        ] {
+        ])
+    }
+
+    /// The same for those of high availability.
+    ///
+    /// # Panics
+    /// When they were not built; says how to build them.
+    pub fn find_ha() -> Self {
+        Self::with(&["coordinatool", "coordinatool-agent", "coordinatool-client", "halo"])
+    }
+
+    fn with(names: &[&str]) -> Self {
+        let own = std::env::current_exe().expect("the path of this program is known");
+        let mut directory = own.parent().expect("a program is in a directory");
+        if directory.file_name().is_some_and(|name| name == "deps" || name == "examples") {
+            directory = directory.parent().expect("deps is in the build directory");
+        }
+        let programs = Self { directory: directory.to_owned() };
+        for needed in names {
             let path = programs.directory.join(needed);
             assert!(
                 path.exists(),

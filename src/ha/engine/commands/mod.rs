@@ -97,23 +97,26 @@ impl Engine {
             Then::ConfirmOff(host) => self.confirm_off(now, &host, &by),
             Then::ClearFailures(resources) => {
                 for resource in &resources {
-                    self.clear_failures(resource);
+                    self.clear_failures(now, resource);
                 }
             }
             Then::ClearHost(host) => {
                 if let Some(host) = self.hosts.get_mut(&host) {
                     host.distrust = None;
                     host.must_fence = None;
+                    host.unfencing_failed = None;
                 }
             }
             Then::Takeover => {
-                self.takeover = true;
                 self.superseded = None;
                 let hosts: Vec<HostId> = self.hosts.keys().cloned().collect();
+                self.takeover = hosts.iter().cloned().collect();
                 for host in hosts {
                     if !self.hosts.get(&host).is_some_and(|host| host.is_up()) {
                         self.lose_link(now, &host, "takeover");
                         self.schedule_dial(now, &host, true);
+                    } else {
+                        self.takeover.remove(&host);
                     }
                 }
             }

@@ -1,14 +1,18 @@
 //! Commands about the power of hosts: fence, power, confirm-off.
 
 use super::*;
+use crate::ha::engine::fences::PowerRun;
 
 impl Engine {
     pub(super) fn plan_fence(&self, host: &HostId, force: bool) -> Result<Plan, Denied> {
         self.acting()?;
         self.host(host)?;
         let refuse = |why: &str| conflict(format!("Will not fence '{host}': {why}"));
-        if self.power.get(host).is_some_and(crate::ha::engine::fences::PowerRun::is_fence) {
+        if self.power.get(host).is_some_and(PowerRun::is_fence) {
             return refuse("Another fence request is already in progress. Wait for it to finish.");
+        }
+        if self.power.get(host).is_some_and(PowerRun::lets_in) {
+            return refuse("Its power is being changed. Wait for it to finish.");
         }
         let partners = self.partners(host);
         if !force {
@@ -84,6 +88,9 @@ impl Engine {
         if entry.is_up() {
             return conflict(format!("'{host}' is not off: its agent is connected."));
         }
+        if self.power.get(&host).is_some_and(PowerRun::lets_in) {
+            return conflict(format!("'{host}' is being powered on."));
+        }
         let mut consequences = vec![format!(
             "{host} counts as off until it is heard again; if it is not, two servers may mount one target and destroy it"
         )];
@@ -114,8 +121,7 @@ impl Engine {
         });
         let result = format!("{by} answers for it being off");
         self.record(Record::FenceResult { id, host: host.clone(), success: true, result, at: now.wall.0 });
-        // Whatever tried to power it off is overtaken by this.
-        self.power.remove(host);
+        self.break_off_power(now, host, "an operator confirmed that it is off");
         if let Some(entry) = self.hosts.get_mut(host) {
             entry.off = Some(OffProof { read: now.mono, stands: true, how: "an operator confirmed it" });
         }

@@ -1,8 +1,14 @@
-//! Powering hosts off and on: when that is allowed, and what is believed afterwards.
+//! Powering hosts off and on: one change of a host's power at a time, each with a recorded intent.
+//!
+//! A change goes on until its devices have answered. A fencing that switched something then waits for its witnesses, and is
+//! believed only when the host itself is silent ([`off_proofs`]).
 
 mod off_proofs;
 mod policy;
+mod power_on;
 mod recovery;
+mod unfencing;
+mod witnesses;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,15 +16,18 @@ use std::time::Duration;
 
 use crate::ha::config::{FenceAttempts, FenceLevel, Group};
 use crate::ha::engine::event::Effect;
-use crate::ha::engine::hosts::{OffProof, Silence};
+use crate::ha::engine::hosts::{MustFence, OffProof, Silence};
 use crate::ha::engine::knowledge::SubjectId;
 use crate::ha::engine::machine::{Caller, Engine};
 use crate::ha::engine::timers::Timer;
-use crate::ha::fencing::{DeviceAnswer, Goal, PowerChange, Step, Verdict};
+use crate::ha::fencing::{DeviceAction, DeviceAnswer, Goal, PowerChange, Step, Verdict};
 use crate::ha::ids::{CallId, CommandId, FenceId, HostId};
 use crate::ha::state::Record;
 use crate::ha::status::HostState;
 use crate::time::{Mono, Now};
+pub(super) use unfencing::Need;
+use unfencing::Unfencing;
+use witnesses::Witnesses;
 
 /// A failed automatic attempt is repeated after these pauses, then an operator is needed.
 const REPEAT: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(45)];
@@ -29,7 +38,9 @@ const AT_ONCE: usize = 10;
 #[derive(Debug)]
 pub(in crate::ha::engine) struct PowerRun {
     pub(in crate::ha::engine) kind: PowerKind,
-    change: PowerChange,
+    /// Which of all changes of this run of the manager.
+    number: u64,
+    course: Course,
     /// Its recorded intent.
     id: Option<FenceId>,
     waits_for_answer: bool,
@@ -38,8 +49,16 @@ pub(in crate::ha::engine) struct PowerRun {
     repeated: usize,
     pub(in crate::ha::engine) command: Option<CommandId>,
     why: String,
-    /// Hosts that were connected when it began: if one of them falls silent, the plug may be the wrong one.
-    witnesses: BTreeSet<HostId>,
+    witnesses: Witnesses,
+}
+
+/// How it is done.
+#[derive(Debug)]
+enum Course {
+    Change(PowerChange),
+    Unfence(Unfencing),
+    /// The devices say that it is off; others are listened for before that is believed.
+    Listen,
 }
 
 /// Kinds of changes.
@@ -53,11 +72,23 @@ pub(in crate::ha::engine) enum PowerKind {
     Look,
     /// An attempt of an earlier run of the manager is waited out, then looked at.
     WaitOut,
+    /// What fencing did to it is undone, since it joins again.
+    Unfence,
 }
 
 impl PowerRun {
     pub(in crate::ha::engine) fn is_fence(&self) -> bool {
         matches!(self.kind, PowerKind::Fence { .. } | PowerKind::WaitOut)
+    }
+
+    /// Whether a host may come to life by it.
+    pub(in crate::ha::engine) fn lets_in(&self) -> bool {
+        matches!(self.kind, PowerKind::On | PowerKind::Unfence)
+    }
+
+    /// The manager stood still until now.
+    pub(in crate::ha::engine) fn paused(&mut self, now: Mono) {
+        self.witnesses.paused(now);
     }
 
     /// Its recorded intent, if it changes anything.
@@ -73,7 +104,7 @@ impl Engine {
         config.map(|config| config.fencing.clone()).unwrap_or_default()
     }
 
-    /// Begins to change a host's power, after its intent is recorded.
+    /// Begins to change a host's power, after its intent is recorded. Only a look may be overtaken by that.
     pub(in crate::ha::engine) fn begin_power(
         &mut self,
         now: Now,
@@ -83,45 +114,82 @@ impl Engine {
         why: &str,
         command: Option<CommandId>,
     ) {
-        let (goal, action, automatic) = match kind {
-            PowerKind::Fence { automatic } => (Goal::Off, "off", automatic),
-            PowerKind::On => (Goal::On, "on", false),
-            PowerKind::Look | PowerKind::WaitOut => (Goal::Status, "status", false),
+        let (course, action, automatic) = match kind {
+            PowerKind::Fence { automatic } => (self.change(host, Goal::Off), "off", automatic),
+            PowerKind::On => (self.change(host, Goal::On), "on", false),
+            PowerKind::Look | PowerKind::WaitOut => (self.change(host, Goal::Status), "status", false),
+            PowerKind::Unfence => (Course::Unfence(self.unfencing(host)), "unfence", false),
         };
-        let change = PowerChange::new(self.levels(host), goal);
-        let end = now.mono + change.budget();
-        let change = change.ending_by(end);
-        let id = (goal != Goal::Status).then(|| {
-            let id = FenceId(self.state.last_fence.0 + 1);
-            let until = now.wall_at(end).0;
-            let reason = format!("{by}: {why}");
-            let (host, action) = (host.clone(), action.to_owned());
-            self.record(Record::FenceIntent { id, host, action, until, automatic, reason, at: now.wall.0 });
-            id
-        });
-        if goal == Goal::Off {
+        if let Some(other) = self.power.remove(host) {
+            assert!(other.kind == PowerKind::Look, "one change of power at a time: {:?}", other.kind);
+            if let Some(command) = other.command {
+                self.power_command_over(now, host, command, PowerKind::Look, "overtaken by another command");
+            }
+        }
+        if let (PowerKind::Fence { .. }, Some(entry)) = (kind, self.hosts.get_mut(host)) {
+            entry.resumed = false;
+        }
+        if kind == PowerKind::On {
+            // From now on it may come to life.
+            self.no_longer_off(now, host);
+        }
+        let (course, end) = course.ending(now.mono);
+        let changes = !matches!(kind, PowerKind::Look | PowerKind::WaitOut);
+        let id =
+            changes.then(|| self.record_intent(now, host, action, end, automatic, format!("{by}: {why}")));
+        if matches!(kind, PowerKind::Fence { .. }) {
             self.note(now, "fencing", host.as_str(), None, by, Some(why.to_owned()));
         }
-        let witnesses = self
-            .hosts
-            .iter()
-            .filter(|(other, entry)| *other != host && entry.is_up())
-            .map(|(other, _)| other.clone())
-            .collect();
+        self.next_power += 1;
         let run = PowerRun {
             kind,
-            change,
+            number: self.next_power,
+            course,
             id,
             waits_for_answer: false,
             pause_until: None,
             repeated: 0,
             command,
             why: why.to_owned(),
-            witnesses,
+            witnesses: self.witnesses(host),
         };
         self.power.insert(host.clone(), run);
         self.judge_host(now, host);
         self.drive_power(now, host, None);
+    }
+
+    fn change(&self, host: &HostId, goal: Goal) -> Course {
+        Course::Change(PowerChange::new(self.levels(host), goal))
+    }
+
+    fn record_intent(
+        &mut self,
+        now: Now,
+        host: &HostId,
+        action: &str,
+        end: Mono,
+        automatic: bool,
+        reason: String,
+    ) -> FenceId {
+        let id = FenceId(self.state.last_fence.0 + 1);
+        let until = now.wall_at(end).0;
+        let (host, action) = (host.clone(), action.to_owned());
+        self.record(Record::FenceIntent { id, host, action, until, automatic, reason, at: now.wall.0 });
+        id
+    }
+
+    /// A device has answered.
+    pub(in crate::ha::engine) fn power_answered(
+        &mut self,
+        now: Now,
+        host: &HostId,
+        number: u64,
+        answer: DeviceAnswer,
+    ) {
+        // The answer to a question that was overtaken is none to the present one.
+        if self.power.get(host).is_some_and(|run| run.number == number) {
+            self.drive_power(now, host, Some(answer));
+        }
     }
 
     /// Goes on with a change of power.
@@ -131,7 +199,7 @@ impl Engine {
         host: &HostId,
         mut answer: Option<DeviceAnswer>,
     ) {
-        let levels = self.levels(host);
+        let (levels, acts) = (self.levels(host), self.acts());
         let Some(run) = self.power.get_mut(host) else { return };
         if answer.is_some() {
             run.waits_for_answer = false;
@@ -145,35 +213,54 @@ impl Engine {
             }
             run.pause_until = None;
         }
-        if run.change.levels() != levels {
+        if run.id.is_some() && !acts {
+            let why = "this manager does not act any more".to_owned();
+            return self.power_over(now, host, Verdict::Failed(why));
+        }
+        let change = match &mut run.course {
+            Course::Change(change) => change,
+            Course::Unfence(_) => return self.unfence(now, host, answer),
+            Course::Listen => return self.listen(now, host),
+        };
+        if change.levels() != levels {
             // What the old devices say about the new plugs is nothing.
             if run.id.is_some() {
                 let changed = "its fence devices were changed meanwhile".to_owned();
                 return self.power_over(now, host, Verdict::Failed(changed));
             }
-            run.change = PowerChange::new(levels, Goal::Status);
+            *change = PowerChange::new(levels, Goal::Status);
             answer = None;
         }
-        match run.change.step(now.mono, answer) {
+        match change.step(now.mono, answer) {
             Step::Call { level, device, action } => {
-                let Some(target) = run.change.called_device(level, device).cloned() else { return };
-                assert!(
-                    self.power.get(host).is_some_and(|run| run.id.is_some())
-                        || matches!(action, crate::ha::fencing::DeviceAction::Status),
-                    "power is never changed without a recorded intent"
-                );
-                if let Some(run) = self.power.get_mut(host) {
-                    run.waits_for_answer = true;
+                let Some(device) = change.called_device(level, device).cloned() else { return };
+                if action == DeviceAction::Off {
+                    run.witnesses.switched(now.mono);
                 }
-                let call = self.new_call(Caller::Power(host.clone()));
-                let timeout = target.timeout;
-                self.effect(Effect::CallDevice { call, host: host.clone(), device: target, action, timeout });
+                self.call_device(host, device, action);
             }
             Step::Wait(until) => {
                 self.timers.set(Timer::Power(host.clone()), until.max(now.mono + Duration::from_millis(1)))
             }
             Step::Over(verdict) => self.power_over(now, host, verdict),
         }
+    }
+
+    fn call_device(
+        &mut self,
+        host: &HostId,
+        device: Arc<crate::ha::config::FenceDevice>,
+        action: DeviceAction,
+    ) {
+        let Some(run) = self.power.get_mut(host) else { return };
+        assert!(
+            run.id.is_some() || action == DeviceAction::Status,
+            "power is never changed without a recorded intent"
+        );
+        run.waits_for_answer = true;
+        let caller = Caller::Power(host.clone(), run.number);
+        let (call, timeout) = (self.new_call(caller), device.timeout);
+        self.effect(Effect::CallDevice { call, host: host.clone(), device, action, timeout });
     }
 
     pub(in crate::ha::engine) fn new_call(&mut self, caller: Caller) -> CallId {
@@ -192,76 +279,62 @@ impl Engine {
         };
         if let Some(entry) = self.hosts.get_mut(host) {
             entry.power = Some((said.clone(), now.wall));
+            entry.power_read = Some(now.mono);
         }
-        let (command, kind) = (run.command, run.kind);
-        match (kind, verdict) {
+        match (run.kind, verdict) {
             (PowerKind::Fence { automatic }, Verdict::Failed(why))
-                if automatic && run.repeated < REPEAT.len() =>
+                if automatic && run.repeated < REPEAT.len() && self.acts() && !self.is_distrusted(host) =>
             {
-                let pause = REPEAT[run.repeated];
-                run.repeated += 1;
-                self.end_attempt(now, host, &run, false, &why);
-                let change = PowerChange::new(self.levels(host), Goal::Off);
-                let end = now.mono + pause + change.budget();
-                run.change = change.ending_by(end);
-                let id = FenceId(self.state.last_fence.0 + 1);
-                let until = now.wall_at(end).0;
-                let reason = format!("manager: {} (again)", run.why);
-                // A repetition belongs to the same automatic attempt: it does not count once more.
-                self.record(Record::FenceIntent {
-                    id,
-                    host: host.clone(),
-                    action: "off".to_owned(),
-                    until,
-                    automatic: false,
-                    reason,
-                    at: now.wall.0,
-                });
-                run.id = Some(id);
-                run.pause_until = Some(now.mono + pause);
-                self.power.insert(host.clone(), run);
-                self.timers.set(Timer::Power(host.clone()), now.mono + pause);
-                return self.touch_all();
+                return self.fence_again(now, host, run, &why);
             }
-            (PowerKind::Fence { .. }, Verdict::Off { acted }) => self.fenced(now, host, &run, acted),
+            (PowerKind::Fence { .. }, Verdict::Off { acted }) => {
+                if acted && self.has_witnesses(now, &mut run) {
+                    run.course = Course::Listen;
+                    self.power.insert(host.clone(), run);
+                    return self.listen(now, host);
+                }
+                self.fenced(now, host, &mut run, acted);
+            }
             (PowerKind::Fence { .. }, Verdict::On) => {
                 self.fence_failed(now, host, &run, "its devices say that it is on")
             }
             (PowerKind::Fence { .. }, Verdict::Failed(why)) => self.fence_failed(now, host, &run, &why),
-            (PowerKind::WaitOut, verdict) => {
-                let off = matches!(verdict, Verdict::Off { .. });
-                self.settle_intents(now, host, off, &said);
-                if off {
-                    self.take_off_proof(now, host, "its fence device says so");
-                }
-            }
+            (PowerKind::WaitOut, verdict) => self.waited_out(now, host, &verdict, &said),
             (PowerKind::Look, Verdict::Off { .. }) => {
-                self.take_off_proof(now, host, "its fence device says so")
+                self.take_off_proof(now, host, "its fence device says so", None);
             }
-            (PowerKind::Look, _) => {
-                // It was switched on by somebody, or nobody can tell: no proof any more.
-                if let Some(entry) = self.hosts.get_mut(host)
-                    && let Some(off) = entry.off.take_if(|off| !off.stands)
-                {
-                    let text = format!("it counted as off ({}), now its devices say: {said}", off.how);
-                    self.note(now, "power", host.as_str(), None, "manager", Some(text));
-                }
-            }
-            (PowerKind::On, verdict) => {
-                let success = verdict == Verdict::On;
-                self.end_attempt(now, host, &run, success, &said);
-                self.note(now, "power_on", host.as_str(), None, "manager", Some(said.clone()));
-                if success && let Some(entry) = self.hosts.get_mut(host) {
-                    entry.off = None;
-                    entry.lost_at = None;
-                    entry.seen = false;
-                }
+            (PowerKind::Look, Verdict::On) => self.seen_on(now, host, "now its devices say that it is on"),
+            // Nobody can tell: it is asked again before the proof is used.
+            (PowerKind::Look, Verdict::Failed(_)) => self.ask_again_later(now, host),
+            (PowerKind::On, verdict) => self.switched_on(now, host, &run, &verdict, &said),
+            // It has an end of its own, unless it was broken off.
+            (PowerKind::Unfence, _) => {
+                self.unfencing_needs.retain(|_, need| *need != Need::Asking);
+                self.end_attempt(now, host, &run, false, &said);
             }
         }
-        if let Some(command) = command {
-            self.power_command_over(now, host, command, kind, &said);
+        if let Some(command) = run.command {
+            self.power_command_over(now, host, command, run.kind, &said);
         }
+        self.unfence_if_needed(now, host);
         self.judge_host(now, host);
+        self.touch_all();
+    }
+
+    /// An automatic fencing failed: again, a little later.
+    fn fence_again(&mut self, now: Now, host: &HostId, mut run: PowerRun, why: &str) {
+        let pause = REPEAT[run.repeated];
+        run.repeated += 1;
+        self.end_attempt(now, host, &run, false, why);
+        let (course, end) = self.change(host, Goal::Off).ending(now.mono + pause);
+        run.course = course;
+        // A repetition belongs to the same automatic attempt: it does not count once more.
+        let reason = format!("manager: {} (again)", run.why);
+        run.id = Some(self.record_intent(now, host, "off", end, false, reason));
+        run.pause_until = Some(now.mono + pause);
+        run.witnesses = self.witnesses(host);
+        self.power.insert(host.clone(), run);
+        self.timers.set(Timer::Power(host.clone()), now.mono + pause);
         self.touch_all();
     }
 
@@ -277,28 +350,30 @@ impl Engine {
         self.note(now, "fence_failed", host.as_str(), None, "manager", Some(why.to_owned()));
     }
 
-    /// Its devices say that it is off.
-    fn fenced(&mut self, now: Now, host: &HostId, run: &PowerRun, acted: bool) {
+    /// Its devices say that it is off, and nothing speaks against it.
+    fn fenced(&mut self, now: Now, host: &HostId, run: &mut PowerRun, acted: bool) {
         let result = if acted { "off" } else { "was off already" };
         self.end_attempt(now, host, run, true, result);
         self.note(now, "fence", host.as_str(), None, "manager", Some(format!("{result} ({})", run.why)));
-        let silent: Vec<&HostId> = run
-            .witnesses
-            .iter()
-            .filter(|witness| {
-                self.hosts.get(*witness).is_some_and(|other| !other.is_up() && other.off.is_none())
-            })
-            .filter(|witness| !self.power.contains_key(*witness))
-            .collect();
-        if acted && let Some(witness) = silent.first() {
-            let text = format!("{witness} fell silent while {host} was powered off: is it the right plug?");
-            self.note(now, "fence_failed", host.as_str(), None, "manager", Some(text.clone()));
-            if let Some(entry) = self.hosts.get_mut(host) {
-                entry.distrust = Some(text);
-            }
-            return;
+        if run.kind == (PowerKind::Fence { automatic: true }) && self.config.settings.power_on_after_fence {
+            self.to_power_on.insert(host.clone());
         }
-        self.take_off_proof(now, host, "its fence device says so");
+        if let Some(entry) = self.hosts.get_mut(host) {
+            entry.unfenced = None;
+        }
+        if self.take_off_proof(now, host, "its fence device says so", run.command) {
+            // The command ends when the host has fallen silent, or has not.
+            run.command = None;
+        }
+    }
+
+    /// An operator answers for it being off: whatever was being done about it is over.
+    pub(in crate::ha::engine) fn break_off_power(&mut self, now: Now, host: &HostId, why: &str) {
+        let Some(run) = self.power.remove(host) else { return };
+        self.end_attempt(now, host, &run, false, why);
+        if let Some(command) = run.command {
+            self.power_command_over(now, host, command, run.kind, why);
+        }
     }
 
     /// A connected host has something that cannot be stopped.
@@ -311,19 +386,62 @@ impl Engine {
     ) {
         let Some(entry) = self.hosts.get_mut(host) else { return };
         if entry.must_fence.is_none() {
-            entry.must_fence = Some((subject, why.to_owned()));
+            entry.must_fence = Some(MustFence { subject, why: why.to_owned() });
             self.note(now, "must_fence", host.as_str(), None, "manager", Some(why.to_owned()));
             self.touch_groups_of(host);
         }
     }
 
-    /// What could not be stopped is stopped, or what did not end has ended.
-    pub(in crate::ha::engine) fn need_not_fence(&mut self, now: Now, subject: SubjectId, host: &HostId) {
+    /// An operator wants it to be tried again.
+    pub(in crate::ha::engine) fn relieve_at_once(&mut self, now: Now, subject: SubjectId, host: &HostId) {
         let Some(entry) = self.hosts.get_mut(host) else { return };
-        if let Some((_, why)) = entry.must_fence.take_if(|(cause, _)| *cause == subject) {
-            let text = format!("over: {why}");
-            self.note(now, "need_not_fence", host.as_str(), None, "manager", Some(text));
+        if let Some(cause) = entry.must_fence.take_if(|cause| cause.subject == subject) {
+            let text = format!("not any more: {}", cause.why);
+            self.note(now, "must_fence", host.as_str(), None, "manager", Some(text));
             self.touch_groups_of(host);
+        }
+    }
+
+    /// What a host had to be fenced for is over: it was stopped after all, or its operation came to an end.
+    pub(in crate::ha::engine) fn relieve(&mut self, now: Now, subject: SubjectId, host: &HostId) {
+        let known = self.subjects.get(&subject).and_then(|entry| entry.on.get(host));
+        let over =
+            known.is_none_or(|known| known.is_quiet() && !known.is_failed() && known.failed_stops == 0);
+        if over {
+            self.relieve_at_once(now, subject, host);
+        }
+    }
+
+    fn is_distrusted(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|entry| entry.distrust.is_some())
+    }
+
+    /// The fence devices of a host are not believed any more, until an operator resets it.
+    pub(in crate::ha::engine) fn distrust(&mut self, now: Now, host: &HostId, why: String) {
+        let Some(entry) = self.hosts.get_mut(host) else { return };
+        if entry.distrust.as_ref() == Some(&why) {
+            return;
+        }
+        entry.distrust = Some(why.clone());
+        self.record(Record::Distrusted { host: host.clone(), why: why.clone() });
+        self.note(now, "fence_failed", host.as_str(), None, "manager", Some(why));
+        self.touch_groups_of(host);
+    }
+}
+
+impl Course {
+    /// The same with a fixed end: no call lives longer than that if it begins at `from`.
+    fn ending(self, from: Mono) -> (Self, Mono) {
+        match self {
+            Self::Change(change) => {
+                let end = from + change.budget();
+                (Self::Change(change.ending_by(end)), end)
+            }
+            Self::Unfence(unfencing) => {
+                let end = from + unfencing.budget();
+                (Self::Unfence(unfencing), end)
+            }
+            Self::Listen => (Self::Listen, from),
         }
     }
 }

@@ -31,14 +31,21 @@ impl Engine {
             }
             self.timers.by(Timer::Group(group.id.clone()), until);
         }
+        if self.hosts.get(id).is_some_and(|host| host.silence.is_some()) {
+            return format!("{id} shall be off: it must fall silent");
+        }
         if let Some(run) = self.power.get(id) {
             return match run.kind {
+                PowerKind::Fence { .. } if matches!(run.course, Course::Listen) => {
+                    format!("{id} was powered off; the other hosts are listened to")
+                }
                 PowerKind::Fence { .. } if run.pause_until.is_some() => {
                     format!("fencing {id} failed and is tried again")
                 }
                 PowerKind::Fence { .. } => format!("{id} is being powered off"),
                 PowerKind::WaitOut => format!("an attempt of an earlier manager to fence {id} is waited out"),
                 PowerKind::On => format!("{id} is being powered on"),
+                PowerKind::Unfence => format!("{id} is being let in by its fence devices"),
                 PowerKind::Look => format!("the fence device of {id} is being asked"),
             };
         }
@@ -54,22 +61,39 @@ impl Engine {
             Err(Hold::Look(text)) => {
                 self.cut_off_at = Some(now.mono);
                 // Those that are off already need no action: a rack without power.
-                let asked = self
-                    .hosts
-                    .get(id)
-                    .and_then(|host| host.power.as_ref())
-                    .map(|(_, at)| now.wall.0.saturating_sub(at.0));
-                let again = self.config.settings.detection_time;
-                if self.hosts.get(id).is_some_and(|host| host.can_be_fenced())
-                    && asked.is_none_or(|age| age >= i64::try_from(again.as_nanos()).unwrap_or(i64::MAX))
-                {
-                    self.read_power(now, id);
-                }
-                self.timers.by(Timer::Group(group.id.clone()), now.mono + again);
+                self.ask_power_regularly(now, id, group);
                 text
             }
-            Err(Hold::Operator(text)) => text,
+            Err(Hold::Operator(text)) => {
+                // What is off already needs neither a fencing nor an operator.
+                if self.may_be_asked(id) {
+                    self.ask_power_regularly(now, id, group);
+                }
+                text
+            }
         }
+    }
+
+    /// Whether its devices may be asked whether a host is off: it is out of reach, and it was a part of this cluster.
+    fn may_be_asked(&self, id: &HostId) -> bool {
+        let known = self.state.seen.contains(id) || self.state.fences.contains_key(id);
+        known
+            && self.hosts.get(id).is_some_and(|host| {
+                host.distrust.is_none() && matches!(host.state, HostState::Lost | HostState::Unseen)
+            })
+    }
+
+    fn ask_power_regularly(&mut self, now: Now, id: &HostId, group: &Group) {
+        let every = self.config.settings.detection_time;
+        let Some(host) = self.hosts.get(id) else { return };
+        if !host.can_be_fenced() {
+            return;
+        }
+        let due = host.power_read.map_or(now.mono, |read| read + every);
+        if due <= now.mono {
+            self.read_power(now, id);
+        }
+        self.timers.by(Timer::Group(group.id.clone()), due.max(now.mono) + every);
     }
 
     /// Whether a host may be fenced without an operator, and why.
@@ -85,17 +109,14 @@ impl Engine {
             ));
         }
         let why = match (&host.must_fence, host.state) {
-            (Some((_, why)), _) => why.clone(),
+            (Some(cause), _) => cause.why.clone(),
             (None, HostState::Lost | HostState::Fencing) => host.detail.clone(),
             (None, HostState::Unseen) => {
-                return operator(format!(
-                    "{id} has not been seen by this manager and may run it; if it is dead: {by_hand}"
-                ));
+                return operator(format!("{id} may run it ({}); if it is dead: {by_hand}", host.detail));
             }
             (None, HostState::Refused) => return operator(format!("{id} cannot be used: {}", host.detail)),
             (None, _) => return operator(format!("{id}: {}", host.detail)),
         };
-        let lost = if host.must_fence.is_some() { "must be fenced" } else { "is lost" };
         if let Some(lost) = host.lost_at {
             let settled = lost + self.config.settings.heartbeat_interval;
             if now.mono < settled && host.must_fence.is_none() {
@@ -103,22 +124,24 @@ impl Engine {
             }
         }
         if !host.can_be_fenced() {
-            return operator(format!("{id} {lost} ({why}) and has no fence device; {confirm}"));
+            return operator(format!("{id} is lost ({why}) and has no fence device; {confirm}"));
         }
         if let Some(distrust) = &host.distrust {
             return operator(format!("the fence devices of {id} are not believed: {distrust}; {confirm}"));
         }
         if let Some(unmanaged) = self.unmanaged_group_on(id) {
             return operator(format!(
-                "{id} {lost} ({why}), but is not fenced because {unmanaged} is unmanaged and was there; {by_hand}"
+                "{id} is lost ({why}), but is not fenced because {unmanaged} is unmanaged and was there; {by_hand}"
             ));
         }
         let active = group.hosts().any(|other| other != id && self.can_run_on(now, group, other).is_ok());
         if !active {
-            return operator(format!("{id} {lost} ({why}), and no other host can run it"));
+            return operator(format!("{id} is lost ({why}), and no other host can run it"));
         }
-        if let Some(text) = self.fence_limit(now, id) {
-            return operator(format!("{id} {lost} ({why}), but {text}"));
+        if !host.resumed
+            && let Some(text) = self.fence_limit(now, id)
+        {
+            return operator(format!("{id} is lost ({why}), but {text}"));
         }
         if self.power.values().filter(|run| run.is_fence()).count() >= AT_ONCE {
             return Err(Hold::Until(
@@ -127,14 +150,14 @@ impl Engine {
             ));
         }
         if let Some(text) = self.outside_blast_radius(now) {
-            return Err(Hold::Look(format!("{id} {lost} ({why}), but {text}; {by_hand}")));
+            return Err(Hold::Look(format!("{id} is lost ({why}), but {text}; {by_hand}")));
         }
         // Hosts come back one after the other: the first must not have the others fenced.
         let settled = self.cut_off_at.map(|at| at + self.config.settings.detection_time * 2);
         if let Some(settled) = settled.filter(|settled| now.mono < *settled) {
             return Err(Hold::Until(
                 settled,
-                format!("{id} {lost} ({why}); others that were lost have time to come back"),
+                format!("{id} is lost ({why}); others that were lost have time to come back"),
             ));
         }
         Ok(why)

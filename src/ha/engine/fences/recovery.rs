@@ -3,68 +3,83 @@
 use super::*;
 
 impl Engine {
-    /// Attempts of an earlier run without a known end: they are waited out, then looked at.
+    /// Attempts of an earlier run without a known end: they are waited out, then looked at. What an operator had confirmed
+    /// holds on, and so does distrust.
     pub(in crate::ha::engine) fn recover_intents(&mut self, now: Now) {
-        let mut confirmed = Vec::new();
-        let mut open = Vec::new();
+        let mut open: std::collections::BTreeMap<HostId, i64> = std::collections::BTreeMap::new();
         for (host, attempts) in &self.state.fences {
             for attempt in attempts {
                 if attempt.action == "confirm" {
-                    confirmed.push(host.clone());
+                    if let Some(entry) = self.hosts.get_mut(host) {
+                        entry.off =
+                            Some(OffProof { read: now.mono, stands: true, how: "an operator confirmed it" });
+                    }
                 } else if attempt.result.is_none() {
-                    open.push((host.clone(), attempt.until));
+                    let until = open.entry(host.clone()).or_insert(attempt.until);
+                    *until = attempt.until.max(*until);
                 }
             }
         }
-        for host in confirmed {
-            if let Some(entry) = self.hosts.get_mut(&host) {
-                entry.off = Some(OffProof { read: now.mono, stands: true, how: "an operator confirmed it" });
+        for (host, why) in &self.state.distrusted {
+            if let Some(entry) = self.hosts.get_mut(host) {
+                entry.distrust = Some(why.clone());
             }
         }
         for (host, until) in open {
-            let change = PowerChange::new(self.levels(&host), Goal::Status);
             // A clock that was set meanwhile must not make it wait for ever.
             let longest = PowerChange::new(self.levels(&host), Goal::Off).budget() + REPEAT[REPEAT.len() - 1];
             let rest = Duration::from_nanos(u64::try_from(until.saturating_sub(now.wall.0)).unwrap_or(0))
                 .min(longest);
+            self.next_power += 1;
             let run = PowerRun {
                 kind: PowerKind::WaitOut,
-                change,
+                number: self.next_power,
+                course: self.change(&host, Goal::Status),
                 id: None,
                 waits_for_answer: false,
                 pause_until: Some(now.mono + rest),
                 repeated: 0,
                 command: None,
                 why: "an earlier run of the manager began it".to_owned(),
-                witnesses: BTreeSet::new(),
+                witnesses: witnesses::Witnesses::default(),
             };
             self.timers.set(Timer::Power(host.clone()), now.mono + rest);
             self.power.insert(host, run);
         }
+        self.recover_power_on();
     }
 
-    pub(super) fn settle_intents(&mut self, now: Now, host: &HostId, off: bool, said: &str) {
-        let open: Vec<FenceId> = self
+    /// No call of an earlier run can be alive any more, and its devices were asked.
+    pub(super) fn waited_out(&mut self, now: Now, host: &HostId, verdict: &Verdict, said: &str) {
+        let off = matches!(verdict, Verdict::Off { .. });
+        let on = *verdict == Verdict::On;
+        let open: Vec<(FenceId, String)> = self
             .state
             .fences
             .get(host)
             .into_iter()
             .flatten()
             .filter(|attempt| attempt.result.is_none())
-            .map(|attempt| attempt.id)
+            .map(|attempt| (attempt.id, attempt.action.clone()))
             .collect();
-        for id in open {
-            let result = format!("the manager was restarted meanwhile; then its power was {said}");
-            self.record(Record::FenceResult { id, host: host.clone(), success: off, result, at: now.wall.0 });
+        let result = format!("the manager was restarted meanwhile; then its power was {said}");
+        for (id, action) in open {
+            let success = if action == "off" { off } else { on };
+            let (host, result) = (host.clone(), result.clone());
+            if action == "off"
+                && !off
+                && let Some(entry) = self.hosts.get_mut(&host).filter(|entry| !entry.is_up())
+            {
+                // It was lost for that run, and nothing says that it is not. That attempt has not been made use of.
+                entry.resumed = true;
+            }
+            self.record(Record::FenceResult { id, host, success, result, at: now.wall.0 });
         }
         let text = format!("an attempt of an earlier run ended: its power is {said}");
-        self.note(
-            now,
-            if off { "fence" } else { "fence_failed" },
-            host.as_str(),
-            None,
-            "manager",
-            Some(text),
-        );
+        let event = if off { "fence" } else { "fence_failed" };
+        self.note(now, event, host.as_str(), None, "manager", Some(text));
+        if off {
+            self.take_off_proof(now, host, "its fence device says so", None);
+        }
     }
 }

@@ -1,0 +1,8 @@
+//! The agent as a real process, with managers played by hand that speak its protocol.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod epochs;
+mod operations;
+mod player;
+mod restarts;
+mod strangers;

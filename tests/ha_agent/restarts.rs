@@ -1,0 +1,75 @@
+//! An agent that is killed and comes back.
+
+use std::fs;
+
+use coordinatool::ha::ocf::Outcome;
+use coordinatool::ha::protocol::{Action, FromAgent};
+use harness::{patience, poll};
+
+use super::player::{Agent, DONE};
+
+fn exists(path: &str) {
+    assert!(poll(patience(), || fs::metadata(path).ok()).is_some(), "no {path}");
+}
+
+#[test]
+fn a_start_goes_on_while_the_agent_is_restarted_and_is_unfinished_until_it_ends() {
+    for options in [&[][..], &["--no-cgroups"][..]] {
+        let mut agent = Agent::with("restart", options);
+        let (begun, go, ended) = (agent.file("begun"), agent.file("go"), agent.file("ended"));
+        let mut manager = agent.manager(1);
+        let say = format!(
+            "touch {begun}; while [ ! -e {go} ]; do echo waiting >&2; sleep 0.05; done; touch {ended}; exit 0"
+        );
+        let order = manager.order("a", Action::Start, &say);
+        exists(&begun);
+        agent.restart();
+        let mut manager = agent.manager(2);
+        let unfinished: Vec<_> =
+            manager.unfinished.iter().map(|one| (one.order, one.outcome.clone())).collect();
+        assert_eq!(unfinished, [(order, None)], "{options:?}");
+        fs::write(&go, "").unwrap();
+        let finished = manager.finished(order);
+        assert_eq!((finished.outcome, finished.unfinished), (Outcome::Lost, false));
+        exists(&ended);
+        manager.emptied(order);
+        assert_eq!(manager.does("a", Action::Probe, "exit 0").outcome, DONE, "it may be looked at now");
+    }
+}
+
+#[test]
+fn what_was_started_survives_the_agent() {
+    let mut agent = Agent::start("survives");
+    let file = agent.file("pid");
+    let mut manager = agent.manager(1);
+    let say = format!("setsid sh -c 'echo $$ > {file}; exec sleep 1000' & while [ ! -s {file} ]; do :; done");
+    assert_eq!(manager.does("a", Action::Start, &say).outcome, DONE);
+    let process = format!("/proc/{}/cwd", fs::read_to_string(&file).unwrap().trim());
+    agent.restart();
+    let mut manager = agent.manager(2);
+    assert!(manager.unfinished.is_empty(), "{:?}", manager.unfinished);
+    assert!(fs::exists(&process).unwrap());
+    // And its stop still knows what belongs to it.
+    let order = manager.order("a", Action::Stop, "exit 0");
+    assert!(manager.finished(order).unfinished);
+    manager.emptied(order);
+    assert!(!fs::exists(&process).unwrap());
+}
+
+#[test]
+fn a_result_that_nobody_heard_is_told_to_the_next_manager() {
+    let agent = Agent::start("result");
+    let (begun, go) = (agent.file("begun"), agent.file("go"));
+    let mut manager = agent.manager(1);
+    let say = format!("touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done; exit 0");
+    let order = manager.order("a", Action::Start, &say);
+    exists(&begun);
+    drop(manager);
+    fs::write(&go, "").unwrap();
+    let mut next = agent.manager(2);
+    let finished = next.wait("the result", |message| match message {
+        FromAgent::Finished(finished) if finished.order == order => Some(finished.clone()),
+        _ => None,
+    });
+    assert_eq!(finished.outcome, DONE);
+}
