@@ -82,7 +82,8 @@ fn all_that_is_wrong_is_told_with_its_place() {
 fn what_is_not_installed_here_is_told() {
     let directory = tempdir().unwrap();
     let file = directory.path().join("ha.yaml");
-    std::fs::write(&file, GOOD).unwrap();
+    std::fs::write(&file, GOOD.replace("fence_agent: powerman", "fencing: [{agent: fence_nowhere}]"))
+        .unwrap();
     let root = directory.path().join("ocf");
     std::fs::create_dir_all(root.join("resource.d/heartbeat")).unwrap();
     script(&root.join("resource.d/heartbeat"), "ZFS", "exit 0\n");
@@ -95,7 +96,7 @@ fn what_is_not_installed_here_is_told() {
         .env("PATH", "/nowhere");
     let ran = run(command);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("fence_powerman"), "{ran:?}");
+    assert!(ran.err.contains("fence_nowhere is not installed on this host"), "{ran:?}");
     assert!(ran.err.contains("resource.d/lustre/Lustre"), "{ran:?}");
     assert!(!ran.err.contains("ZFS"), "{ran:?}");
 }

@@ -11,6 +11,7 @@ pub mod events;
 pub mod halo;
 pub mod options;
 pub mod overview;
+mod programs;
 pub mod status;
 pub mod text;
 pub mod validate;
@@ -27,7 +28,7 @@ use serde::Deserialize;
 
 use self::act::{Order, carry_out};
 use self::api::{Api, segment};
-use self::options::{Asking, Command, EventsCommand, Options, SOCKET};
+use self::options::{Acting, Asking, Command, EventsCommand, Options, SOCKET};
 use crate::ha::command::Accepted;
 use crate::ha::ids::CommandId;
 
@@ -178,10 +179,17 @@ async fn run(options: Options) -> Outcome {
         },
         Command::Failback { onto, acting } => (vec![host(&onto, "failback")], acting),
         Command::ConfirmOff { host: name, yes_it_is_off, acting } => {
-            if !yes_it_is_off && !acting.dry_run && !confirm_off(&name) {
-                return Outcome::Usage;
+            let order = host(&name, "confirm_off");
+            if !yes_it_is_off && !acting.dry_run {
+                let asked = preview(&api, &order, "--yes-it-is-off says that you have made sure").await;
+                if asked != Outcome::Done {
+                    return asked;
+                }
+                if !confirm_off(&name) {
+                    return Outcome::Usage;
+                }
             }
-            (vec![host(&name, "confirm_off")], acting)
+            (vec![order], acting)
         }
         Command::Move { group: name, to, acting } => {
             let order = group(&name, "move");
@@ -263,10 +271,26 @@ async fn maintenance(api: &Api, object: Option<&str>) -> Result<Order, String> {
     Ok(Order::new(format!("/api/v1/ha/{kind}/{}/maintenance", segment(name)), name))
 }
 
+/// Whether there is somebody to ask; says so if not.
+fn can_ask(without: &str) -> bool {
+    let can = io::stdin().is_terminal();
+    if !can {
+        complain(&format!("standard input is not a terminal, so nobody can be asked; {without}"));
+    }
+    can
+}
+
+/// Says what a command would do, before it is asked back about. What the manager refuses is refused before that.
+async fn preview(api: &Api, order: &Order, without: &str) -> Outcome {
+    if !can_ask(without) {
+        return Outcome::Usage;
+    }
+    carry_out(api, std::slice::from_ref(order), &Acting { dry_run: true, ..Acting::default() }).await
+}
+
 /// Reads a line of standard input, if that is a terminal.
 fn ask(question: &str, without: &str) -> Option<String> {
-    if !io::stdin().is_terminal() {
-        complain(&format!("standard input is not a terminal, so nobody can be asked; {without}"));
+    if !can_ask(without) {
         return None;
     }
     print(question);
@@ -364,7 +388,12 @@ async fn reload(api: &Api, asking: Asking) -> Outcome {
 }
 
 async fn takeover(api: &Api, asking: Asking) -> Outcome {
+    let order = Order::new("/api/v1/ha/takeover".to_owned(), "cluster");
     if !asking.yes && !asking.acting.dry_run {
+        let asked = preview(api, &order, "-y goes on without asking").await;
+        if asked != Outcome::Done {
+            return asked;
+        }
         complain(
             "after a takeover the agents obey this manager, and no longer the one that they obeyed until now.\n\
              Make sure that the other one is gone, and that the state of this one is not a copy of it.",
@@ -373,5 +402,5 @@ async fn takeover(api: &Api, asking: Asking) -> Outcome {
             return Outcome::Usage;
         }
     }
-    carry_out(api, &[Order::new("/api/v1/ha/takeover".to_owned(), "cluster")], &asking.acting).await
+    carry_out(api, &[order], &asking.acting).await
 }

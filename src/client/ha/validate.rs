@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::options::ValidateOptions;
+use super::programs::{executable, fence_agent};
 use super::text::Table;
 use super::{Outcome, complain, print, say};
 use crate::ha::config::{
@@ -143,23 +144,16 @@ struct Here<'a> {
     ocf_root: &'a Path,
 }
 
-fn executable(path: &Path) -> Result<(), String> {
-    match std::fs::metadata(path) {
-        Ok(data) if data.is_file() && data.permissions().mode() & 0o111 != 0 => Ok(()),
-        Ok(_) => Err(format!("{} cannot be executed", path.display())),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
-}
-
 impl Installed for Here<'_> {
     fn resource_agent(&self, kind: &str) -> Result<(), String> {
         executable(&self.ocf_root.join("resource.d").join(kind))
     }
 
     fn fence_agent(&self, name: &str) -> Result<(), String> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&path).any(|directory| executable(&directory.join(name)).is_ok());
-        if found { Ok(()) } else { Err(format!("{name} is not in PATH on this host")) }
+        match fence_agent(name) {
+            Some(_) => Ok(()),
+            None => Err(format!("{name} is not installed on this host")),
+        }
     }
 
     fn secret(&self, path: &str) -> Result<(), String> {

@@ -12,6 +12,7 @@ use super::{failed, tell};
 use crate::client::ha::act::{End, wait};
 use crate::client::ha::api::{Api, ApiError, segment};
 use crate::client::ha::options::PowerAction;
+use crate::client::ha::programs::fence_agent;
 use crate::client::ha::text::{hosts, one_line};
 use crate::client::ha::{Outcome, complain, say};
 use crate::ha::command::Accepted;
@@ -141,7 +142,9 @@ impl Agent {
 
     /// Runs it. Returns whether the host is on: `status` ends with 0 if it is, and with 2 if it is off.
     async fn call(&self, host: &str, action: PowerAction) -> Result<bool, Ended> {
-        let mut command = Command::new(&self.program);
+        let program = fence_agent(&self.program)
+            .ok_or_else(|| badly(format!("{} is not installed on this host", self.program)))?;
+        let mut command = Command::new(program);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child =
             command.spawn().map_err(|error| badly(format!("cannot run {}: {error}", self.program)))?;
