@@ -91,14 +91,12 @@ fn widest_range(text: &str) -> u64 {
 
 /// Names folded into a nodeset. Names that no nodeset can hold are listed as they are.
 pub fn fold(names: &[&str]) -> String {
-    let mut set = NodeSet::new();
-    for name in names {
-        match name.parse::<NodeSet>() {
-            Ok(one) if one.len() == 1 => set = set.union(&one),
-            _ => return names.join(","),
-        }
+    let is_one = |name: &&str| name.parse::<NodeSet>().is_ok_and(|set| set.len() == 1);
+    let joined = names.join(",");
+    match joined.parse::<NodeSet>() {
+        Ok(set) if names.iter().all(is_one) => set.to_string(),
+        _ => joined,
     }
-    set.to_string()
 }
 
 /// A moment in local time, to the second. Nanoseconds since the epoch.

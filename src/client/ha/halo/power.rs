@@ -85,7 +85,7 @@ async fn ask(api: &Api, host: &str, action: PowerAction) -> Result<bool, Ended> 
     let path = format!("/api/v1/ha/hosts/{}/power", segment(host));
     let accepted: Accepted =
         api.post(&path, &json!({"action": action.word()})).await.map_err(|error| match error {
-            ApiError::NoManager { .. } => Ended::NoManager(error.to_string()),
+            ApiError::NoManager { .. } | ApiError::Forbidden { .. } => Ended::NoManager(error.to_string()),
             error => badly(error),
         })?;
     if let Some(id) = accepted.command {
