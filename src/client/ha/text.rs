@@ -286,4 +286,20 @@ mod tests {
         table.print(&mut out);
         assert_eq!(out, "A     C\nlong  x\na line that is longer than all\ns\n");
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(3000))]
+
+        /// Whatever is typed is read or refused, and what is read can be folded again.
+        #[test]
+        fn no_text_breaks_the_readers(text in "[a-c0-9\\[\\],/!^&@*{}: -]{0,16}", any in ".{0,40}") {
+            for text in [text, any] {
+                let _ = duration(&text);
+                if let Ok(names) = hosts(std::slice::from_ref(&text)) {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    let _ = fold(&names);
+                }
+            }
+        }
+    }
 }
