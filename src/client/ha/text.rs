@@ -1,5 +1,6 @@
 //! Times, names and tables for people.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -46,6 +47,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Says which one cannot be read, in HALO's words.
 pub fn hosts(sets: &[String]) -> Result<Vec<String>, String> {
     let mut hosts: Vec<String> = Vec::new();
+    let mut known = BTreeSet::new();
     for text in sets {
         let wrong = |why: &dyn std::fmt::Display| format!("nodeset syntax error: {why}");
         // The crate unfolds ranges while it reads them.
@@ -63,7 +65,7 @@ pub fn hosts(sets: &[String]) -> Result<Vec<String>, String> {
             return Err(wrong(&format!("'{text}' names more than {MAX_HOSTS} hosts")));
         }
         for host in set.iter() {
-            if !hosts.contains(&host) {
+            if known.insert(host.clone()) {
                 hosts.push(host);
             }
         }
