@@ -232,8 +232,11 @@ fn a_fence_agent_can_be_run_here() {
     let halo = |mode: &str, arguments: &[&str]| {
         std::fs::write(directory.path().join("mode"), mode).unwrap();
         let mut called = program("halo");
-        let path = format!("{here}:{}", std::env::var("PATH").unwrap());
-        called.arg("power").args(arguments).env("PATH", path).env("HALO_SOCKET", "/no/such/socket");
+        called
+            .arg("power")
+            .args(arguments)
+            .env("COORDINATOOL_FENCE_PATH", directory.path())
+            .env("HALO_SOCKET", "/no/such/socket");
         run(called)
     };
     let input = || std::fs::read_to_string(directory.path().join("input")).unwrap();

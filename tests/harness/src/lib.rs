@@ -25,7 +25,7 @@ mod wait;
 
 pub use daemon::{Daemon, Settings, known};
 pub use directory::TestDirectory;
-pub use files::{ARCHIVED, EXISTS, FileSet, RELEASED, Request};
+pub use files::{ARCHIVED, EXISTS, FileSet, RELEASED, Request, write_program};
 pub use journal::Step;
 pub use lustre::{Ask, FSNAME, Lustre, Reader};
 pub use lustre_sim::client::FileState;

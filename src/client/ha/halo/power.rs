@@ -16,6 +16,7 @@ use crate::client::ha::text::{hosts, one_line};
 use crate::client::ha::{Outcome, complain, say};
 use crate::ha::command::Accepted;
 use crate::ha::status::Status;
+use crate::system::fence_path::AgentPath;
 
 /// How long a fence agent may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -84,7 +85,7 @@ async fn ask(api: &Api, host: &str, action: PowerAction) -> Result<bool, Ended> 
     let path = format!("/api/v1/ha/hosts/{}/power", segment(host));
     let accepted: Accepted =
         api.post(&path, &json!({"action": action.word()})).await.map_err(|error| match error {
-            ApiError::NoManager { .. } => Ended::NoManager(error.to_string()),
+            ApiError::NoManager { .. } | ApiError::Forbidden { .. } => Ended::NoManager(error.to_string()),
             error => badly(error),
         })?;
     if let Some(id) = accepted.command {
@@ -141,7 +142,8 @@ impl Agent {
 
     /// Runs it. Returns whether the host is on: `status` ends with 0 if it is, and with 2 if it is off.
     async fn call(&self, host: &str, action: PowerAction) -> Result<bool, Ended> {
-        let mut command = Command::new(&self.program);
+        let program = AgentPath::from_environment().find(&self.program).map_err(badly)?;
+        let mut command = Command::new(program);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child =
             command.spawn().map_err(|error| badly(format!("cannot run {}: {error}", self.program)))?;
