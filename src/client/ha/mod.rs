@@ -12,7 +12,6 @@ pub mod events;
 pub mod halo;
 pub mod options;
 pub mod overview;
-mod programs;
 pub mod status;
 pub mod text;
 pub mod validate;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::options::ValidateOptions;
-use super::programs::{executable, fence_agent};
 use super::text::Table;
 use super::{Outcome, complain, print, say};
 use crate::ha::config::{
     Config, HostFiles, Installed, Loaded, Problem, check_host, check_installed, check_mode, load,
 };
 use crate::ha::ids::HostId;
+use crate::system::fence_path::AgentPath;
 
 /// Larger files are not read.
 const MAX_FILE: u64 = 64 << 20;
@@ -144,16 +144,21 @@ struct Here<'a> {
     ocf_root: &'a Path,
 }
 
+fn executable(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(data) if data.is_file() && data.permissions().mode() & 0o111 != 0 => Ok(()),
+        Ok(_) => Err(format!("{} cannot be executed", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
 impl Installed for Here<'_> {
     fn resource_agent(&self, kind: &str) -> Result<(), String> {
         executable(&self.ocf_root.join("resource.d").join(kind))
     }
 
     fn fence_agent(&self, name: &str) -> Result<(), String> {
-        match fence_agent(name) {
-            Some(_) => Ok(()),
-            None => Err(format!("{name} is not installed on this host")),
-        }
+        AgentPath::from_environment().find(name).map(drop)
     }
 
     fn secret(&self, path: &str) -> Result<(), String> {

@@ -13,11 +13,11 @@ use super::{failed, tell};
 use crate::client::ha::act::{End, wait};
 use crate::client::ha::api::{Api, ApiError, segment};
 use crate::client::ha::options::PowerAction;
-use crate::client::ha::programs::fence_agent;
 use crate::client::ha::text::{hosts, one_line};
 use crate::client::ha::{Outcome, complain, say};
 use crate::ha::command::Accepted;
 use crate::ha::status::Status;
+use crate::system::fence_path::AgentPath;
 
 /// How long a fence agent may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -159,8 +159,7 @@ impl Agent {
 
     /// Runs it. Returns whether the host is on: `status` ends with 0 if it is, and with 2 if it is off.
     async fn call(&self, host: &str, action: PowerAction) -> Result<bool, Ended> {
-        let program = fence_agent(&self.program)
-            .ok_or_else(|| badly(format!("{} is not installed on this host", self.program)))?;
+        let program = AgentPath::from_environment().find(&self.program).map_err(badly)?;
         let mut command = Command::new(program);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child =
