@@ -178,11 +178,12 @@ impl From<Output> for Ran {
     }
 }
 
-/// A program of this build, in an environment without what would steer it.
+/// A program of this build, or of the system, in an environment without what would steer it.
 pub fn program(name: &str) -> Command {
     let mut command = Command::new(match name {
         "halo" => env!("CARGO_BIN_EXE_halo"),
-        _ => env!("CARGO_BIN_EXE_coordinatool-client"),
+        "coordinatool-client" => env!("CARGO_BIN_EXE_coordinatool-client"),
+        other => other,
     });
     for variable in
         ["COORDINATOOL_HA_SOCKET", "HALO_SOCKET", "HALO_CONFIG", "OCF_ROOT", "COORDINATOOL_FENCE_PATH"]

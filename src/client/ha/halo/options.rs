@@ -130,7 +130,7 @@ pub struct Power {
     /// For redfish
     #[arg(short = 'l', long, value_name = "NAME")]
     pub username: Option<String>,
-    /// For redfish
-    #[arg(short, long, value_name = "PASSWORD")]
+    /// For redfish; `-` reads it from standard input, since the command line can be seen by others
+    #[arg(short, long, value_name = "PASSWORD", allow_hyphen_values = true)]
     pub password: Option<String>,
 }

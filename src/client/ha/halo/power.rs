@@ -1,5 +1,6 @@
 //! `halo power`: through the manager, or with `-f` a fence agent that is run here.
 
+use std::io::{BufRead, Read};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::system::fence_path::AgentPath;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a fence agent says after this many bytes is not read.
 const MAX_OUTPUT: u64 = 64 << 10;
+/// No password is longer.
+const MAX_PASSWORD: u64 = 4096;
 
 pub(super) async fn run(api: &Api, power: &Power) -> Outcome {
     let mut names = match hosts(&power.hosts) {
@@ -110,6 +113,20 @@ async fn ask(api: &Api, host: &str, action: PowerAction) -> Result<bool, Ended> 
     }
 }
 
+/// The password that was given, or with `-` the first line of standard input: what is on the command line can be seen.
+fn secret(given: &str) -> Result<String, String> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(MAX_PASSWORD).read_line(&mut line);
+    read.map_err(|error| format!("cannot read the password from standard input: {error}"))?;
+    match line.trim_end_matches(['\r', '\n']) {
+        "" => Err("there is no password on standard input".to_owned()),
+        password => Ok(password.to_owned()),
+    }
+}
+
 /// A fence agent as HALO calls it.
 struct Agent {
     program: String,
@@ -121,7 +138,7 @@ impl Agent {
         match (name, &power.username, &power.password) {
             ("powerman", _, _) => Ok(Self { program: "fence_powerman".to_owned(), login: None }),
             ("redfish", Some(name), Some(password)) => {
-                let login = Some((name.clone(), password.clone()));
+                let login = Some((name.clone(), secret(password)?));
                 Ok(Self { program: "fence_redfish".to_owned(), login })
             }
             ("redfish", _, _) => Err("-f redfish needs -l NAME and -p PASSWORD".to_owned()),
