@@ -11,7 +11,7 @@ use crate::ha::command::{Accepted, Command, Denied};
 use crate::ha::config::{Config, FenceAttempts};
 use crate::ha::engine::LostState;
 use crate::ha::fencing::DeviceAction;
-use crate::ha::ids::{Epoch, GroupId, HostId, ManagerRun, OrderId, ReplyToken};
+use crate::ha::ids::{Epoch, FenceId, GroupId, HostId, ManagerRun, OrderId, ReplyToken};
 use crate::ha::protocol::{Action, FromAgent, Operation, ToAgent};
 use crate::ha::state::Record;
 use crate::time::Mono;
@@ -59,8 +59,23 @@ pub(super) struct ManagerFacts {
     unsynced: Vec<Intent>,
     /// Automatic attempts since the last reset.
     automatic: BTreeMap<HostId, Vec<i64>>,
+    /// Attempts whose end was not recorded.
+    open: BTreeMap<FenceId, Attempt>,
+    /// Those of earlier processes of it that are to be waited out.
+    earlier: Vec<Attempt>,
     /// Decisions that were acknowledged.
     pub(super) decided: Decisions,
+}
+
+/// A change of power that is under way.
+#[derive(Debug, Clone)]
+struct Attempt {
+    host: HostId,
+    automatic: bool,
+    /// True time at which it ends.
+    until: u64,
+    /// How the manager's wall clock was set then.
+    wall_offset: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -276,6 +291,17 @@ impl World {
         let facts = &mut self.judge.managers[manager];
         facts.heard.clear();
         facts.beating.clear();
+        // What was interrupted may be done again, after its time. What was not synced was never begun.
+        for (_, attempt) in std::mem::take(&mut facts.open) {
+            if attempt.automatic
+                && let Some(times) = facts.automatic.get_mut(&attempt.host)
+            {
+                times.pop();
+            }
+            if facts.intents.iter().any(|i| i.host == attempt.host && i.until == attempt.until) {
+                facts.earlier.push(attempt);
+            }
+        }
         facts.unsynced.clear();
         if self.judge.forget_decisions.remove(&manager) | (*lost != LostState::No) {
             self.judge_state_replaced(manager);
@@ -289,6 +315,7 @@ impl World {
         let decided = self.decisions_in_force(manager);
         let facts = &mut self.judge.managers[manager];
         facts.decided = decided;
+        facts.earlier.clear();
         facts.intents.clear();
         facts.automatic.clear();
     }
@@ -327,13 +354,17 @@ impl World {
     /// A manager wants to remember something.
     pub(super) fn judge_record(&mut self, manager: usize, record: &Record) {
         match record {
-            Record::FenceIntent { host, action, until, automatic, reason, .. } if action != "confirm" => {
+            Record::FenceIntent { id, host, action, until, automatic, reason, .. } if action != "confirm" => {
                 let at = self.managers[manager].file.length();
                 // The wall clock may be set later: what counts is how long it shall last.
                 let lasts = until - self.managers[manager].clock.now(self.now).wall.0;
                 let until = self.now + u64::try_from(lasts).unwrap_or(0);
                 let intent = Intent { at, host: host.clone(), action: action.clone(), until };
-                self.judge.managers[manager].unsynced.push(intent);
+                let wall_offset = self.managers[manager].clock.wall_offset;
+                let attempt = Attempt { host: host.clone(), automatic: *automatic, until, wall_offset };
+                let facts = &mut self.judge.managers[manager];
+                facts.unsynced.push(intent);
+                facts.open.insert(*id, attempt);
                 if action == "off" && reason.starts_with("manager:") {
                     self.judge_automatic_fence(manager, host, *automatic, reason);
                 }
@@ -345,6 +376,9 @@ impl World {
                 event.host,
                 event.comment.as_deref().unwrap_or("")
             )),
+            Record::FenceResult { id, .. } => {
+                self.judge.managers[manager].open.remove(id);
+            }
             Record::Reset { host } => {
                 self.judge.managers[manager].automatic.remove(host);
             }
@@ -419,6 +453,14 @@ impl World {
             _ => return,
         };
         self.report.power_calls += 1;
+        // A clock that was set forward meanwhile makes an intent look older than it is.
+        let offset = self.managers[manager].clock.wall_offset;
+        let earlier = self.judge.managers[manager].earlier.iter().any(|attempt| {
+            attempt.host == *host && attempt.until > self.now + SECOND && attempt.wall_offset >= offset
+        });
+        if earlier {
+            return self.fail(format!("{host} is powered {word} while an earlier attempt may still act"));
+        }
         if !self.managers[manager].manage {
             return self.fail(format!("manager {manager} only observes, but powers {host} {word}"));
         }
