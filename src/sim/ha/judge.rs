@@ -11,7 +11,7 @@ use crate::ha::command::{Accepted, Command, Denied};
 use crate::ha::config::{Config, FenceAttempts};
 use crate::ha::engine::LostState;
 use crate::ha::fencing::DeviceAction;
-use crate::ha::ids::{Epoch, FenceId, GroupId, HostId, ManagerRun, OrderId, ReplyToken};
+use crate::ha::ids::{Epoch, FenceId, GroupId, HostId, ManagerId, ManagerRun, OrderId, ReplyToken};
 use crate::ha::protocol::{Action, FromAgent, Operation, ToAgent};
 use crate::ha::state::Record;
 use crate::time::Mono;
@@ -32,6 +32,8 @@ pub(super) struct Judge {
     pub(super) well: bool,
     /// Managers whose state was replaced.
     pub(super) forget_decisions: BTreeSet<usize>,
+    /// Managers that an operator let take over.
+    takeovers: BTreeSet<ManagerId>,
     /// A host is named by its number.
     numbers: BTreeMap<HostId, usize>,
 }
@@ -39,8 +41,10 @@ pub(super) struct Judge {
 /// What is known of a host.
 #[derive(Debug, Default)]
 pub(super) struct HostFacts {
-    /// The seal that its agent reported last.
+    /// The highest seal that its agent stored.
     sealed: Option<(Epoch, ManagerRun)>,
+    /// The manager that its agent obeys.
+    obeys: Option<ManagerId>,
     /// When each heartbeat of the present agent was sent, by its own clock.
     beats: BTreeMap<u64, Mono>,
     /// When a stop last went wrong.
@@ -113,6 +117,7 @@ impl Judge {
             asked: BTreeMap::new(),
             well: false,
             forget_decisions: BTreeSet::new(),
+            takeovers: BTreeSet::new(),
             numbers: scenario.config.hosts.keys().enumerate().map(|(n, id)| (id.clone(), n)).collect(),
         };
         judge.learn(&scenario.config);
@@ -255,10 +260,14 @@ impl World {
     }
 
     /// An agent stored a seal.
-    pub(super) fn judge_sealed(&mut self, host: usize, epoch: Epoch, run: ManagerRun) {
+    pub(super) fn judge_sealed(&mut self, host: usize, epoch: Epoch, run: ManagerRun, manager: ManagerId) {
         let facts = &mut self.judge.hosts[host];
         if facts.sealed.is_none_or(|(present, _)| present < epoch) {
             facts.sealed = Some((epoch, run));
+            let before = facts.obeys.replace(manager);
+            if before.is_some_and(|before| before != manager) && !self.judge.takeovers.contains(&manager) {
+                self.fail(format!("h{host} obeys another manager although nobody confirmed a takeover"));
+            }
         }
     }
 
@@ -489,6 +498,10 @@ impl World {
         }
         let decided = &mut self.judge.managers[manager].decided;
         match command {
+            Command::Takeover => {
+                let state = self.managers[manager].process.as_ref().map(|process| process.engine.state());
+                self.judge.takeovers.extend(state.and_then(|state| state.manager));
+            }
             Command::Manage { group } => {
                 decided.unmanaged.remove(&group);
             }
