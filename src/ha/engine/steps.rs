@@ -200,6 +200,21 @@ impl Engine {
             waits.push(self.consider_fence(now, host, group));
             return false;
         }
+        if let Some(refused) = known.stop_refused.clone() {
+            let limit = self.config.settings.unfinished_limit;
+            waits.push(format!("the agent of {host} does not stop {member}: {}", refused.why));
+            // What runs well goes on; what does not must end somehow.
+            if known.is_failed() && now.mono >= refused.since + limit {
+                let why = format!("{member} could not be stopped");
+                self.must_fence(now, host, subject, &why);
+                waits.push(self.consider_fence(now, host, group));
+                return false;
+            }
+            if now.mono < refused.again {
+                self.timers.by(Timer::Group(group.id.clone()), refused.again);
+                return false;
+            }
+        }
         self.order(now, subject, host, Action::Stop);
         false
     }
