@@ -34,10 +34,12 @@ impl Engine {
         waits: &mut Vec<String>,
     ) -> Phase {
         if self.state.groups.get(&group.id).is_some_and(|flags| flags.stopped) {
+            self.forget_place(&group.id);
             return self.stop_all(now, group, location, waits);
         }
         match self.wants_to_leave(now, group, location) {
             Some(Ok(destination)) => {
+                self.forget_place(&group.id);
                 waits.push(format!("moves to {destination}"));
                 return self.stop_all(now, group, location, waits);
             }

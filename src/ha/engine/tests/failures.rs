@@ -270,3 +270,18 @@ fn a_start_that_cannot_be_stored_is_tried_elsewhere_and_forgiven() {
     play.ask(Command::Failback { host: "h1".into() }).unwrap();
     play.runs_on("h0", "h1");
 }
+
+#[test]
+fn what_crashes_altogether_is_restarted_where_it_was() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.ask(Command::Move { group: "pool1".into(), to: Some("h0".into()) }).unwrap();
+    play.runs_on("h0", "h0");
+    play.log.clear();
+    play.host("h0").active.remove("pool1");
+    play.host("h0").active.remove("ost1");
+    play.until("it is noticed", |play| !play.log.is_empty());
+    play.runs_on("h0", "h0");
+    play.log.sort();
+    assert_eq!(play.log, ["start ost1 h0", "start pool1 h0"]);
+}
