@@ -11,6 +11,7 @@
 //! - [`operators`]: commands at a bad moment, and what is done by hand
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod fencing;
 mod operations;
 mod silence;
 

@@ -55,6 +55,12 @@ impl Engine {
         !self.is_to_be_down(member) && (*member == group.root || !self.is_given_up(now, group, member))
     }
 
+    /// Where an operator wants a group, if it may still run there.
+    fn wanted_on(&self, group: &Group) -> Option<&HostId> {
+        let wanted = self.state.groups.get(&group.id)?.wanted_on.as_ref()?;
+        group.hosts().any(|host| host == wanted).then_some(wanted)
+    }
+
     /// The best host for a group, or why none will do.
     pub(super) fn choose(
         &self,
@@ -62,7 +68,7 @@ impl Engine {
         group: &Group,
         not: Option<&HostId>,
     ) -> Result<HostId, Vec<String>> {
-        let wanted = self.state.groups.get(&group.id).and_then(|flags| flags.wanted_on.as_ref());
+        let wanted = self.wanted_on(group);
         let place = self.groups.get(&group.id).and_then(|entry| entry.place.as_ref());
         let place = place.filter(|place| group.hosts().any(|host| host == *place));
         let mut reasons = Vec::new();
@@ -86,7 +92,7 @@ impl Engine {
         group: &Group,
         location: &HostId,
     ) -> Option<Result<HostId, String>> {
-        let wanted = self.state.groups.get(&group.id).and_then(|flags| flags.wanted_on.as_ref());
+        let wanted = self.wanted_on(group);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != location) {
             return match self.can_run_on(now, group, wanted) {
                 Ok(()) => Some(Ok(wanted.clone())),
