@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use serde::Deserialize;
 
 use self::act::{Order, carry_out};
@@ -89,7 +89,9 @@ fn print(text: &str) {
 
 /// The program `coordinatool-client ha`: arguments from `ha` on.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = match Options::try_parse_from(args) {
+    let mut command = Options::command().bin_name("coordinatool-client ha");
+    let parsed = command.try_get_matches_from_mut(args);
+    let options = match parsed.and_then(|matches| Options::from_arg_matches(&matches)) {
         Ok(options) => options,
         Err(error) => return usage(&error),
     };
@@ -228,12 +230,18 @@ fn completion(shell: clap_complete::Shell, halo: bool) -> Outcome {
     let (mut command, name) = if halo {
         (halo::options::Options::command(), "halo")
     } else {
-        let ha = Options::command().name("ha").bin_name("ha");
-        (clap::Command::new("coordinatool-client").subcommand(ha), "coordinatool-client")
+        let ha = Options::command().name("ha");
+        (
+            clap::Command::new("coordinatool-client").disable_help_subcommand(true).subcommand(ha),
+            "coordinatool-client",
+        )
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    print(&String::from_utf8_lossy(&script));
+    // The generator for bash (clap_complete 4.6.11) gives a program with a hyphen in its name two names.
+    let script =
+        String::from_utf8_lossy(&script).replace("coordinatool__subcmd__client", "coordinatool__client");
+    print(&script);
     Outcome::Done
 }
 

@@ -13,13 +13,7 @@ pub const SOCKET: &str = "/run/coordinatool/ha.sock";
 
 /// Show and steer the high availability of Lustre servers.
 #[derive(Debug, Parser)]
-#[command(
-    name = "coordinatool-client ha",
-    bin_name = "coordinatool-client ha",
-    version,
-    max_term_width = 110,
-    disable_help_subcommand = true
-)]
+#[command(name = "coordinatool-client ha", version, max_term_width = 110, disable_help_subcommand = true)]
 pub struct Options {
     /// The manager's socket [default: $COORDINATOOL_HA_SOCKET, $HALO_SOCKET, /run/coordinatool/ha.sock]
     #[arg(long, global = true, value_name = "PATH")]

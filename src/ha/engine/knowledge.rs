@@ -46,6 +46,8 @@ pub(super) struct Known {
     pub(super) overdue: Option<OrderId>,
     /// It was active there when something was last known. Kept when the host is lost.
     pub(super) last_active: bool,
+    /// A stop said that it succeeded, and it was not looked at since.
+    pub(super) stop_claimed: bool,
     /// It was asked to stop, without success so far: how often.
     pub(super) failed_stops: u32,
     /// The interval that the agent's meta-data advises, in milliseconds.
@@ -87,6 +89,7 @@ impl Known {
             unfinished: BTreeMap::new(),
             overdue: None,
             last_active: false,
+            stop_claimed: false,
             failed_stops: 0,
             advised_interval_ms: None,
             former,
@@ -103,6 +106,7 @@ impl Known {
         self.pending = None;
         self.unfinished.clear();
         self.failed_stops = 0;
+        self.stop_claimed = false;
     }
 
     pub(super) fn is_running(&self) -> bool {

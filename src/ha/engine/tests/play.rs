@@ -43,6 +43,8 @@ pub(super) struct Played {
     pub(super) lease_ms: Option<u64>,
     /// Outcomes in place of the usual ones, by action and resource.
     pub(super) codes: BTreeMap<(&'static str, ResourceId), i32>,
+    /// What a monitor says of these until they are stopped.
+    pub(super) sick: BTreeMap<ResourceId, i32>,
     /// Orders on these are not answered.
     pub(super) hung: BTreeSet<(&'static str, ResourceId)>,
     pub(super) unfinished: Vec<Unfinished>,
@@ -275,6 +277,9 @@ impl Play {
     }
 
     pub(super) fn ask_for(&mut self, command: Command, dry_run: bool) -> Result<Accepted, Denied> {
+        if let (Command::Reload { config }, false) = (&command, dry_run) {
+            self.config = (**config).clone();
+        }
         let request = Request {
             token: ReplyToken(1),
             command,
@@ -513,6 +518,7 @@ impl Played {
             watchdog_ms: None,
             lease_ms: None,
             codes: BTreeMap::new(),
+            sick: BTreeMap::new(),
             hung: BTreeSet::new(),
             unfinished: Vec::new(),
             orders: Vec::new(),
@@ -584,7 +590,11 @@ impl Played {
             }
             Action::Stop => {
                 self.active.remove(&resource);
+                self.sick.remove(&resource);
                 0
+            }
+            Action::Probe | Action::Monitor { .. } if self.sick.contains_key(&resource) => {
+                self.sick[&resource]
             }
             _ if self.active.contains(&resource) => 0,
             _ => 7,
