@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 /// Makes hosts dark for as long as `DIR/power/HOST` says that they are off; `DIR/dark/HOST` is there while they are.
 #[derive(Debug)]
@@ -87,7 +87,8 @@ struct Wall {
 impl Wall {
     fn build(address: SocketAddr) -> Result<Self, ErrorKind> {
         let kind = |error: rustix::io::Errno| std::io::Error::from(error).kind();
-        let listener = socket(AddressFamily::INET, SocketType::STREAM, None).map_err(kind)?;
+        let listener =
+            socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(kind)?;
         sockopt::set_socket_reuseaddr(&listener, true).map_err(kind)?;
         bind(&listener, &address).map_err(kind)?;
         // The first fills the queue; then the kernel drops whatever comes.
