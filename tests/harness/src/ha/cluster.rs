@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::agents::{PORT, write};
+use super::dark::Darkness;
 use super::manager::MANAGER;
 use super::shape::Shape;
 use super::status::Status;
@@ -25,6 +28,7 @@ pub struct Cluster {
     pub(super) agents: BTreeMap<String, Process>,
     pub(super) managers: BTreeMap<String, Process>,
     expect_double: bool,
+    darkness: Option<Darkness>,
     // Last: it goes after all processes.
     directory: TestDirectory,
 }
@@ -35,19 +39,25 @@ impl Cluster {
         let name =
             std::thread::current().name().unwrap_or("ha").rsplit("::").next().unwrap_or("ha").to_owned();
         let directory = TestDirectory::new(&name);
-        for kind in ["active", "busy", "control", "power", "says", "boot"] {
+        for kind in ["active", "busy", "control", "power", "says", "boot", "dark"] {
             directory.subdirectory(kind);
         }
-        let cluster = Self {
+        let mut cluster = Self {
             shape,
             address: own_address(),
             programs: Programs::find_ha(),
             agents: BTreeMap::new(),
             managers: BTreeMap::new(),
             expect_double: false,
+            darkness: None,
             directory,
         };
         cluster.write_configuration();
+        let hosts = cluster.host_names().into_iter().zip(PORT..).map(|(host, port)| {
+            let address = cluster.address.parse().expect("an address of our own");
+            (host, SocketAddr::new(address, port))
+        });
+        cluster.darkness = Some(Darkness::over(cluster.directory(), hosts.collect()));
         cluster
     }
 
@@ -108,7 +118,19 @@ impl Cluster {
     }
 
     pub(super) fn ocf_root(&self) -> PathBuf {
-        self.fence_path().join("ocf")
+        self.shape.ocf_root.clone().unwrap_or_else(|| self.fence_path().join("ocf"))
+    }
+
+    /// A program, started by another one if that is wanted.
+    pub(super) fn program_by(&self, name: &str, prefix: &[String]) -> Command {
+        match prefix.split_first() {
+            Some((first, others)) => {
+                let mut command = Command::new(first);
+                command.args(others).arg(self.program(name));
+                command
+            }
+            None => Command::new(self.program(name)),
+        }
     }
 
     /// Makes an action of a resource agent or of the fence agent misbehave: see `tests/ha_agents`. `what` is
