@@ -13,6 +13,7 @@
 
 mod fencing;
 mod operations;
+mod partitions;
 mod silence;
 
 use harness::ha::{Cluster, GroupShape, Shape};

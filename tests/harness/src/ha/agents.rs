@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -34,9 +33,10 @@ impl Cluster {
         let number = self.shape().hosts.iter().position(|(name, _)| name == host);
         let number = number.unwrap_or_else(|| panic!("there is no host {host}"));
         let port = PORT + u16::try_from(number).expect("there are few hosts");
-        let mut command = Command::new(self.program("coordinatool-agent"));
-        command.args(["-v", "-v", "--host", host, "--port", &port.to_string(), "--listen", self.address()]);
-        command.arg("--insecure-loopback");
+        let mut command = self.far_command(host, &self.program("coordinatool-agent"));
+        let address = self.address_of(host);
+        command.args(["-v", "-v", "--host", host, "--port", &port.to_string(), "--listen", &address]);
+        command.args(self.trust());
         command.arg("--ocf-root").arg(self.ocf_root());
         command.arg("--state-dir").arg(directory.join("state").join(host));
         command.arg("--boot-id").arg(directory.join("boot").join(host));

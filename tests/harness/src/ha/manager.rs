@@ -44,7 +44,7 @@ impl Cluster {
         if self.shape().manage {
             command.arg("--manage-resources");
         }
-        command.arg("--insecure-loopback").args(&self.shape().manager_arguments);
+        command.args(self.trust()).args(&self.shape().manager_arguments);
         // A test may have fence agents of its own.
         let own = self.directory().join("agents");
         command.env("COORDINATOOL_FENCE_PATH", format!("{}:{}", own.display(), self.fence_path().display()));

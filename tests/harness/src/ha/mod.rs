@@ -24,6 +24,7 @@
 mod agents;
 mod cluster;
 mod http;
+mod isolated;
 mod manager;
 mod shape;
 mod status;
