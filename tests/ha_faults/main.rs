@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fencing;
+mod managers;
 mod operations;
 mod partitions;
 mod silence;
