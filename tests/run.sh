@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 needs=(cc:gcc mount:mount script:bsdutils ip:iproute2 nft:nftables fence_ipmilan:fence-agents ipmi_sim:openipmi ipmitool:ipmitool powermand:powerman)
 
 missing=()
+# Not a command.
+[[ -e /usr/lib/ocf/resource.d/heartbeat/Dummy ]] || missing+=(resource-agents)
 for need in "${needs[@]}"; do
 	command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
 done

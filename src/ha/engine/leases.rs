@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::hosts::Stage;
 use super::machine::Engine;
 use crate::ha::ids::HostId;
 use crate::time::Mono;
@@ -19,6 +20,9 @@ impl Engine {
         let host = self.hosts.get(id)?;
         let lease = host.lease?;
         let watchdog = host.agent.as_ref()?.watchdog?;
+        if host.link.is_some_and(|(_, stage)| stage != Stage::Dialling) {
+            return None;
+        }
         let last = host.last_acknowledged?;
         // rho: clocks of servers drift by less than 500 ppm against each other.
         let bound = (lease + watchdog * 2).mul_f64(1.001);

@@ -246,6 +246,8 @@ impl Engine {
             watchdog: welcome.watchdog_ms.map(Duration::from_millis),
         });
         host.refused = None;
+        // It lives: no lease that ended before proves anything any more.
+        host.last_acknowledged = None;
         host.link = Some((link, Stage::Sealing));
         self.sign_of_life(now, id);
         let seal = Seal { epoch: self.state.epoch, takeover: self.takeover.contains(id) };
@@ -307,6 +309,10 @@ impl Engine {
     fn back_from_the_dead(&mut self, now: Now, id: &HostId, welcome: &Welcome) {
         let Some(host) = self.hosts.get_mut(id) else { return };
         let same_boot = host.agent.as_ref().is_some_and(|agent| agent.boot == welcome.boot);
+        if host.agent.as_ref().is_some_and(|agent| agent.boot != welcome.boot) {
+            // What could not be stopped, or did not end, is gone with the boot that it was in.
+            host.must_fence = None;
+        }
         if let Some(off) = host.off.take() {
             if same_boot {
                 let text = format!("it counted as off ({}), but it was never rebooted", off.how);

@@ -90,6 +90,10 @@ impl Engine {
             self.change_unfinished(now, host, order, finished.unfinished.then(|| self.patience(now)));
             return self.look_again(now, host, &finished.resource);
         };
+        if !finished.unfinished {
+            // Another definition of the same name may have waited for it.
+            self.change_unfinished(now, host, finished.order, None);
+        }
         let patience = self.patience(now);
         let name = {
             let Some(subject) = self.subjects.get_mut(&given.subject) else { return };
@@ -296,7 +300,7 @@ impl Engine {
             Refusal::Unacceptable(why) | Refusal::NotStored(why) => Some(Outcome::NotRun(why.clone())),
             // Something that we do not know of is under way there: it will be reported when it is over.
             Refusal::Busy(other) => {
-                known.unfinished.insert(*other, now.mono + UNKNOWN_TIMEOUT);
+                known.unfinished.entry(*other).or_insert(now.mono + UNKNOWN_TIMEOUT);
                 None
             }
             Refusal::Sealed(epoch) => {

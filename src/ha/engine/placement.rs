@@ -38,8 +38,8 @@ impl Engine {
         if !host.is_up() || host.state != HostState::Connected {
             return Err(format!("{id} is not connected ({})", host.detail));
         }
-        if let Some(why) = self.awaits_unfencing(id) {
-            return Err(format!("{id}: {why}"));
+        if let Some(why) = self.is_being_let_in(id).or_else(|| self.is_not_let_in(id)) {
+            return Err(why);
         }
         for member in group.members.iter().filter(|member| self.is_wanted(now, group, member)) {
             if let Some(why) = self.is_exhausted(now, member, id) {
@@ -55,6 +55,12 @@ impl Engine {
         !self.is_to_be_down(member) && (*member == group.root || !self.is_given_up(now, group, member))
     }
 
+    /// Where an operator wants a group, if it may still run there.
+    fn wanted_on(&self, group: &Group) -> Option<&HostId> {
+        let wanted = self.state.groups.get(&group.id)?.wanted_on.as_ref()?;
+        group.hosts().any(|host| host == wanted).then_some(wanted)
+    }
+
     /// The best host for a group, or why none will do.
     pub(super) fn choose(
         &self,
@@ -62,7 +68,7 @@ impl Engine {
         group: &Group,
         not: Option<&HostId>,
     ) -> Result<HostId, Vec<String>> {
-        let wanted = self.state.groups.get(&group.id).and_then(|flags| flags.wanted_on.as_ref());
+        let wanted = self.wanted_on(group);
         let mut reasons = Vec::new();
         for host in wanted.into_iter().chain(group.hosts()) {
             if Some(host) == not {
@@ -70,6 +76,10 @@ impl Engine {
             }
             match self.can_run_on(now, group, host) {
                 Ok(()) => return Ok(host.clone()),
+                // A moment later it can, and a group should not go elsewhere for that.
+                Err(reason) if self.is_being_let_in(host).is_some_and(|why| reason == why) => {
+                    return Err(vec![reason]);
+                }
                 Err(reason) if reasons.contains(&reason) => {}
                 Err(reason) => reasons.push(reason),
             }
@@ -84,7 +94,7 @@ impl Engine {
         group: &Group,
         location: &HostId,
     ) -> Option<Result<HostId, String>> {
-        let wanted = self.state.groups.get(&group.id).and_then(|flags| flags.wanted_on.as_ref());
+        let wanted = self.wanted_on(group);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != location) {
             return match self.can_run_on(now, group, wanted) {
                 Ok(()) => Some(Ok(wanted.clone())),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::knowledge::SubjectId;
 use super::machine::Engine;
 use super::proofs::Missing;
 use super::timers::Timer;
@@ -181,8 +182,30 @@ impl Engine {
         host: &HostId,
         waits: &mut Vec<String>,
     ) -> bool {
-        let Some((subject, entry)) = self.subject_of(member) else { return true };
-        let Some(known) = entry.on.get(host) else { return true };
+        let Some((current, _)) = self.subject_of(member) else { return true };
+        // What runs may have been started by an older definition: one after the other.
+        let mut all: Vec<SubjectId> = self
+            .same_resource(current)
+            .filter(|(id, other)| other.on.contains_key(host) && (**id == current || !other.current))
+            .map(|(id, _)| *id)
+            .collect();
+        all.sort_by_key(|id| *id != current);
+        all.into_iter().all(|subject| self.stop_definition(now, group, member, subject, host, waits))
+    }
+
+    /// Stops a resource as it is, or was, defined. True when it is proven stopped.
+    fn stop_definition(
+        &mut self,
+        now: Now,
+        group: &Arc<Group>,
+        member: &ResourceId,
+        subject: SubjectId,
+        host: &HostId,
+        waits: &mut Vec<String>,
+    ) -> bool {
+        let Some(known) = self.subjects.get(&subject).and_then(|entry| entry.on.get(host)) else {
+            return true;
+        };
         if !known.is_quiet() {
             self.watch_unfinished(now, group, subject, host, waits);
             return false;
@@ -206,10 +229,12 @@ impl Engine {
 
     pub(super) fn children_are_down(&self, member: &ResourceId, host: &HostId) -> bool {
         self.config.resources.get(member).is_none_or(|resource| {
-            resource
-                .children
-                .iter()
-                .filter_map(|child| self.known(child, host))
+            let children = resource.children.iter().filter_map(|child| self.subject_of(child));
+            children
+                .flat_map(|(child, _)| {
+                    self.same_resource(child).filter(move |(id, other)| **id == child || !other.current)
+                })
+                .filter_map(|(_, definition)| definition.on.get(host))
                 .all(|known| known.is_stopped() && known.is_quiet())
         })
     }

@@ -7,6 +7,7 @@ mod links;
 mod operators;
 mod play;
 mod proofs;
+mod reloads;
 mod unfencing;
 
 use std::time::Duration;

@@ -277,6 +277,9 @@ impl Play {
     }
 
     pub(super) fn ask_for(&mut self, command: Command, dry_run: bool) -> Result<Accepted, Denied> {
+        if let (Command::Reload { config }, false) = (&command, dry_run) {
+            self.config = (**config).clone();
+        }
         let request = Request {
             token: ReplyToken(1),
             command,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cluster::Cluster;
+use super::dark::sign;
 use crate::process::{Process, TEST_VARIABLE, processes_with, read_log};
 use crate::wait::{patience, poll};
 
@@ -22,18 +23,18 @@ impl Cluster {
     pub fn start_agent(&mut self, host: &str) {
         let directory = self.directory().to_owned();
         if self.is_off(host) {
-            write(&directory.join("power").join(host), "on");
-            let _ = fs::remove_file(directory.join("says").join(host));
-            self.new_boot(host);
+            self.power_on(host);
         } else if !directory.join("boot").join(host).exists() {
             self.new_boot(host);
         }
+        let dark = sign(&directory, host);
+        assert!(poll(patience(), || (!dark.exists()).then_some(())).is_some(), "{host} stays dark");
         let announced = directory.join(format!("{host}.address"));
         let _ = fs::remove_file(&announced);
         let number = self.shape().hosts.iter().position(|(name, _)| name == host);
         let number = number.unwrap_or_else(|| panic!("there is no host {host}"));
         let port = PORT + u16::try_from(number).expect("there are few hosts");
-        let mut command = self.far_command(host, &self.program("coordinatool-agent"));
+        let mut command = self.program_by("coordinatool-agent", &self.agent_prefix(host));
         let address = self.address_of(host);
         command.args(["-v", "-v", "--host", host, "--port", &port.to_string(), "--listen", &address]);
         command.args(self.trust());
@@ -45,7 +46,6 @@ impl Cluster {
         command.env(TEST_VARIABLE, &directory).env(MACHINE, directory.join(host)).env("RUST_BACKTRACE", "1");
         let log = self.agent_log(host);
         let mut process = Process::spawn(host, command, &log);
-        write(&directory.join("agent").join(host), &process.id().to_string());
         let listens = poll(patience(), || {
             assert!(process.is_running(), "the agent of {host} ended: {}", read_log(&log));
             announced.exists().then_some(())
@@ -94,6 +94,15 @@ impl Cluster {
                 }
             }
         }
+        let dark = sign(self.directory(), host);
+        assert!(poll(patience(), || dark.exists().then_some(())).is_some(), "{host} does not get dark");
+    }
+
+    /// Powers a host on: it boots, but its agent does not start.
+    pub fn power_on(&self, host: &str) {
+        write(&self.directory().join("power").join(host), "on");
+        let _ = fs::remove_file(self.directory().join("says").join(host));
+        self.new_boot(host);
     }
 
     /// Whether a host was powered off.
@@ -104,6 +113,13 @@ impl Cluster {
     /// Whether the agent of a host runs.
     pub fn agent_runs(&mut self, host: &str) -> bool {
         self.agents.get_mut(host).is_some_and(Process::is_running)
+    }
+
+    /// A path as the agent of a host sees it, which may have mounts of its own.
+    pub fn inside(&self, host: &str, path: &Path) -> PathBuf {
+        let agent = self.agents.get(host).unwrap_or_else(|| panic!("the agent of {host} was never started"));
+        let root = PathBuf::from(format!("/proc/{}/root", agent.id()));
+        root.join(path.strip_prefix("/").expect("an absolute path is asked for"))
     }
 
     /// Where the log of an agent is.

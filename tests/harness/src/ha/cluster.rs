@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::agents::{PORT, write};
+use super::dark::Darkness;
 use super::manager::MANAGER;
 use super::shape::Shape;
 use super::status::Status;
@@ -28,6 +31,7 @@ pub struct Cluster {
     expect_double: bool,
     /// Where each host has a network of its own.
     pub(super) networks: BTreeMap<String, FarNetwork>,
+    darkness: Option<Darkness>,
     // Last: it goes after all processes.
     directory: TestDirectory,
 }
@@ -38,10 +42,10 @@ impl Cluster {
         let name =
             std::thread::current().name().unwrap_or("ha").rsplit("::").next().unwrap_or("ha").to_owned();
         let directory = TestDirectory::new(&name);
-        for kind in ["active", "busy", "control", "power", "says", "agent", "boot"] {
+        for kind in ["active", "busy", "control", "power", "says", "boot", "dark"] {
             directory.subdirectory(kind);
         }
-        let cluster = Self {
+        let mut cluster = Self {
             shape,
             address: own_address(),
             programs: Programs::find_ha(),
@@ -49,9 +53,15 @@ impl Cluster {
             managers: BTreeMap::new(),
             expect_double: false,
             networks: BTreeMap::new(),
+            darkness: None,
             directory,
         };
         cluster.write_configuration();
+        let hosts = cluster.host_names().into_iter().zip(PORT..).map(|(host, port)| {
+            let address = cluster.address.parse().expect("an address of our own");
+            (host, SocketAddr::new(address, port))
+        });
+        cluster.darkness = Some(Darkness::over(cluster.directory(), hosts.collect()));
         cluster
     }
 
@@ -118,7 +128,19 @@ impl Cluster {
     }
 
     pub(super) fn ocf_root(&self) -> PathBuf {
-        self.fence_path().join("ocf")
+        self.shape.ocf_root.clone().unwrap_or_else(|| self.fence_path().join("ocf"))
+    }
+
+    /// A program, started by another one if that is wanted.
+    pub(super) fn program_by(&self, name: &str, prefix: &[String]) -> Command {
+        match prefix.split_first() {
+            Some((first, others)) => {
+                let mut command = Command::new(first);
+                command.args(others).arg(self.program(name));
+                command
+            }
+            None => Command::new(self.program(name)),
+        }
     }
 
     /// Makes an action of a resource agent or of the fence agent misbehave: see `tests/ha_agents`. `what` is
@@ -144,8 +166,13 @@ impl Cluster {
     /// Stops a resource by hand wherever it is.
     pub fn stop_by_hand(&self, resource: &str) {
         for (_, host) in self.active().into_iter().filter(|(name, _)| name == resource) {
-            let _ = fs::remove_file(self.directory.join("active").join(format!("{resource}.{host}")));
+            self.stop_by_hand_on(resource, &host);
         }
+    }
+
+    /// Stops a resource by hand on one host.
+    pub fn stop_by_hand_on(&self, resource: &str, host: &str) {
+        let _ = fs::remove_file(self.directory.join("active").join(format!("{resource}.{host}")));
     }
 
     /// Starts all of a group by hand.

@@ -1,7 +1,7 @@
 //! Clusters whose hosts are reached over links that can be cut, with certificates as in production. Need root.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::cluster::Cluster;
@@ -59,12 +59,10 @@ impl Cluster {
         vec!["--tls-dir".into(), self.certificates().into()]
     }
 
-    /// A command that runs on a host, in its network.
-    pub(super) fn far_command(&self, host: &str, program: &Path) -> Command {
-        let Some(network) = self.networks.get(host) else { return Command::new(program) };
-        let prefix = network.prefix();
-        let mut command = Command::new(&prefix[0]);
-        command.args(&prefix[1..]).arg(program);
-        command
+    /// What starts the agent of a host.
+    pub(super) fn agent_prefix(&self, host: &str) -> Vec<String> {
+        let mut prefix = self.networks.get(host).map(FarNetwork::prefix).unwrap_or_default();
+        prefix.extend_from_slice(&self.shape().agent_prefix);
+        prefix
     }
 }

@@ -36,7 +36,7 @@ impl Cluster {
 
     /// How a manager is started.
     pub fn manager_command(&self, name: &str) -> Command {
-        let mut command = Command::new(self.program("coordinatool"));
+        let mut command = self.program_by("coordinatool", &self.shape().manager_prefix);
         command.args(["ha-manager", "-v", "-v", "--config"]).arg(self.configuration());
         command.arg("--socket").arg(self.socket_as(name));
         command.arg("--state-dir").arg(self.manager_state(name));

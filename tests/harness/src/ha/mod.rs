@@ -23,6 +23,7 @@
 
 mod agents;
 mod cluster;
+mod dark;
 mod http;
 mod isolated;
 mod manager;

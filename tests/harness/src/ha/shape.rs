@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a host is fenced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,12 @@ pub struct Shape {
     pub manager_arguments: Vec<String>,
     /// More arguments of each agent.
     pub agent_arguments: Vec<String>,
+    /// A program and its arguments that each agent is started by, such as `unshare`; it must become the agent.
+    pub agent_prefix: Vec<String>,
+    /// The same for managers.
+    pub manager_prefix: Vec<String>,
+    /// Where resource agents are, if not those of the tests.
+    pub ocf_root: Option<PathBuf>,
 }
 
 impl Shape {
@@ -101,6 +107,9 @@ impl Shape {
             manage: true,
             manager_arguments: Vec::new(),
             agent_arguments: Vec::new(),
+            agent_prefix: Vec::new(),
+            manager_prefix: Vec::new(),
+            ocf_root: None,
         }
     }
 
@@ -127,6 +136,13 @@ impl Shape {
     #[must_use]
     pub fn observing(mut self) -> Self {
         self.manage = false;
+        self
+    }
+
+    /// Resource agents of this machine instead of the tests' own.
+    #[must_use]
+    pub fn ocf_root(mut self, root: &str) -> Self {
+        self.ocf_root = Some(root.into());
         self
     }
 
