@@ -9,7 +9,7 @@ use coordinatool::ha::config::{FenceDevice, Parameter, Secret};
 use coordinatool::ha::fencing::{
     DeviceAction, DeviceAnswer, Goal, Metadata, Unfencing, Verdict, same_machine,
 };
-use coordinatool::server::ha::fence_agent::AgentPath;
+use coordinatool::system::fence_path::AgentPath;
 use harness::{Process, Programs, TestDirectory, patience, poll};
 
 use crate::support::*;

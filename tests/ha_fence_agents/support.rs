@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use coordinatool::ha::config::{FenceDevice, FenceLevel, Parameter, Secret};
 use coordinatool::ha::fencing::{DeviceAction, DeviceAnswer, Goal, PowerChange, Step, Verdict};
-use coordinatool::server::ha::fence_agent::{AgentPath, call};
+use coordinatool::server::ha::fence_agent::call;
+use coordinatool::system::fence_path::AgentPath;
 use coordinatool::time::Mono;
 use harness::TestDirectory;
 
