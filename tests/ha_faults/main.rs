@@ -14,6 +14,7 @@
 mod fencing;
 mod managers;
 mod operations;
+mod operators;
 mod partitions;
 mod silence;
 
