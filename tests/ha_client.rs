@@ -287,7 +287,7 @@ fn events_are_listed_and_followed() {
         good(json!([event(1_000_000_000, "ost1")]))
     });
     let ran = manager.ha(&["events", "--object", "ost1", "--limit", "5"]);
-    let line = "1970-01-01 00:00:01  start        ost1 on oss1: why\n";
+    let line = "1970-01-01 00:00:01  start           ost1 on oss1: why\n";
     assert_eq!(ran, Ran { code: Some(0), out: line.into(), err: String::new() });
     assert_eq!(manager.asked()[0].path, "/api/v1/ha/events?object=ost1&limit=5");
     let mut child = start(manager.ha_command(&["events", "--follow", "--json", "--object", "ost1"]));

@@ -216,3 +216,34 @@ fn certificates_are_issued_and_shown() {
     std::fs::remove_file(Path::new(dir).join("ca.key")).unwrap();
     assert_eq!(ha(&["ca", "show", "--dir", dir]).code, Some(0));
 }
+
+#[test]
+fn shells_can_complete() {
+    for shell in ["bash", "zsh", "fish"] {
+        for (arguments, word) in
+            [(&["completion", shell][..], "confirm-off"), (&["completion", shell, "--halo"], "failback")]
+        {
+            let ran = ha(arguments);
+            assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}");
+            assert!(ran.out.contains(word), "{arguments:?}");
+        }
+    }
+    let directory = tempdir().unwrap();
+    let file = directory.path().join("completion");
+    std::fs::write(&file, ha(&["completion", "bash"]).out).unwrap();
+    for (words, wanted) in [
+        ("coordinatool-client h", "ha\n"),
+        ("coordinatool-client ha fe", "fence\n"),
+        ("coordinatool-client ha confirm-off --y", "--yes-it-is-off\n"),
+        ("coordinatool-client ha ca is", "issue\n"),
+    ] {
+        let text = format!(
+            "source {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+             _coordinatool__client coordinatool-client \"${{COMP_WORDS[-1]}}\" x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            file.display()
+        );
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-c", &text]);
+        assert_eq!(run(bash).out, wanted, "{words}");
+    }
+}

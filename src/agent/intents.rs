@@ -150,7 +150,7 @@ fn compact(all: Vec<IntentRecord>, boot: &BootId) -> Vec<IntentRecord> {
     for record in all {
         match &record {
             IntentRecord::Sealed { epoch, .. } => {
-                let higher = |present: &IntentRecord| matches!(present, IntentRecord::Sealed { epoch: present, .. } if present > epoch);
+                let higher = |present: &IntentRecord| matches!(present, IntentRecord::Sealed { epoch: present, .. } if present >= epoch);
                 if !seal.as_ref().is_some_and(higher) {
                     seal = Some(record);
                 }

@@ -15,9 +15,9 @@ use clap::{ArgAction, Parser};
 )]
 pub struct Options {
     /// Listen on the first address of this machine inside this network, for instance 192.168.1.0/24
-    #[arg(long, value_name = "CIDR", env = "HALO_NET", conflicts_with = "listen")]
+    #[arg(long, value_name = "CIDR", env = "HALO_NET")]
     pub network: Option<String>,
-    /// Listen on this address (repeatable; default: all addresses)
+    /// Listen on this address (repeatable; wins over --network; default: all addresses)
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<IpAddr>,
     /// Listen on this port; 0 lets the system choose
@@ -85,7 +85,7 @@ pub struct Options {
 /// When no address of this machine is inside the network, or it is no network.
 pub fn addresses(options: &Options) -> Result<Vec<SocketAddr>, String> {
     let port = options.port;
-    if let Some(network) = &options.network {
+    if let (Some(network), true) = (&options.network, options.listen.is_empty()) {
         let wanted = Network::parse(network)?;
         let local = if_addrs::get_if_addrs().map_err(|error| format!("cannot list addresses: {error}"))?;
         let mut local: Vec<IpAddr> = local.iter().map(if_addrs::Interface::ip).collect();

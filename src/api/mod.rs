@@ -1,7 +1,7 @@
 //! The HTTP API of the HA role, on a unix socket for the local administrator.
 //!
-//! Ours is below `/api/v1` ([`ha`]): GET reads, POST acts, every answer is in an [`envelope`]. HALO's own paths are answered
-//! as HALO answers them ([`halo`]). [`openapi`] describes both.
+//! Ours is below `/api/v1` (`ha`): GET reads, POST acts, every answer is in an `envelope`. HALO's own paths are answered
+//! as HALO answers them (`halo`). `openapi` describes both.
 
 mod caller;
 mod envelope;

@@ -297,7 +297,8 @@ impl Reporter for People {
             clear_line();
         }
         match end {
-            End::Done(result) => self.line(about, &format!("done: {result}")),
+            End::Done(result) if result.is_empty() || result == "done" => self.line(about, "done"),
+            End::Done(result) => self.line(about, &format!("done: {}", result.trim_start_matches("done; "))),
             End::Failed(reason) => {
                 let about = if self.several { format!("{about}: ") } else { String::new() };
                 complain(&format!("{about}command {command} failed: {reason}"));

@@ -14,7 +14,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// An event on a line: when, what, about what, and why.
 fn line(event: &Event) -> String {
-    let mut line = format!("{}  {:<12} {}", moment(event.at), event.event, event.object);
+    let mut line = format!("{}  {:<15} {}", moment(event.at), event.event, event.object);
     if let Some(host) = &event.host {
         line.push_str(&format!(" on {host}"));
     }
@@ -189,12 +189,12 @@ mod tests {
             comment: Some("start: mount\nfailed".into()),
         };
         assert!(
-            line(&event).ends_with("  failed       ost1 on oss1: start: mount; failed"),
+            line(&event).ends_with("  failed          ost1 on oss1: start: mount; failed"),
             "{}",
             line(&event)
         );
         let event = Event { by: "root (uid 0)".into(), comment: None, host: None, ..event };
-        assert!(line(&event).ends_with("  failed       ost1 (by root (uid 0))"), "{}", line(&event));
+        assert!(line(&event).ends_with("  failed          ost1 (by root (uid 0))"), "{}", line(&event));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use serde::Deserialize;
 
 use self::act::{Order, carry_out};
@@ -89,7 +89,9 @@ fn print(text: &str) {
 
 /// The program `coordinatool-client ha`: arguments from `ha` on.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let options = match Options::try_parse_from(args) {
+    let mut command = Options::command().bin_name("coordinatool-client ha");
+    let parsed = command.try_get_matches_from_mut(args);
+    let options = match parsed.and_then(|matches| Options::from_arg_matches(&matches)) {
         Ok(options) => options,
         Err(error) => return usage(&error),
     };
@@ -144,6 +146,7 @@ async fn run(options: Options) -> Outcome {
         Command::Wait { number, json } => return act::wait_for(&api, CommandId(number), json).await,
         Command::Validate(options) => return validate::run(&options).await,
         Command::Discover(options) => return discover::run(&options, false).await,
+        Command::Completion { shell, halo } => return completion(shell, halo),
         Command::Ca(command) => return ca::run(&command),
         Command::Reload(asking) => return reload(&api, asking).await,
         Command::Takeover(asking) => return takeover(&api, asking).await,
@@ -220,6 +223,26 @@ async fn run(options: Options) -> Outcome {
         }
     };
     carry_out(&api, &orders, &acting).await
+}
+
+/// Prints a script for a shell.
+fn completion(shell: clap_complete::Shell, halo: bool) -> Outcome {
+    let (mut command, name) = if halo {
+        (halo::options::Options::command(), "halo")
+    } else {
+        let ha = Options::command().name("ha");
+        (
+            clap::Command::new("coordinatool-client").disable_help_subcommand(true).subcommand(ha),
+            "coordinatool-client",
+        )
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    // The generator for bash (clap_complete 4.6.11) gives a program with a hyphen in its name two names.
+    let script =
+        String::from_utf8_lossy(&script).replace("coordinatool__subcmd__client", "coordinatool__client");
+    print(&script);
+    Outcome::Done
 }
 
 /// Finds out whether a name is a group or a host.

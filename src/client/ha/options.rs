@@ -13,13 +13,7 @@ pub const SOCKET: &str = "/run/coordinatool/ha.sock";
 
 /// Show and steer the high availability of Lustre servers.
 #[derive(Debug, Parser)]
-#[command(
-    name = "coordinatool-client ha",
-    bin_name = "coordinatool-client ha",
-    version,
-    max_term_width = 110,
-    disable_help_subcommand = true
-)]
+#[command(name = "coordinatool-client ha", version, max_term_width = 110, disable_help_subcommand = true)]
 pub struct Options {
     /// The manager's socket [default: $COORDINATOOL_HA_SOCKET, $HALO_SOCKET, /run/coordinatool/ha.sock]
     #[arg(long, global = true, value_name = "PATH")]
@@ -148,6 +142,14 @@ pub enum Command {
     /// Certificates for agents and managers
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Print a script that has a shell complete these commands
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+        /// For the program `halo`
+        #[arg(long)]
+        halo: bool,
+    },
 }
 
 /// What all commands that change something have.
@@ -301,4 +303,37 @@ pub struct ValidateOptions {
     /// Where resource agents are
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/ocf", env = "OCF_ROOT")]
     pub ocf_root: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_fit_together() {
+        Options::command().debug_assert();
+        crate::client::ha::halo::options::Options::command().debug_assert();
+    }
+
+    /// Every command and option that is not hidden is in the manual page.
+    #[test]
+    fn the_manual_is_complete() {
+        fn check(command: &clap::Command, manual: &str) {
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                if let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) {
+                    assert!(manual.contains(&format!("--{long}")), "--{long} of {}", command.get_name());
+                }
+            }
+            for below in command.get_subcommands() {
+                assert!(manual.contains(below.get_name()), "{} of {}", below.get_name(), command.get_name());
+                check(below, manual);
+            }
+        }
+        let ours = include_str!("../../../docs/man/coordinatool-client-ha.1").replace("\\-", "-");
+        check(&Options::command(), &ours);
+        let halo = include_str!("../../../docs/man/halo.1").replace("\\-", "-") + &ours;
+        check(&crate::client::ha::halo::options::Options::command(), &halo);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::options::StatusOptions;
-use super::text::{Table, ago, fold, moment, one_line};
+use super::text::{Table, ago, fold, lasting, moment, one_line};
 use crate::ha::command::Progress;
 use crate::ha::status::{
     CommandStatus, GroupStatus, HostState, HostStatus, Phase, ResourceStatus, SeenState, Severity, Status,
@@ -55,7 +55,9 @@ fn alerts(status: &Status, now: i64, out: &mut String) {
             Severity::Warning => "WARNING",
         };
         let text = one_line(&alert.text);
-        let _ = writeln!(out, "{severity:<8}  {}: {text} (for {})", alert.object, ago(now, alert.since));
+        let since = lasting(now, alert.since);
+        let since = if since.is_empty() { since } else { format!(" ({})", since.trim_start()) };
+        let _ = writeln!(out, "{severity:<8}  {}: {text}{since}", alert.object);
         if let Some(command) = &alert.command {
             let _ = writeln!(out, "          -> {}", one_line(command));
         }
@@ -216,7 +218,7 @@ fn details(resource: &ResourceStatus, now: i64, options: &StatusOptions, table: 
         let comment = seen.comment.as_deref().map(one_line).unwrap_or_default();
         let comment = if comment.is_empty() { comment } else { format!(": {comment}") };
         let state = seen_word(seen.state);
-        table.line(format!("{indent}  {host}: {state} for {}{comment}", ago(now, seen.since)));
+        table.line(format!("{indent}  {host}: {state}{}{comment}", lasting(now, seen.since)));
     }
 }
 
@@ -286,7 +288,10 @@ fn host_cells(host: &HostStatus, now: i64, options: &StatusOptions) -> Vec<Strin
         if !detail.is_empty() {
             notes.push(detail);
         }
-        notes.push(format!("for {}", ago(now, host.since)));
+        let since = lasting(now, host.since);
+        if !since.is_empty() {
+            notes.push(since.trim_start().to_owned());
+        }
     }
     let power = host.power.as_ref().map_or(String::new(), |power| {
         let said = one_line(&power.said);
@@ -320,6 +325,7 @@ fn commands(status: &Status, now: i64, options: &StatusOptions, out: &mut String
     for command in status.commands.iter().filter(|command| options.verbose || goes_on(command)) {
         let progress = match &command.progress {
             Progress::Running { doing } => format!("... {}", one_line(doing)),
+            Progress::Done { result } if result.is_empty() || result == "done" => "done".to_owned(),
             Progress::Done { result } => format!("done: {}", one_line(result)),
             Progress::Failed { reason } => format!("failed: {}", one_line(reason)),
         };

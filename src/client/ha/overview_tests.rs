@@ -227,3 +227,19 @@ fn modes_are_told() {
         assert!(all.contains(text), "{all}");
     }
 }
+
+/// The manager says 0 where it does not know since when.
+#[test]
+fn no_time_is_shown_where_none_is_known() {
+    let mut status = trouble();
+    status.hosts[1].since = 0;
+    status.alerts[0].since = 0;
+    for group in &mut status.groups {
+        for seen in group.resources.iter_mut().flat_map(|resource| resource.on.values_mut()) {
+            seen.since = 0;
+        }
+    }
+    let all = shown(&status, &StatusOptions { verbose: true, ..Default::default() });
+    assert!(all.contains("pool3: frozen\n") && all.contains("oss1: stopped\n"), "{all}");
+    assert_eq!(all.matches(" for ").count(), all.matches("silent for 9 s").count(), "{all}");
+}

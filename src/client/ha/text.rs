@@ -124,6 +124,11 @@ pub fn span(time: Duration) -> String {
     }
 }
 
+/// ` for 3 min`, or nothing where it is not known since when (0).
+pub fn lasting(now: i64, since: i64) -> String {
+    if since <= 0 { String::new() } else { format!(" for {}", ago(now, since)) }
+}
+
 /// How long `wall` is ago; what is not over counts as now.
 pub fn ago(now: i64, wall: i64) -> String {
     span(Duration::from_nanos(now.saturating_sub(wall).max(0).unsigned_abs()))

@@ -3,7 +3,7 @@
 use super::event::{Effect, Intent, IntentRecord};
 use super::machine::{Agent, Storing};
 use crate::ha::ids::{LinkId, OrderId, ResourceId};
-use crate::ha::ocf::Outcome;
+use crate::ha::ocf::{Monitored, Outcome};
 use crate::ha::protocol::{self, Action, Finished, FromAgent, Order, Refusal, Unfinished};
 use crate::time::Now;
 
@@ -21,6 +21,13 @@ pub(super) struct Operation {
     link: Option<LinkId>,
     /// None of its own processes is left.
     empty: bool,
+}
+
+impl Operation {
+    /// A start that an earlier run of this agent began, and whose end was not seen.
+    fn is_found_start(&self) -> bool {
+        self.stage == OperationStage::Found && self.what.action == Action::Start
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +60,8 @@ impl Agent {
             match record {
                 IntentRecord::Sealed { epoch, manager, run, cluster } => {
                     let seal = super::machine::Seal { epoch, manager, run, cluster };
-                    if self.seal.as_ref().is_none_or(|present| present.epoch <= seal.epoch) {
+                    // Of two that were stored with one epoch, the second was rejected.
+                    if self.seal.as_ref().is_none_or(|present| present.epoch < seal.epoch) {
                         self.seal = Some(seal);
                     }
                 }
@@ -76,7 +84,7 @@ impl Agent {
             let resource = intent.operation.resource.id.clone();
             let lives = alive.contains(order);
             match over.get(order) {
-                Some(Some(Outcome::Exited(0))) if intent.operation.action == Action::Start => {
+                Some(Some(Outcome::Exited(0))) if intent.operation.action == Action::Start && lives => {
                     self.started.entry(resource).or_default().push(StartedBy(*order));
                 }
                 Some(_) if !lives => {}
@@ -112,7 +120,8 @@ impl Agent {
         let busy = self
             .operations
             .iter()
-            .find(|(_, operation)| operation.what.resource.id == order.operation.resource.id)
+            .filter(|(_, operation)| operation.what.resource.id == order.operation.resource.id)
+            .find(|(_, operation)| changes(order.operation.action) || !operation.is_found_start())
             .map(|(id, _)| *id);
         if let Some(busy) = busy {
             return self.refuse(link, order.id, Refusal::Busy(busy));
@@ -220,16 +229,28 @@ impl Agent {
         if left_behind && !started {
             lingering.push(id);
         }
-        if action == Action::Stop && outcome.succeeded() {
-            // Nothing of the resource may be left: neither of this stop nor of the starts before it.
+        let stopped = match action {
+            Action::Start => false,
+            Action::Stop => outcome.succeeded(),
+            Action::Probe | Action::Monitor { .. } => {
+                matches!(outcome.monitored(), Monitored::Stopped | Monitored::NotInstalled)
+            }
+        };
+        if stopped {
+            // Nothing of the resource may be left: neither of this operation nor of the starts before it. A start that said
+            // yes may have a child that acts only later.
             lingering.extend(self.started.remove(&resource).unwrap_or_default().iter().map(|start| start.0));
         }
+        let running = !changes(action) && matches!(outcome.monitored(), Monitored::Running { .. });
         operation.empty = !left_behind;
         let unfinished = !lingering.is_empty();
         if unfinished {
             operation.stage = OperationStage::Lingering(outcome.clone());
         } else {
             self.operations.remove(&id);
+        }
+        if running {
+            self.adopt(&resource);
         }
         for order in lingering {
             if order != id {
@@ -243,7 +264,7 @@ impl Agent {
         if changes(action) {
             self.store(IntentRecord::Over { order: id, outcome: Some(outcome.clone()) }, Storing::Other);
         }
-        if started {
+        if started && left_behind {
             self.started.entry(resource.clone()).or_default().push(StartedBy(id));
         }
         let finished = Finished {
@@ -261,6 +282,22 @@ impl Agent {
         }
         if let Some(link) = self.obeyed {
             self.send(link, FromAgent::Finished(finished));
+        }
+    }
+
+    /// It runs: what an earlier run of this agent had started is the resource, and what it left belongs to it.
+    fn adopt(&mut self, resource: &ResourceId) {
+        let found: Vec<OrderId> = self
+            .operations
+            .iter()
+            .filter(|(_, operation)| operation.what.resource.id == *resource && operation.is_found_start())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in found {
+            self.operations.remove(&id);
+            self.store(IntentRecord::Over { order: id, outcome: Some(Outcome::Exited(0)) }, Storing::Other);
+            self.started.entry(resource.clone()).or_default().push(StartedBy(id));
+            self.tell_emptied(id, resource);
         }
     }
 
@@ -311,7 +348,7 @@ impl Agent {
         }
     }
 
-    /// Ends what has nothing left. A stop also waits for what the starts before it had left.
+    /// Ends what has nothing left. What proves a stop also waits for what the starts before it had left.
     fn release(&mut self, resource: &ResourceId) {
         let lingering = |operation: &Operation| {
             operation.what.resource.id == *resource && matches!(operation.stage, OperationStage::Lingering(_))
@@ -324,7 +361,7 @@ impl Agent {
             .operations
             .iter()
             .filter(|(_, operation)| lingering(operation) && operation.empty)
-            .filter(|(_, operation)| !(starts && operation.what.action == Action::Stop))
+            .filter(|(_, operation)| !starts || operation.what.action == Action::Start)
             .map(|(id, _)| *id)
             .collect();
         for id in over {

@@ -350,6 +350,47 @@ fn a_restarted_agent_waits_for_what_it_had_begun_and_kills_none_of_it() {
 }
 
 #[test]
+fn what_a_start_left_before_a_restart_is_adopted_once_the_resource_is_seen_to_run() {
+    let mut play = Play::new();
+    play.sealed(1, 1);
+    let start = play.order(1, 1, 1, "r", Action::Start);
+    for (code, adopted) in [(7, false), (0, true)] {
+        let mut play = Play::after(play.disk.clone(), vec![start], 1);
+        play.sealed(1, 1);
+        play.wait(Duration::from_secs(1));
+        let stop = play.order(1, 1, 2, "r", Action::Stop);
+        assert_eq!(play.refused(), Some(Refusal::Busy(start)));
+        play.take();
+        let probe = play.order(1, 1, 3, "r", Action::Probe);
+        assert!(play.ran(probe) && !play.ran(stop));
+        play.exit(probe, Outcome::Exited(code), false);
+        assert_eq!(play.sent(|message| matches!(message, FromAgent::Emptied { .. })), adopted);
+        assert_eq!(play.agent.unfinished().is_empty(), adopted);
+        if adopted {
+            let stop = play.order(1, 1, 4, "r", Action::Stop);
+            play.exit(stop, Outcome::Exited(0), false);
+            assert!(play.effects.contains(&Effect::Kill { order: start }));
+        }
+    }
+}
+
+#[test]
+fn a_probe_proves_nothing_while_a_start_that_said_yes_has_processes_left() {
+    let mut play = Play::new();
+    play.sealed(1, 1);
+    play.wait(Duration::from_secs(1));
+    let start = play.order(1, 1, 1, "r", Action::Start);
+    play.exit(start, Outcome::Exited(0), true);
+    play.take();
+    let probe = play.order(1, 1, 2, "r", Action::Probe);
+    play.exit(probe, Outcome::Exited(7), false);
+    assert!(play.effects.contains(&Effect::Kill { order: start }));
+    assert!(play.finished().is_some_and(|finished| finished.unfinished));
+    play.event(Event::Emptied { order: start });
+    assert!(play.agent.unfinished().is_empty());
+}
+
+#[test]
 fn results_are_kept_until_a_manager_has_them() {
     let mut play = Play::new();
     play.sealed(1, 1);

@@ -198,15 +198,23 @@ fn program(reader: &mut Reader, agent: &str, place: Place, path: &str, short: &[
     if AGENTS.contains(&agent) {
         return Some(agent.to_owned());
     }
-    let known = || AGENTS.iter().chain(short).copied();
+    // What all of them begin with must not make two of them alike.
+    let bare = |name: &str| name.strip_prefix("fence_").unwrap_or(name).to_owned();
+    let meant = |reader: &mut Reader| {
+        let names = AGENTS.iter().map(|name| name.trim_start_matches("fence_"));
+        let found = reader.nearest(&bare(agent), names)?;
+        let is_short = short.contains(&found) && !agent.starts_with("fence_");
+        let name = if is_short { found.to_owned() } else { format!("fence_{found}") };
+        Some(format!("did you mean {name}?"))
+    };
     let plain = agent.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if agent.starts_with("fence_") && plain {
-        let hint = reader.suggest(agent, known());
+        let hint = meant(reader);
         let message = format!("{} is none of the agents of the fence-agents project", shown(agent));
         reader.warn(place, path, message, hint);
         return Some(agent.to_owned());
     }
-    let hint = reader.suggest(agent, known()).or_else(|| reader.suggest(&format!("fence_{agent}"), known()));
+    let hint = meant(reader);
     let hint = hint.or_else(|| Some("the name of a fence agent is fence_NAME".to_owned()));
     reader.error_with_hint(place, path, format!("unknown fence agent {:?}", shown(agent)), hint);
     None

@@ -95,7 +95,7 @@ fn group(reader: &mut Reader, node: &Node, path: &str, hosts: &Hosts) -> Option<
     let fields = reader.fields(node, path, &keys::GROUP)?;
     let root = reader.name(&fields, path, "root");
     let find = |reader: &mut Reader, node: &Node, at: &str, name: &str| match hosts.find(name) {
-        Ok(id) => Some(id.clone()),
+        Ok(id) => id.cloned(),
         Err(message) => {
             let hint = reader.suggest(name, hosts.names());
             reader.error_with_hint(node.place, at, message, hint);

@@ -126,7 +126,7 @@ fn lines<'a>(text: &'a str, now: i64, warnings: &mut Vec<String>) -> Vec<Line<'a
             match record(one, now) {
                 Ok(line) => lines.push(line),
                 // HALO writes a comment as it is, also one of several lines.
-                Err(_) if !begins(one) && !lines.is_empty() && time(one).is_none() => {
+                Err(_) if !lines.is_empty() && time(one).is_none() && !is_cut(one) => {
                     warn(number, "taken as a part of the comment before it");
                     if let Some(last) =
                         lines.last_mut().filter(|last| last.comment.len() + one.len() < MAX_FIELD)
@@ -164,6 +164,9 @@ fn begins(text: &str) -> bool {
 }
 
 fn record(text: &str, now: i64) -> Result<Line<'_>, String> {
+    if is_cut(text) {
+        return Err("a record that was cut".to_owned());
+    }
     let (at, rest) = time(text).ok_or("no record: it does not begin with a time")?;
     let mut fields = rest.strip_prefix('\t').ok_or("no record: no tab after the time")?.splitn(3, '\t');
     let event = fields.next().unwrap_or_default();
@@ -179,17 +182,27 @@ fn record(text: &str, now: i64) -> Result<Line<'_>, String> {
     Ok(Line { at: at.min(now), event, object, comment })
 }
 
+const TIME: &str = "0000-00-00T00:00:00";
+
+/// Whether a byte may be at this place of a time.
+fn fits_time((place, byte): (usize, u8)) -> bool {
+    match TIME.as_bytes().get(place) {
+        Some(b'0') => byte.is_ascii_digit(),
+        Some(b'T') => byte == b'T' || byte == b' ',
+        Some(other) => byte == *other,
+        None => false,
+    }
+}
+
+/// The first part of a time and nothing more.
+fn is_cut(text: &str) -> bool {
+    text.len() < TIME.len() && text.bytes().enumerate().all(fits_time)
+}
+
 /// A time at the beginning of a text, in nanoseconds since the epoch, and what follows it.
 fn time(text: &str) -> Option<(i64, &str)> {
-    const LENGTH: usize = "2026-01-01T00:00:00".len();
-    let (date, mut rest) = (text.get(..LENGTH)?, text.get(LENGTH..)?);
-    let shape = |(place, byte): (usize, u8)| match place {
-        4 | 7 => byte == b'-',
-        10 => byte == b'T' || byte == b' ',
-        13 | 16 => byte == b':',
-        _ => byte.is_ascii_digit(),
-    };
-    if !date.bytes().enumerate().all(shape) {
+    let (date, mut rest) = (text.get(..TIME.len())?, text.get(TIME.len()..)?);
+    if !date.bytes().enumerate().all(fits_time) {
         return None;
     }
     let number = |from: usize, to: usize| date.get(from..to)?.parse::<i64>().ok();
@@ -282,7 +295,8 @@ mod tests {
         let table: &[(&str, &str, usize)] = &[
             ("2026-11-20T10:00:00\tunmana", "line 2: unknown event", 1),
             ("2026-11-20T10:00:00", "line 2: no record", 1),
-            ("2026-1", "line 2: taken as a part of the comment", 1),
+            ("2026-1", "line 2: a record that was cut", 1),
+            ("20 disks\n", "line 2: taken as a part of the comment", 1),
             ("\n\n2026-11-20T10:00:00\tfence\n", "line 4: fence of nothing", 1),
             ("second line of a comment\n", "line 2: taken as a part of the comment", 1),
             ("2026-11-20T10:00:00\texplode\th1\t\n", "line 2: unknown event \"explode\"", 1),

@@ -1,6 +1,6 @@
 //! Reading `hosts`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) struct Hosts {
     spelled: BTreeMap<String, HostId>,
     /// By the name without the port.
     short: BTreeMap<String, Vec<HostId>>,
+    /// Names of hosts with which something is wrong, which was told already.
+    refused: BTreeSet<String>,
 }
 
 impl Hosts {
@@ -32,16 +34,19 @@ impl Hosts {
         self.spelled.keys().chain(self.short.keys()).map(String::as_str)
     }
 
-    /// The host that is called so: as in `hosts`, or without the port.
+    /// The host that is called so: as in `hosts`, or without the port. `None`: it is there, but wrong.
     ///
     /// # Errors
     /// What is wrong with the name.
-    pub fn find(&self, name: &str) -> Result<&HostId, String> {
+    pub fn find(&self, name: &str) -> Result<Option<&HostId>, String> {
+        if self.refused.contains(name) {
+            return Ok(None);
+        }
         if let Some(id) = self.spelled.get(name).or_else(|| self.all.get_key_value(name).map(|(id, _)| id)) {
-            return Ok(id);
+            return Ok(Some(id));
         }
         match self.short.get(name).map(Vec::as_slice) {
-            Some([id]) => Ok(id),
+            Some([id]) => Ok(Some(id)),
             Some(several) => Err(format!("{} hosts are called {name:?}; add the port", several.len())),
             None => Err(format!("there is no host {name:?} in hosts")),
         }
@@ -59,7 +64,12 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Hosts {
     }
     for (position, node) in items.iter().enumerate() {
         let path = format!("hosts[{position}]");
-        let Some((host, spelled, name)) = host(reader, node, &path, position) else { continue };
+        let (spelled, found) = host(reader, node, &path, position);
+        let Some((host, name)) = found else {
+            hosts.refused.extend(spelled);
+            continue;
+        };
+        let spelled = spelled.unwrap_or_default();
         let id = host.id.clone();
         if let Some(place) = hosts.places.get(&id) {
             let message = format!("host {id} is there already, in line {}", place.line);
@@ -69,6 +79,9 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Hosts {
                 Some("the port does not tell hosts apart: use two names, with the same `address`".to_owned())
             };
             reader.error_with_hint(node.place, &below(&path, "hostname"), message, hint);
+            if !hosts.spelled.contains_key(&spelled) {
+                hosts.refused.insert(spelled);
+            }
             continue;
         }
         let listener = (host.address.clone(), host.port);
@@ -88,9 +101,14 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Hosts {
     hosts
 }
 
-/// A host, its name as written, and that without the port.
-fn host(reader: &mut Reader, node: &Node, path: &str, position: usize) -> Option<(Host, String, String)> {
-    let fields = reader.fields(node, path, &keys::HOST)?;
+/// The name of a host as it is written, and the host with its name without the port.
+fn host(
+    reader: &mut Reader,
+    node: &Node,
+    path: &str,
+    position: usize,
+) -> (Option<String>, Option<(Host, String)>) {
+    let Some(fields) = reader.fields(node, path, &keys::HOST) else { return (None, None) };
     let at = below(path, "hostname");
     let spelled = reader.name(&fields, path, "hostname");
     let (name, in_name) = match spelled.map(split) {
@@ -109,12 +127,12 @@ fn host(reader: &mut Reader, node: &Node, path: &str, position: usize) -> Option
     let self_protection = fields
         .get("self_protection")
         .and_then(|node| reader.duration(node, &below(path, "self_protection"), Duration::from_secs(1)));
-    let spelled = spelled?.to_owned();
+    let spelled = spelled.map(str::to_owned);
     if name.is_empty() {
-        return None;
+        return (spelled, None);
     }
     let id = HostId::from(called.unwrap_or_else(|| name.clone()));
-    Some((Host { id, address, port, fencing, self_protection, position }, spelled, name))
+    (spelled, Some((Host { id, address, port, fencing, self_protection, position }, name)))
 }
 
 fn address(reader: &mut Reader, fields: &Fields<'_>, path: &str) -> Option<String> {

@@ -204,4 +204,25 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_manual_explains_every_key_with_its_default() {
+        let manual = include_str!("../../../docs/man/coordinatool-ha.yaml.5");
+        for section in SECTIONS {
+            for (name, about) in section.keys {
+                let is_entry = |line: &str| {
+                    let mut words = line.split([' ', '*', ',']).filter(|word| !word.is_empty());
+                    matches!(words.next(), Some(".B" | ".BR")) && words.any(|word| word == *name)
+                };
+                let entries: Vec<&str> = manual.lines().filter(|line| is_entry(line)).collect();
+                assert!(!entries.is_empty(), "{name} of {} is not in the manual", section.path);
+                // Defaults that are one word.
+                let default = about.split_once("Default: ").map(|(_, rest)| rest.trim_end_matches('.'));
+                if let Some(default) = default.filter(|default| !default.contains(' ')) {
+                    let shown = entries.iter().any(|line| line.contains(&format!("({default}")));
+                    assert!(shown, "the default {default} of {name} is not in the manual: {entries:?}");
+                }
+            }
+        }
+    }
 }

@@ -244,6 +244,11 @@ fn all_errors_at_once_in_the_order_of_the_file() {
     ]);
     let lines: Vec<usize> = found.iter().map(|(line, ..)| *line).collect();
     assert_eq!(lines, [3, 14, 24, 24], "{found:#?}");
+    // What follows from another error is not told.
+    for wrong_host in ["oss1:x", "oss1:8001"] {
+        let found = wrong(&[("oss2:8001", wrong_host), ("[oss2]", &format!("['{wrong_host}']"))]);
+        assert!(found.len() == 1 && found[0].0 == 5, "{found:#?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::keys::Section;
 use super::problem::{Problem, shown};
-use super::suggest::did_you_mean;
+use super::suggest::nearest;
 use super::yaml::{Fault, Key, Node, Place, Value};
 
 /// Looking for what was meant takes time, so it is not done for ever.
@@ -99,14 +99,23 @@ impl Reader {
         self.secrets.push((place, key.to_owned()));
     }
 
-    /// See [`did_you_mean`]; nothing after it was asked often.
+    /// See [`nearest`]; nothing after it was asked often.
+    pub fn nearest<'a>(
+        &mut self,
+        word: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        self.suggestions += 1;
+        if self.suggestions > MAX_SUGGESTIONS { None } else { nearest(word, candidates) }
+    }
+
+    /// `did you mean ...?`
     pub fn suggest<'a>(
         &mut self,
         word: &str,
         candidates: impl IntoIterator<Item = &'a str>,
     ) -> Option<String> {
-        self.suggestions += 1;
-        if self.suggestions > MAX_SUGGESTIONS { None } else { did_you_mean(word, candidates) }
+        self.nearest(word, candidates).map(|candidate| format!("did you mean {candidate}?"))
     }
 
     /// A mapping with these keys and no others.

@@ -57,8 +57,10 @@ impl Engine {
             }
             if self.is_fenced(id) {
                 let command = format!("coordinatool-client ha reset {id}");
-                let text = "it was fenced; by default it is not fenced automatically again before a reset"
-                    .to_owned();
+                let attempts = self.state.fences.get(id).into_iter().flatten();
+                let done = attempts.into_iter().any(|attempt| matches!(attempt.result, Some((true, _))));
+                let what = if done { "it was fenced" } else { "fencing it was tried, without success yet" };
+                let text = format!("{what}; by default that is not done by itself again before a reset");
                 add(Severity::Warning, id.as_str(), text, Some(command), since);
             }
             if let Some((why, _)) = &host.unfencing_failed {

@@ -34,8 +34,9 @@ impl Engine {
             host: host.clone(),
             action: action.to_owned(),
             what,
-            // A monitor may well find something broken that a restart mends.
-            recovery: if action == "monitor" { Recovery::Soft } else { outcome.recovery() },
+            // A monitor may well find something broken that a restart mends, and what cannot be stopped is fenced: only a
+            // start tells where it can run.
+            recovery: if action == "start" { outcome.recovery() } else { Recovery::Soft },
         };
         self.record(Record::Failed { resource: name.clone(), failure });
         let count = self.counting(now, &name).filter(|failure| failure.host == *host).count();
@@ -58,6 +59,11 @@ impl Engine {
         if let Some(known) = self.subjects.get_mut(&subject).and_then(|subject| subject.on.get_mut(host)) {
             known.failed_stops += 1;
         }
+    }
+
+    /// Whether a resource stays stopped, since it failed too often.
+    pub(super) fn is_given_up(&self, now: Now, group: &Group, resource: &ResourceId) -> bool {
+        self.given_up_until(now, group, resource).is_some()
     }
 
     /// Failures of a resource that still count.
@@ -84,11 +90,12 @@ impl Engine {
     ) -> Option<&'static str> {
         let policy = self.config.resources.get(resource)?.failures;
         let mut soft = 0;
-        for failure in self.counting(now, resource) {
+        // That it could not be stopped says nothing about where it can run.
+        for failure in self.counting(now, resource).filter(|failure| failure.action != "stop") {
             match failure.recovery {
                 Recovery::Fatal => return Some("is configured wrongly"),
                 Recovery::Hard if failure.host == *host => return Some("cannot run"),
-                Recovery::Soft if failure.host == *host && failure.action != "stop" => soft += 1,
+                Recovery::Soft if failure.host == *host => soft += 1,
                 _ => {}
             }
         }

@@ -33,6 +33,8 @@ pub(super) struct HostEntry {
     pub(super) last_sign: Option<Mono>,
     /// When a heartbeat was last acknowledged, which prolongs its lease.
     pub(super) last_acknowledged: Option<Mono>,
+    /// How long its agent lets it live without an acknowledgement, for all that it was told in this boot.
+    pub(super) lease: Option<Duration>,
     /// It was sealed in this run.
     pub(super) seen: bool,
     /// Since when its kernel answers, but not its agent.
@@ -131,6 +133,7 @@ impl HostEntry {
             heartbeat: 0,
             last_sign: None,
             last_acknowledged: None,
+            lease: None,
             seen: false,
             refused_since: None,
             refused: None,

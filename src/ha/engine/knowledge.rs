@@ -42,8 +42,12 @@ pub(super) struct Known {
     pub(super) pending: Option<(OrderId, Action)>,
     /// Operations whose processes are not all gone, whoever ordered them, and how long that is waited for.
     pub(super) unfinished: BTreeMap<OrderId, Mono>,
+    /// An order whose result did not come in time: if it turns out to be unfinished, no more time is granted.
+    pub(super) overdue: Option<OrderId>,
     /// It was active there when something was last known. Kept when the host is lost.
     pub(super) last_active: bool,
+    /// A stop said that it succeeded, and it was not looked at since.
+    pub(super) stop_claimed: bool,
     /// It was asked to stop, without success so far: how often.
     pub(super) failed_stops: u32,
     /// The interval that the agent's meta-data advises, in milliseconds.
@@ -83,7 +87,9 @@ impl Known {
             since: Wall(0),
             pending: None,
             unfinished: BTreeMap::new(),
+            overdue: None,
             last_active: false,
+            stop_claimed: false,
             failed_stops: 0,
             advised_interval_ms: None,
             former,
@@ -100,6 +106,7 @@ impl Known {
         self.pending = None;
         self.unfinished.clear();
         self.failed_stops = 0;
+        self.stop_claimed = false;
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::event::{ConnectError, Effect, LostState};
+use super::event::{ConnectError, Effect};
 use super::hosts::{AgentFacts, Stage};
 use super::machine::Engine;
 use super::monitors::spread;
 use super::timers::Timer;
-use crate::ha::ids::{Epoch, HostId, LinkId};
-use crate::ha::protocol::{FromAgent, Hello, Rejected, Seal, ToAgent, Unfinished, VERSION, Welcome};
+use crate::ha::ids::{HostId, LinkId};
+use crate::ha::protocol::{FromAgent, Hello, Seal, ToAgent, Unfinished, VERSION, Welcome};
 use crate::ha::state::Record;
-use crate::time::{Mono, Now};
+use crate::time::Now;
 
 /// How long a connection may take to be made, at most.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -53,23 +53,7 @@ impl Engine {
     pub(super) fn connected(&mut self, now: Now, link: LinkId) {
         let Some(id) = self.links.get(&link).cloned() else { return };
         self.kernel_answered(now, &id);
-        let settings = &self.config.settings;
-        let hello = Hello {
-            version: VERSION,
-            cluster: settings.cluster.clone(),
-            host: id.clone(),
-            manager: self.manager,
-            run: self.run,
-            heartbeat_ms: millis(settings.heartbeat_interval),
-            fresh_ms: millis(settings.fresh_time),
-            lease_ms: self
-                .config
-                .hosts
-                .get(&id)
-                .and_then(|host| host.self_protection)
-                .filter(|_| self.manage)
-                .map(millis),
-        };
+        let hello = self.hello(&id);
         if let Some(host) = self.hosts.get_mut(&id) {
             host.link = Some((link, Stage::Greeting));
             host.dialled = now.mono;
@@ -77,6 +61,21 @@ impl Engine {
         // Who accepts a connection need not be able to say anything.
         self.judge_host(now, &id);
         self.effect(Effect::Send { link, message: ToAgent::Hello(hello) });
+    }
+
+    /// How this manager introduces itself to an agent.
+    pub(super) fn hello(&self, host: &HostId) -> Hello {
+        let settings = &self.config.settings;
+        Hello {
+            version: VERSION,
+            cluster: settings.cluster.clone(),
+            host: host.clone(),
+            manager: self.manager,
+            run: self.run,
+            heartbeat_ms: millis(settings.heartbeat_interval),
+            fresh_ms: millis(settings.fresh_time),
+            lease_ms: self.lease(host).map(millis),
+        }
     }
 
     pub(super) fn connect_failed(&mut self, now: Now, link: LinkId, error: &ConnectError) {
@@ -233,7 +232,11 @@ impl Engine {
             return;
         }
         self.back_from_the_dead(now, id, &welcome);
+        let lease = self.lease(id);
         let Some(host) = self.hosts.get_mut(id) else { return };
+        let same_boot = host.agent.as_ref().is_some_and(|agent| agent.boot == welcome.boot);
+        // A lease that is not wanted any more is over with the seal; of two, the longer one counts.
+        host.lease = lease.map(|new| host.lease.filter(|_| same_boot).unwrap_or(new).max(new));
         host.agent = Some(AgentFacts {
             boot: welcome.boot,
             run: welcome.agent,
@@ -243,70 +246,15 @@ impl Engine {
             watchdog: welcome.watchdog_ms.map(Duration::from_millis),
         });
         host.refused = None;
+        // It lives: no lease that ended before proves anything any more.
+        host.last_acknowledged = None;
         host.link = Some((link, Stage::Sealing));
         self.sign_of_life(now, id);
         let seal = Seal { epoch: self.state.epoch, takeover: self.takeover.contains(id) };
         self.effect(Effect::Send { link, message: ToAgent::Seal(seal) });
     }
 
-    /// The agent has seen a higher epoch than ours. Whether it may be sealed all the same, with a higher one still.
-    fn raise_epoch(&mut self, now: Now, id: &HostId, welcome: &Welcome) -> bool {
-        let takeover = self.takeover.contains(id);
-        let ours = welcome.obeys.is_none_or(|manager| manager == self.manager);
-        if !ours && !takeover {
-            // The agent decides; it will reject the seal and say whom it obeys.
-            return true;
-        }
-        if self.lost == LostState::No && !takeover {
-            self.superseded_by(now, id, welcome.sealed);
-            self.refuse_host(now, id, "another manager has taken over".to_owned());
-            return false;
-        }
-        self.reign(Epoch(welcome.sealed.0 + 1));
-        let others: Vec<HostId> = self.hosts.keys().filter(|other| *other != id).cloned().collect();
-        for other in others {
-            // They are sealed with the old epoch, so what they told proves nothing.
-            self.lose_link(now, &other, "to be sealed with a higher epoch");
-        }
-        true
-    }
-
-    /// Another manager reigns from now on. What was confirmed before concerned others.
-    pub(super) fn superseded_by(&mut self, now: Now, host: &HostId, epoch: Epoch) {
-        self.takeover.clear();
-        if self.superseded.is_none() {
-            self.superseded = Some(epoch);
-            let text = format!("agent of {host} obeys epoch {epoch}, this manager has {}", self.state.epoch);
-            self.note(now, "superseded", "cluster", Some(host), "manager", Some(text));
-            self.touch_all();
-        }
-    }
-
-    /// Begins an epoch.
-    pub(super) fn reign(&mut self, epoch: Epoch) {
-        self.record(Record::Reign { manager: self.manager, epoch });
-    }
-
-    fn rejected(&mut self, now: Now, id: &HostId, why: &Rejected) {
-        let why = match why {
-            Rejected::Version { agent } => {
-                format!("its agent speaks version {agent} of the protocol, this manager {VERSION}")
-            }
-            Rejected::Cluster { cluster } => format!("its agent belongs to the cluster {cluster:?}"),
-            Rejected::Host { host } => format!("the agent at this address is that of host {host}"),
-            Rejected::Manager { .. } => "its agent obeys another manager".to_owned(),
-            Rejected::Epoch { sealed } => {
-                if self.lost == LostState::No && *sealed > self.state.epoch && !self.takeover.contains(id) {
-                    self.superseded_by(now, id, *sealed);
-                }
-                format!("its agent was sealed with epoch {sealed} meanwhile")
-            }
-            Rejected::NotStored(why) => format!("its agent cannot store the seal: {why}"),
-        };
-        self.refuse_host(now, id, why);
-    }
-
-    fn refuse_host(&mut self, now: Now, id: &HostId, why: String) {
+    pub(super) fn refuse_host(&mut self, now: Now, id: &HostId, why: String) {
         self.drop_link(now, id, true);
         self.schedule_dial(now, id, false);
         if let Some(host) = self.hosts.get_mut(id) {
@@ -360,6 +308,10 @@ impl Engine {
     fn back_from_the_dead(&mut self, now: Now, id: &HostId, welcome: &Welcome) {
         let Some(host) = self.hosts.get_mut(id) else { return };
         let same_boot = host.agent.as_ref().is_some_and(|agent| agent.boot == welcome.boot);
+        if host.agent.as_ref().is_some_and(|agent| agent.boot != welcome.boot) {
+            // What could not be stopped, or did not end, is gone with the boot that it was in.
+            host.must_fence = None;
+        }
         if let Some(off) = host.off.take() {
             if same_boot {
                 let text = format!("it counted as off ({}), but it was never rebooted", off.how);
@@ -387,19 +339,6 @@ impl Engine {
         ] {
             self.timers.cancel(&timer);
         }
-    }
-
-    /// Whether a lease of a host that its own watchdog guards is over for sure, by the inequality of the design:
-    /// (L + 2W)(1 + 2 rho) + margin since the last acknowledgement.
-    pub(super) fn watchdog_fired(&self, id: &HostId) -> Option<Mono> {
-        const MARGIN: Duration = Duration::from_secs(1);
-        let host = self.hosts.get(id)?;
-        let lease = host.config.as_ref()?.self_protection?;
-        let watchdog = host.agent.as_ref()?.watchdog?;
-        let last = host.last_acknowledged?;
-        // rho: clocks of servers drift by less than 500 ppm against each other.
-        let bound = (lease + watchdog * 2).mul_f64(1.001);
-        Some(last + bound + MARGIN)
     }
 }
 

@@ -53,17 +53,24 @@ impl Engine {
     }
 
     pub(super) fn monitor_due(&mut self, now: Now, subject: SubjectId, host: &HostId) {
-        if self.is_overdue(now, subject, host) {
+        if let Some(order) = self.overdue(now, subject, host) {
+            let known = self.subjects.get_mut(&subject).and_then(|entry| entry.on.get_mut(host));
+            if let Some(known) = known {
+                known.overdue = Some(order);
+            }
             self.lose_link(now, host, "an order has no result");
         }
         let Some(entry) = self.subjects.get(&subject) else { return };
         let Some(known) = entry.on.get(host) else { return };
-        if known.is_quiet() && self.hosts.get(host).is_some_and(|host| host.is_up()) {
+        // An agent that was restarted while it started a resource learns by a probe that what is left is the resource.
+        if known.pending.is_none() && self.hosts.get(host).is_some_and(|host| host.is_up()) {
             let action = match self.config.resources.get(&entry.spec.id) {
-                Some(resource) if entry.current && known.is_running() => Action::Monitor {
-                    depth: resource.monitor_depth,
-                    interval_ms: u64::try_from(self.interval(subject, host).as_millis()).unwrap_or(0),
-                },
+                Some(resource) if entry.current && known.is_running() && known.is_quiet() => {
+                    Action::Monitor {
+                        depth: resource.monitor_depth,
+                        interval_ms: u64::try_from(self.interval(subject, host).as_millis()).unwrap_or(0),
+                    }
+                }
                 _ => Action::Probe,
             };
             self.order(now, subject, host, action);

@@ -14,6 +14,8 @@ use crate::time::{Mono, Now};
 
 /// How long an operation may take whose timeout only the meta-data on its host tell.
 const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(600);
+/// An agent asks an operation whose time is over to end, kills it two seconds later and tells so: within this.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// An order without a result.
 #[derive(Debug, Clone)]
@@ -88,6 +90,10 @@ impl Engine {
             self.change_unfinished(now, host, order, finished.unfinished.then(|| self.patience(now)));
             return self.look_again(now, host, &finished.resource);
         };
+        if !finished.unfinished {
+            // Another definition of the same name may have waited for it.
+            self.change_unfinished(now, host, finished.order, None);
+        }
         let patience = self.patience(now);
         let name = {
             let Some(subject) = self.subjects.get_mut(&given.subject) else { return };
@@ -128,6 +134,10 @@ impl Engine {
                     self.stop_failed(now, given.subject, host, &finished.outcome, &finished.reason);
                 } else {
                     self.note(now, "stop", name.as_str(), Some(host), "manager", None);
+                    let subject = self.subjects.get_mut(&given.subject);
+                    if let Some(known) = subject.and_then(|subject| subject.on.get_mut(host)) {
+                        known.stop_claimed = true;
+                    }
                 }
                 // No exit code of a stop proves anything.
                 self.mark_unknown(now, given.subject, host, &finished);
@@ -164,6 +174,12 @@ impl Engine {
             .get(&given.subject)
             .and_then(|subject| subject.on.get(host))
             .is_some_and(|known| known.is_running());
+        let known = self.subjects.get_mut(&given.subject).and_then(|subject| subject.on.get_mut(host));
+        let claimed = known.is_some_and(|known| std::mem::take(&mut known.stop_claimed));
+        if claimed && matches!(state, KnownState::Running { .. } | KnownState::Failed(_)) {
+            let reason = format!("it said that it succeeded, but: {}", finished.outcome);
+            self.stop_failed(now, given.subject, host, &Outcome::Exited(1), &reason);
+        }
         if was_running && !matches!(state, KnownState::Running { .. }) && self.should_run(given.subject, host)
         {
             self.failed(now, given.subject, host, "monitor", &finished.outcome, &finished.reason);
@@ -236,10 +252,11 @@ impl Engine {
         now.mono + self.config.settings.unfinished_limit
     }
 
-    /// How long an operation may take until its host is fenced for it: its time, and what is granted beyond that.
+    /// How long an operation may take until its host is fenced for it: its time, that of its killing, and what is granted
+    /// beyond that.
     fn longest(&self, subject: SubjectId, action: Action) -> Duration {
         let timeout = self.timeout_of(subject, action).map_or(UNKNOWN_TIMEOUT, Duration::from_millis);
-        timeout.saturating_add(self.config.settings.unfinished_limit)
+        timeout.saturating_add(KILLED).saturating_add(self.config.settings.unfinished_limit)
     }
 
     /// An agent tells of an operation that is not over, whoever ordered it. It may go by another name here.
@@ -258,6 +275,7 @@ impl Engine {
                 None => now.mono + self.longest(subject, left.action),
             };
             if let Some(known) = self.subjects.get_mut(&subject).and_then(|entry| entry.on.get_mut(host)) {
+                let until = if known.overdue == Some(left.order) { now.mono } else { until };
                 known.unfinished.insert(left.order, until);
                 known.last_active = true;
             }
@@ -265,10 +283,11 @@ impl Engine {
     }
 
     /// An order has no result although its time is over: what has become of it is learnt by sealing anew.
-    pub(super) fn is_overdue(&self, now: Now, subject: SubjectId, host: &HostId) -> bool {
-        let known = self.subjects.get(&subject).and_then(|entry| entry.on.get(host));
-        let Some((order, action)) = known.and_then(|known| known.pending) else { return false };
-        self.orders.get(&order).is_some_and(|given| now.mono >= given.at + self.longest(subject, action))
+    pub(super) fn overdue(&self, now: Now, subject: SubjectId, host: &HostId) -> Option<OrderId> {
+        let known = self.subjects.get(&subject).and_then(|entry| entry.on.get(host))?;
+        let (order, action) = known.pending?;
+        let given = self.orders.get(&order)?;
+        (now.mono >= given.at + self.longest(subject, action)).then_some(order)
     }
 
     pub(super) fn order_refused(&mut self, now: Now, host: &HostId, order: OrderId, reason: &Refusal) {
@@ -281,7 +300,7 @@ impl Engine {
             Refusal::Unacceptable(why) | Refusal::NotStored(why) => Some(Outcome::NotRun(why.clone())),
             // Something that we do not know of is under way there: it will be reported when it is over.
             Refusal::Busy(other) => {
-                known.unfinished.insert(*other, now.mono + UNKNOWN_TIMEOUT);
+                known.unfinished.entry(*other).or_insert(now.mono + UNKNOWN_TIMEOUT);
                 None
             }
             Refusal::Sealed(epoch) => {

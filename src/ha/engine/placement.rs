@@ -2,7 +2,7 @@
 
 use super::machine::Engine;
 use crate::ha::config::Group;
-use crate::ha::ids::{GroupId, HostId};
+use crate::ha::ids::{GroupId, HostId, ResourceId};
 use crate::ha::status::HostState;
 use crate::time::Now;
 
@@ -41,12 +41,24 @@ impl Engine {
         if let Some(why) = self.awaits_unfencing(id) {
             return Err(format!("{id}: {why}"));
         }
-        for member in &group.members {
+        for member in group.members.iter().filter(|member| self.is_wanted(now, group, member)) {
             if let Some(why) = self.is_exhausted(now, member, id) {
                 return Err(format!("{member} {why} on {id}"));
             }
         }
         Ok(())
+    }
+
+    /// Whether a member is to run at all: what an operator stopped, or what was given up, does not decide where the rest
+    /// goes.
+    fn is_wanted(&self, now: Now, group: &Group, member: &ResourceId) -> bool {
+        !self.is_to_be_down(member) && (*member == group.root || !self.is_given_up(now, group, member))
+    }
+
+    /// Where an operator wants a group, if it may still run there.
+    fn wanted_on(&self, group: &Group) -> Option<&HostId> {
+        let wanted = self.state.groups.get(&group.id)?.wanted_on.as_ref()?;
+        group.hosts().any(|host| host == wanted).then_some(wanted)
     }
 
     /// The best host for a group, or why none will do.
@@ -56,7 +68,7 @@ impl Engine {
         group: &Group,
         not: Option<&HostId>,
     ) -> Result<HostId, Vec<String>> {
-        let wanted = self.state.groups.get(&group.id).and_then(|flags| flags.wanted_on.as_ref());
+        let wanted = self.wanted_on(group);
         let mut reasons = Vec::new();
         for host in wanted.into_iter().chain(group.hosts()) {
             if Some(host) == not {
@@ -78,7 +90,7 @@ impl Engine {
         group: &Group,
         location: &HostId,
     ) -> Option<Result<HostId, String>> {
-        let wanted = self.state.groups.get(&group.id).and_then(|flags| flags.wanted_on.as_ref());
+        let wanted = self.wanted_on(group);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != location) {
             return match self.can_run_on(now, group, wanted) {
                 Ok(()) => Some(Ok(wanted.clone())),
@@ -89,6 +101,7 @@ impl Engine {
         let exhausted = group
             .members
             .iter()
+            .filter(|member| self.is_wanted(now, group, member))
             .find_map(|member| self.is_exhausted(now, member, location).map(|why| (member, why)));
         let stranger = !group.hosts().any(|host| host == location);
         let why = if deactivated {

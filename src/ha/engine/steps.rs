@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::knowledge::SubjectId;
 use super::machine::Engine;
 use super::proofs::Missing;
 use super::timers::Timer;
@@ -11,6 +12,15 @@ use crate::ha::ids::{HostId, ResourceId};
 use crate::ha::protocol::Action;
 use crate::ha::status::Phase;
 use crate::time::Now;
+
+/// How far the proofs for a start are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Proofs {
+    Complete,
+    Missing,
+    /// It may be active where it must not be.
+    InDoubt,
+}
 
 /// What takes longer than this is told to who looks at the status.
 const WORTH_TELLING: Duration = Duration::from_secs(10);
@@ -40,7 +50,7 @@ impl Engine {
 
     /// Starts what is missing where the group is: parents first, siblings at once.
     fn bring_up(&mut self, now: Now, group: &Arc<Group>, host: &HostId, waits: &mut Vec<String>) -> Phase {
-        let (mut complete, mut failed, mut held) = (true, false, false);
+        let (mut complete, mut failed, mut held, mut doubt) = (true, false, false, false);
         for member in &group.members {
             let Some((_, entry)) = self.subject_of(member) else { continue };
             let Some(known) = entry.on.get(host) else { continue };
@@ -63,6 +73,9 @@ impl Engine {
             if let Some(until) = self.given_up_until(now, group, member) {
                 failed = true;
                 self.timers.by(Timer::Group(group.id.clone()), until);
+                if broken {
+                    self.recover(now, group, member, host, waits);
+                }
                 waits.push(format!(
                     "{member} failed too often and stays stopped: after mending it, coordinatool-client ha clear {member}"
                 ));
@@ -89,11 +102,14 @@ impl Engine {
                     .is_some_and(|known| matches!(known.pending, Some((_, Action::Start))))
             });
             if ready {
-                self.start(now, group, member, host, waits);
+                doubt |= self.start(now, group, member, host, waits) == Proofs::InDoubt;
             } else if coming {
                 // What is seen meanwhile need not be looked for later.
                 self.gather_proofs(now, group, member, host, &mut Vec::new());
             }
+        }
+        if doubt {
+            return Phase::Frozen;
         }
         match (complete, failed) {
             (true, _) if held => Phase::Partial,
@@ -166,8 +182,30 @@ impl Engine {
         host: &HostId,
         waits: &mut Vec<String>,
     ) -> bool {
-        let Some((subject, entry)) = self.subject_of(member) else { return true };
-        let Some(known) = entry.on.get(host) else { return true };
+        let Some((current, _)) = self.subject_of(member) else { return true };
+        // What runs may have been started by an older definition: one after the other.
+        let mut all: Vec<SubjectId> = self
+            .same_resource(current)
+            .filter(|(id, other)| other.on.contains_key(host) && (**id == current || !other.current))
+            .map(|(id, _)| *id)
+            .collect();
+        all.sort_by_key(|id| *id != current);
+        all.into_iter().all(|subject| self.stop_definition(now, group, member, subject, host, waits))
+    }
+
+    /// Stops a resource as it is, or was, defined. True when it is proven stopped.
+    fn stop_definition(
+        &mut self,
+        now: Now,
+        group: &Arc<Group>,
+        member: &ResourceId,
+        subject: SubjectId,
+        host: &HostId,
+        waits: &mut Vec<String>,
+    ) -> bool {
+        let Some(known) = self.subjects.get(&subject).and_then(|entry| entry.on.get(host)) else {
+            return true;
+        };
         if !known.is_quiet() {
             self.watch_unfinished(now, group, subject, host, waits);
             return false;
@@ -191,10 +229,12 @@ impl Engine {
 
     pub(super) fn children_are_down(&self, member: &ResourceId, host: &HostId) -> bool {
         self.config.resources.get(member).is_none_or(|resource| {
-            resource
-                .children
-                .iter()
-                .filter_map(|child| self.known(child, host))
+            let children = resource.children.iter().filter_map(|child| self.subject_of(child));
+            children
+                .flat_map(|(child, _)| {
+                    self.same_resource(child).filter(move |(id, other)| **id == child || !other.current)
+                })
+                .filter_map(|(_, definition)| definition.on.get(host))
                 .all(|known| known.is_stopped() && known.is_quiet())
         })
     }
@@ -239,11 +279,14 @@ impl Engine {
             }
         };
         // Every resource is looked for on every candidate before anything is started.
-        let mut proven = true;
+        let mut proofs = Proofs::Complete;
         for member in &group.members {
-            proven &= self.gather_proofs(now, group, member, &destination, waits);
+            proofs = proofs.max(self.gather_proofs(now, group, member, &destination, waits));
         }
-        if !proven {
+        if proofs == Proofs::InDoubt {
+            return Phase::Frozen;
+        }
+        if proofs != Proofs::Complete {
             let unknown = self.phase_of_unmanaged(group, None);
             return if unknown == Phase::Unknown { Phase::Unknown } else { Phase::Planned };
         }
@@ -252,8 +295,10 @@ impl Engine {
             return Phase::Planned;
         }
         let root = group.root.clone();
-        self.start(now, group, &root, &destination, waits);
-        Phase::Starting
+        match self.start(now, group, &root, &destination, waits) {
+            Proofs::InDoubt => Phase::Frozen,
+            _ => Phase::Starting,
+        }
     }
 
     fn start(
@@ -263,16 +308,17 @@ impl Engine {
         member: &ResourceId,
         host: &HostId,
         waits: &mut Vec<String>,
-    ) {
-        if !self.gather_proofs(now, group, member, host, waits) {
-            return;
-        }
-        if let Some((subject, _)) = self.subject_of(member) {
+    ) -> Proofs {
+        let proofs = self.gather_proofs(now, group, member, host, waits);
+        if proofs == Proofs::Complete
+            && let Some((subject, _)) = self.subject_of(member)
+        {
             self.order(now, subject, host, Action::Start);
         }
+        proofs
     }
 
-    /// Sees to every proof that a start still needs. True when none is missing.
+    /// Sees to every proof that a start still needs.
     fn gather_proofs(
         &mut self,
         now: Now,
@@ -280,12 +326,13 @@ impl Engine {
         member: &ResourceId,
         target: &HostId,
         waits: &mut Vec<String>,
-    ) -> bool {
-        let Some((subject, _)) = self.subject_of(member) else { return false };
+    ) -> Proofs {
+        let Some((subject, _)) = self.subject_of(member) else { return Proofs::Missing };
         if let Some(entry) = self.subjects.get_mut(&subject) {
             entry.wanted_since.get_or_insert(now.mono);
         }
         let missing = self.missing_for_start(subject, target, now.mono);
+        let mut proofs = if missing.is_empty() { Proofs::Complete } else { Proofs::Missing };
         for missing in &missing {
             match missing {
                 Missing::Probe(host, subject) => self.look(now, *subject, host),
@@ -296,6 +343,7 @@ impl Engine {
                     let Some(entry) = self.subjects.get(subject) else { continue };
                     let Some(known) = entry.on.get(host) else { continue };
                     let (name, comment) = (&entry.spec.id, known.comment.as_deref().unwrap_or(""));
+                    proofs = Proofs::InDoubt;
                     waits.push(if known.is_running() {
                         format!("{name} is active on {host}")
                     } else {
@@ -304,7 +352,7 @@ impl Engine {
                 }
             }
         }
-        missing.is_empty()
+        proofs
     }
 
     /// Something is under way: it is waited for, but not for ever.

@@ -43,10 +43,14 @@ pub struct Journal {
 
 impl Journal {
     /// Locks the directory, which is made if it is not there, and reads what is in it. A file that is damaged is kept aside.
+    /// Where there is none yet, it begins with the records that `earlier` gives.
     ///
     /// # Errors
-    /// When another manager uses it, a newer version wrote it, or it cannot be used.
-    pub fn open(directory: &Path) -> io::Result<(Self, State, LostState)> {
+    /// When another manager uses it, a newer version wrote it, it cannot be used, or `earlier` fails.
+    pub fn open(
+        directory: &Path,
+        earlier: impl FnOnce() -> io::Result<Vec<Record>>,
+    ) -> io::Result<(Self, State, LostState)> {
         let at = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
@@ -55,7 +59,11 @@ impl Journal {
         let lock = lock(directory).map_err(|error| at(directory, error))?;
         let path = directory.join(FILE);
         let (state, lost) = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (State::default(), LostState::Absent),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut state = State::default();
+                earlier()?.iter().for_each(|record| state.apply(record));
+                (state, LostState::Absent)
+            }
             Err(error) => return Err(at(&path, error)),
             Ok(_) => {
                 let mut bytes = Vec::new();
@@ -167,6 +175,21 @@ mod tests {
     use super::*;
     use crate::ha::ids::{Epoch, ManagerId};
 
+    fn nothing() -> io::Result<Vec<Record>> {
+        Ok(Vec::new())
+    }
+
+    #[test]
+    fn what_was_before_is_read_once_and_at_once_durable() {
+        let directory = tempfile::tempdir().unwrap();
+        let failed = Journal::open(directory.path(), || Err(io::Error::other("unreadable"))).unwrap_err();
+        assert_eq!(failed.to_string(), "unreadable");
+        let (_, first, lost) = Journal::open(directory.path(), || Ok(vec![reign(3)])).unwrap();
+        assert_eq!((first.epoch, lost), (Epoch(3), LostState::Absent));
+        let (_, second, lost) = Journal::open(directory.path(), || Ok(vec![reign(9)])).unwrap();
+        assert_eq!((second, lost), (first, LostState::No));
+    }
+
     fn reign(epoch: u64) -> Record {
         Record::Reign { manager: ManagerId(7), epoch: Epoch(epoch) }
     }
@@ -174,24 +197,26 @@ mod tests {
     #[test]
     fn states_survive() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut journal, state, lost) = Journal::open(directory.path()).unwrap();
+        let (mut journal, state, lost) = Journal::open(directory.path(), nothing).unwrap();
         assert_eq!((state, lost), (State::default(), LostState::Absent));
         for epoch in 1..20 {
             journal.append(&[reign(epoch)]).unwrap();
             journal.compact_at = if epoch % 3 == 0 { 1 } else { COMPACT };
         }
-        assert!(Journal::open(directory.path()).unwrap_err().to_string().contains("another manager"));
+        assert!(
+            Journal::open(directory.path(), nothing).unwrap_err().to_string().contains("another manager")
+        );
         drop(journal);
         let path = directory.path().join(FILE);
         let mut bytes = fs::read(&path).unwrap();
         bytes.extend(b"torn");
         fs::write(&path, &bytes).unwrap();
-        let (journal, state, lost) = Journal::open(directory.path()).unwrap();
+        let (journal, state, lost) = Journal::open(directory.path(), nothing).unwrap();
         assert_eq!((state.epoch, lost), (Epoch(19), LostState::No));
         drop(journal);
         bytes[20] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        let (_, _, lost) = Journal::open(directory.path()).unwrap();
+        let (_, _, lost) = Journal::open(directory.path(), nothing).unwrap();
         assert!(matches!(lost, LostState::Damaged(_)));
         assert_eq!(fs::read(directory.path().join("state.damaged.0")).unwrap(), bytes);
     }
@@ -199,7 +224,7 @@ mod tests {
     #[test]
     fn batches_are_reported_in_order() {
         let directory = tempfile::tempdir().unwrap();
-        let (journal, ..) = Journal::open(directory.path()).unwrap();
+        let (journal, ..) = Journal::open(directory.path(), nothing).unwrap();
         let (reports, received) = mpsc::channel();
         let sender = journal.start(move |report| reports.send(report).unwrap()).unwrap();
         for number in 1..=50 {

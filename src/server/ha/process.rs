@@ -21,7 +21,7 @@ use crate::config::Verbosity;
 use crate::ha::config;
 use crate::ha::engine::{LostState, Start};
 use crate::ha::ids::{ManagerId, ManagerRun};
-use crate::ha::state::{Record, State};
+use crate::ha::state::Record;
 use crate::server::listener;
 use crate::system::clock::Clock;
 use crate::system::logging::{self, Logging, NOTICE};
@@ -88,10 +88,8 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let endpoint = endpoint(options)?;
     listener::raise_file_limit();
-    let opened = Journal::open(&options.state_dir);
-    let (journal, mut state, lost) = opened.map_err(|error| format!("{error} (--state-dir)"))?;
-    let imported =
-        if lost == LostState::Absent { import(&options.statefile, &mut state) } else { Vec::new() };
+    let opened = Journal::open(&options.state_dir, || import(&options.statefile));
+    let (journal, state, lost) = opened.map_err(|error| error.to_string())?;
     if let LostState::Damaged(what) = &lost {
         tracing::error!("the state was damaged ({what}): agents are asked for the highest epoch");
     }
@@ -113,10 +111,6 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
             let _ = reported.send(report);
         });
         let journal = journal.map_err(failed)?;
-        if !imported.is_empty() {
-            // Before anything that the engine records.
-            let _ = journal.send((0, imported));
-        }
         crate::system::stay_in_memory();
         let agents = AgentPath::from_environment();
         let (run, manager) = shell::start(shell::Parts { start, endpoint, agents, journal, reports });
@@ -157,21 +151,20 @@ fn endpoint(options: &HaOptions) -> Result<Option<Endpoint>, String> {
     Ok(Some(endpoint))
 }
 
-/// What HALO knew, at the first start only.
-fn import(file: &Path, state: &mut State) -> Vec<Record> {
+/// What HALO knew, at the first start only. A host that was taken out of use there must not be used because nobody could
+/// read that.
+fn import(file: &Path) -> io::Result<Vec<Record>> {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
-            tracing::error!("{}: {error}: nothing of it is imported", file.display());
-            return Vec::new();
+            return Err(io::Error::new(error.kind(), format!("{}: {error} (--statefile)", file.display())));
         }
     };
     let imported = config::halo_state::import(&bytes, Clock::new().now().wall.0);
     imported.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", file.display()));
-    imported.records.iter().for_each(|record| state.apply(record));
     tracing::warn!("{}: {} records imported", file.display(), imported.records.len());
-    imported.records
+    Ok(imported.records)
 }
 
 /// A socket for its owner only. One that nobody listens on any more is replaced.

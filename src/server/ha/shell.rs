@@ -10,7 +10,7 @@ use super::fence_agent::{self, AgentPath};
 use super::handle::{Ask, EventFilter, Manager, Order};
 use super::journal::Report;
 use super::links::{Call, Link};
-use crate::ha::command::{Accepted, Denied, Request};
+use crate::ha::command::{Accepted, Denied, DeniedKind, Request};
 use crate::ha::engine::{Effect, Effects, Engine, Event, Start};
 use crate::ha::ids::{LinkId, ReplyToken};
 use crate::ha::protocol::{ToAgent, frame};
@@ -230,6 +230,11 @@ impl Shell {
             }
             Ask::Config(reply) => {
                 let _ = reply.send(Box::new(self.engine.config().clone()));
+            }
+            Ask::Do(_, reply) if self.failing.is_some() => {
+                let why = self.failing.as_ref().map_or("", |(why, _)| why);
+                let message = format!("the state cannot be stored, so nothing is done: {why}");
+                let _ = reply.send(Err(Denied { kind: DeniedKind::Conflict, message }));
             }
             Ask::Do(Order { command, by, reason, dry_run }, reply) => {
                 self.last_token += 1;

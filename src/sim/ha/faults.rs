@@ -16,6 +16,9 @@ impl World {
         let every = self.scenario.faults.every;
         let next = self.rng.faults.below(2 * every);
         self.after(next, Task::Fault);
+        if self.scenario.faults.reloads && self.rng.faults.one_in(6) {
+            return self.change_configuration();
+        }
         let victims: Vec<usize> = self.scenario.faults.victims.iter().copied().collect();
         let on_manager = self.scenario.faults.manager && (victims.is_empty() || self.rng.faults.one_in(3));
         if on_manager {
@@ -153,6 +156,11 @@ impl World {
     /// A path does not work for some time.
     fn cut_path(&mut self, from: usize, to: usize, both: bool, time: u64) {
         self.tell(format_args!("path {from} - {to} is cut, both ways: {both}"));
+        for node in [from, to] {
+            if let Some(host) = node.checked_sub(MANAGERS).and_then(|host| self.hosts.get_mut(host)) {
+                host.touched = self.now;
+            }
+        }
         self.net.blocked.insert((from, to));
         if both {
             self.net.blocked.insert((to, from));

@@ -50,8 +50,10 @@ pub(super) struct HostFacts {
 /// What is known of a manager.
 #[derive(Debug, Default)]
 pub(super) struct ManagerFacts {
-    /// When it last heard each host.
+    /// When it last heard anything of each host.
     heard: BTreeMap<usize, u64>,
+    /// Since when it has heard the heartbeats of each host without a gap, and when the last one.
+    beating: BTreeMap<usize, (u64, u64)>,
     /// Intents to change power: those that are certain, and those that are not yet.
     intents: Vec<Intent>,
     unsynced: Vec<Intent>,
@@ -67,7 +69,8 @@ struct Intent {
     at: usize,
     host: HostId,
     action: String,
-    until: i64,
+    /// True time at which it ends.
+    until: u64,
 }
 
 /// What operators decided.
@@ -81,7 +84,7 @@ pub(super) struct Decisions {
 #[derive(Debug)]
 struct Promise {
     heartbeat: u64,
-    run: ManagerRun,
+    action: Action,
 }
 
 impl Judge {
@@ -169,7 +172,6 @@ impl World {
                 return self.fail(format!("h{host} starts {thing} by an order that quotes an old heartbeat"));
             }
         }
-        let _ = promise.run;
         if operation.action == Action::Stop {
             self.report.stops += 1;
             if self.is_steady(host) && self.hosts[host].active.contains_key(thing) {
@@ -191,6 +193,9 @@ impl World {
             && !faults.rival
             && !failback
             && !faults.victims.contains(&host)
+            && self.hosts[host].touched == 0
+            // Its own watchdog may reset it when the manager is gone.
+            && self.hosts[host].watchdog.is_none()
     }
 
     /// A manager tells an agent something.
@@ -200,7 +205,9 @@ impl World {
         if changes && !self.managers[manager].manage {
             return self.fail(format!("manager {manager} only observes, but orders {:?}", order.operation));
         }
-        self.judge.orders.insert(order.id, Promise { heartbeat: order.heartbeat, run: order.id.run });
+        self.judge
+            .orders
+            .insert(order.id, Promise { heartbeat: order.heartbeat, action: order.operation.action });
     }
 
     /// An agent tells something.
@@ -222,6 +229,12 @@ impl World {
             {
                 facts.stop_trouble = Some(self.now);
             }
+            // Its disk is full, for instance.
+            FromAgent::Refused { order, .. } => {
+                if self.judge.orders.get(order).is_some_and(|promise| promise.action == Action::Stop) {
+                    facts.stop_trouble = Some(self.now);
+                }
+            }
             _ => {}
         }
     }
@@ -229,21 +242,40 @@ impl World {
     /// An agent stored a seal.
     pub(super) fn judge_sealed(&mut self, host: usize, epoch: Epoch, run: ManagerRun) {
         let facts = &mut self.judge.hosts[host];
-        if facts.sealed.is_none_or(|(present, _)| present <= epoch) {
+        if facts.sealed.is_none_or(|(present, _)| present < epoch) {
             facts.sealed = Some((epoch, run));
         }
     }
 
-    /// A manager's kernel has a heartbeat.
-    pub(super) fn judge_heard(&mut self, manager: usize, host: usize) {
+    /// A manager's kernel has a message of an agent.
+    pub(super) fn judge_heard(&mut self, manager: usize, host: usize, heartbeat: bool) {
         let now = self.now;
-        self.judge.managers[manager].heard.insert(host, now);
+        let facts = &mut self.judge.managers[manager];
+        facts.heard.insert(host, now);
+        if heartbeat {
+            let beat =
+                u64::try_from(self.scenario.config.settings.heartbeat_interval.as_nanos()).unwrap_or(0);
+            let (since, last) = facts.beating.entry(host).or_insert((now, now));
+            if now - *last > 2 * beat + SECOND {
+                *since = now;
+            }
+            *last = now;
+        }
+    }
+
+    /// A manager's process was stopped for some time: it could not hear anything.
+    pub(super) fn judge_pause(&mut self, manager: usize, time: u64) {
+        let facts = &mut self.judge.managers[manager];
+        for at in facts.heard.values_mut() {
+            *at = (*at + time).min(self.now);
+        }
     }
 
     /// A manager's process begins.
     pub(super) fn judge_manager_start(&mut self, manager: usize, lost: &LostState) {
         let facts = &mut self.judge.managers[manager];
         facts.heard.clear();
+        facts.beating.clear();
         facts.unsynced.clear();
         if self.judge.forget_decisions.remove(&manager) | (*lost != LostState::No) {
             self.judge_state_replaced(manager);
@@ -297,12 +329,22 @@ impl World {
         match record {
             Record::FenceIntent { host, action, until, automatic, reason, .. } if action != "confirm" => {
                 let at = self.managers[manager].file.length();
-                let intent = Intent { at, host: host.clone(), action: action.clone(), until: *until };
+                // The wall clock may be set later: what counts is how long it shall last.
+                let lasts = until - self.managers[manager].clock.now(self.now).wall.0;
+                let until = self.now + u64::try_from(lasts).unwrap_or(0);
+                let intent = Intent { at, host: host.clone(), action: action.clone(), until };
                 self.judge.managers[manager].unsynced.push(intent);
                 if action == "off" && reason.starts_with("manager:") {
                     self.judge_automatic_fence(manager, host, *automatic, reason);
                 }
             }
+            Record::Event(event) => self.tell(format_args!(
+                "manager {manager}: {} {} {:?} {}",
+                event.event,
+                event.object,
+                event.host,
+                event.comment.as_deref().unwrap_or("")
+            )),
             Record::Reset { host } => {
                 self.judge.managers[manager].automatic.remove(host);
             }
@@ -337,6 +379,7 @@ impl World {
                 return self.fail(format!("{host} is fenced automatically {count} times without a reset"));
             }
         }
+        self.tell(format_args!("automatic fence of {host}: {reason}"));
         if self.is_steady(number) {
             return self.fail(format!("{host} is fenced although nothing went wrong there: {reason}"));
         }
@@ -346,7 +389,12 @@ impl World {
             || self.hosts[number].cgroups.values().any(|cgroup| cgroup.timed_out || !cgroup.main)
             || self.scenario.faults.scripts > 0;
         let must = reason.contains("could not be stopped") || reason.contains("does not end");
-        if heard(number).is_some_and(|age| age < 2 * beat) && first && !(must && trouble) {
+        // One that came back a moment ago may have been given up just before.
+        let beats = facts
+            .beating
+            .get(&number)
+            .is_some_and(|(since, last)| self.now - last < 2 * beat && last - since > detection + 5 * SECOND);
+        if beats && first && !(must && trouble) {
             return self.fail(format!("{host} is fenced although its heartbeats arrive: {reason}"));
         }
         let all = self.managers[manager].config.hosts.len();
@@ -359,7 +407,7 @@ impl World {
             })
             .count();
         if visible * 2 < all && first {
-            self.fail(format!("{host} is fenced while only {visible} of {all} hosts are visible"));
+            self.fail(format!("{host} is fenced while only {visible} of {all} hosts are visible: {reason}"));
         }
     }
 
@@ -374,11 +422,8 @@ impl World {
         if !self.managers[manager].manage {
             return self.fail(format!("manager {manager} only observes, but powers {host} {word}"));
         }
-        let wall = self.managers[manager].clock.now(self.now).wall.0;
-        // The wall clock may have been set since.
-        let certain = |intent: &Intent| {
-            intent.host == *host && intent.action == word && intent.until > wall - 600 * SECOND as i64
-        };
+        let certain =
+            |intent: &Intent| intent.host == *host && intent.action == word && intent.until >= self.now;
         if !self.judge.managers[manager].intents.iter().any(certain) {
             self.fail(format!("{host} is powered {word} without an intent that is certain"));
         }

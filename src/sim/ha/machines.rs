@@ -150,6 +150,7 @@ impl World {
             (Kernel::Off, false) | (_, true) => {}
             (_, false) => {
                 self.tell(format_args!("h{host} loses power"));
+                self.hosts[host].touched = self.now;
                 self.kernel_gone(host);
                 self.hosts[host].kernel = Kernel::Off;
             }
@@ -279,7 +280,7 @@ impl World {
     pub(super) fn watchdog(&mut self, host: usize) {
         self.hosts[host].watched = false;
         match self.hosts[host].fires_at {
-            Some(at) if at <= self.now => {
+            Some(at) if at <= self.now && self.hosts[host].kernel != Kernel::Off => {
                 self.report.watchdogs += 1;
                 self.reset_host(host, "its watchdog fired");
             }

@@ -52,6 +52,7 @@ pub(super) struct Manager {
 pub(super) struct Process {
     pub(super) engine: Engine,
     stopped: bool,
+    stopped_at: u64,
     inbox: Vec<ManagerInput>,
     /// A sync ended while it was stopped.
     synced: Option<usize>,
@@ -122,6 +123,7 @@ impl World {
         manager.process = Some(Process {
             engine,
             stopped: false,
+            stopped_at: 0,
             inbox: Vec::new(),
             synced: None,
             wake: None,
@@ -151,10 +153,12 @@ impl World {
 
     /// SIGSTOP.
     pub(super) fn stop_manager(&mut self, number: usize, time: u64) {
+        let now = self.now;
         let Some(process) = self.managers[number].process.as_mut().filter(|process| !process.stopped) else {
             return;
         };
         process.stopped = true;
+        process.stopped_at = now;
         self.tell(format_args!("manager {number}: is stopped"));
         self.on_manager(number, time, ManagerTask::Continue);
     }
@@ -183,10 +187,13 @@ impl World {
 
     fn continue_manager(&mut self, number: usize) {
         let tick_first = self.rng.managers.one_in(2);
+        let now = self.now;
         let Some(process) = &mut self.managers[number].process else { return };
+        let paused = if process.stopped { now - process.stopped_at } else { 0 };
         process.stopped = false;
         let inbox = std::mem::take(&mut process.inbox);
         let synced = process.synced.take();
+        self.judge_pause(number, paused);
         self.tell(format_args!("manager {number}: goes on, {} inputs wait", inbox.len()));
         if let Some(length) = synced {
             self.journal_synced(number, length);
@@ -246,9 +253,7 @@ impl World {
         }
         let host = self.net.links.get(&key).map_or(0, |link| link.host);
         for message in messages {
-            if matches!(message, FromAgent::Heartbeat { .. }) {
-                self.judge_heard(number, host);
-            }
+            self.judge_heard(number, host, matches!(message, FromAgent::Heartbeat { .. }));
             self.manager_input(number, ManagerInput::Message { link: id, message });
         }
     }
@@ -259,6 +264,7 @@ impl World {
         let Some(process) = &mut self.managers[number].process else { return };
         let mut effects = Effects::default();
         process.engine.handle(now, event, &mut effects);
+        process.engine.check();
         self.take_effects(number, effects);
     }
 

@@ -13,6 +13,7 @@ mod machines;
 mod managers;
 mod network;
 mod operator;
+mod reloads;
 mod report;
 mod scenario;
 mod scripts;

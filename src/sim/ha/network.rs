@@ -184,7 +184,7 @@ impl World {
         if !late {
             link.towards(by.other()).pieces.clear();
         }
-        link.towards(by).pieces.clear();
+        // What was sent to it stays with its sender, which tries again and again.
     }
 
     /// One side learns that a connection broke.

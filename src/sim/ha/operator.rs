@@ -159,6 +159,9 @@ impl World {
         }
         let status = process.engine.status(now);
         let mut commands = Vec::new();
+        if *process.engine.config() != self.managers[0].config {
+            commands.push(Command::Reload { config: Box::new(self.managers[0].config.clone()) });
+        }
         let flags = process.engine.state();
         if flags.maintenance_until.is_some() {
             commands.push(Command::Maintenance { target: None, time: Duration::ZERO });
@@ -196,10 +199,48 @@ impl World {
                 commands.push(Command::Clear { target: Some(id.to_string()) });
             }
         }
+        // What nothing else helps is rebooted by hand.
+        let stuck: Vec<usize> = (0..self.hosts.len())
+            .filter(|number| {
+                let id = self.hosts[*number].id.as_str();
+                status.alerts.iter().any(|a| a.object == id && a.text.starts_with("it must be fenced"))
+            })
+            .filter(|_| self.now > self.calm_since + 300 * SECOND)
+            .collect();
         for command in commands {
             self.command(0, command);
         }
+        let frozen: Vec<GroupId> =
+            status.groups.iter().filter(|g| g.phase == Phase::Frozen).map(|g| g.id.clone()).collect();
+        for group in frozen {
+            self.thaw(&group);
+        }
+        self.stop_strangers();
+        for host in stuck {
+            self.report.rebooted_by_hand += 1;
+            self.reset_host(host, "an administrator reboots it");
+        }
         self.take_over_if_needed();
+    }
+
+    /// A group is active on several hosts: it is stopped by hand on all but one.
+    fn thaw(&mut self, group: &GroupId) {
+        let config = &self.managers[0].config;
+        let Some(group) = config.groups.get(group) else { return };
+        let things: Vec<String> = group
+            .members
+            .iter()
+            .filter_map(|member| config.resources.get(member)?.spec.parameters.get("target").cloned())
+            .collect();
+        let places: Vec<usize> = (0..self.hosts.len())
+            .filter(|host| things.iter().any(|thing| self.hosts[*host].active.contains_key(thing)))
+            .collect();
+        for host in places.iter().skip(1) {
+            self.tell(format_args!("by hand:"));
+            for thing in things.iter().rev() {
+                self.end_thing(*host, thing);
+            }
+        }
     }
 
     fn take_over_if_needed(&mut self) {

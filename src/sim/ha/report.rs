@@ -126,6 +126,8 @@ counts! {
     confirmed: "hosts confirmed to be off", true;
     /// Watchdogs that fired.
     watchdogs: "watchdogs that fired", true;
+    /// Hosts that only a reboot by hand could mend.
+    rebooted_by_hand: "hosts rebooted by hand in the end", false;
     /// Groups seen frozen.
     frozen: "groups seen frozen", true;
 }

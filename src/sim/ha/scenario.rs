@@ -88,8 +88,14 @@ impl Scenario {
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::stream(seed, "scenario");
         let hosts = *rng.pick(&[2, 2, 2, 3, 4, 4, 6]).unwrap_or(&2) as usize;
+        let faults = Faults::draw(hosts, &mut rng);
         let mut config = Config { settings: settings(&mut rng), ..Config::default() };
-        let wiring: Vec<Wiring> = (0..hosts).map(|number| Wiring::draw(number, hosts, &mut rng)).collect();
+        let mut wiring: Vec<Wiring> =
+            (0..hosts).map(|number| Wiring::draw(number, hosts, &mut rng)).collect();
+        if faults.rival {
+            // What a lease proves to one manager ends when another one prolongs it: such sites must have one manager only.
+            wiring.iter_mut().for_each(|wiring| wiring.watchdog = None);
+        }
         for (number, wiring) in wiring.iter().enumerate() {
             add_host(&mut config, number, wiring, &mut rng);
         }
@@ -100,7 +106,7 @@ impl Scenario {
         Self {
             config,
             manage,
-            faults: Faults::draw(hosts, &mut rng),
+            faults,
             busy: rng.between(40, 160) * SECOND,
             net_delay: *rng.pick(&[MILLI / 2, 2 * MILLI, 100 * MILLI]).unwrap_or(&MILLI),
             sync_delay: *rng.pick(&[MILLI / 2, 5 * MILLI, 300 * MILLI]).unwrap_or(&MILLI),

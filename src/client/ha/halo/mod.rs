@@ -1,6 +1,6 @@
 //! `halo`: HALO's command line, with HALO's output and messages.
 
-mod options;
+pub mod options;
 mod power;
 pub mod status;
 

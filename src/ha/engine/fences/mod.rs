@@ -47,6 +47,8 @@ pub(in crate::ha::engine) struct PowerRun {
     /// Not before this time.
     pause_until: Option<Mono>,
     repeated: usize,
+    /// Why the attempt before this one failed.
+    failed: String,
     pub(in crate::ha::engine) command: Option<CommandId>,
     why: String,
     witnesses: Witnesses,
@@ -149,6 +151,7 @@ impl Engine {
             waits_for_answer: false,
             pause_until: None,
             repeated: 0,
+            failed: String::new(),
             command,
             why: why.to_owned(),
             witnesses: self.witnesses(host),
@@ -325,7 +328,8 @@ impl Engine {
     fn fence_again(&mut self, now: Now, host: &HostId, mut run: PowerRun, why: &str) {
         let pause = REPEAT[run.repeated];
         run.repeated += 1;
-        self.end_attempt(now, host, &run, false, why);
+        why.clone_into(&mut run.failed);
+        self.fence_failed(now, host, &run, why);
         let (course, end) = self.change(host, Goal::Off).ending(now.mono + pause);
         run.course = course;
         // A repetition belongs to the same automatic attempt: it does not count once more.

@@ -40,7 +40,7 @@ impl Engine {
                     format!("{id} was powered off; the other hosts are listened to")
                 }
                 PowerKind::Fence { .. } if run.pause_until.is_some() => {
-                    format!("fencing {id} failed and is tried again")
+                    format!("fencing {id} failed and is tried again: {}", run.failed)
                 }
                 PowerKind::Fence { .. } => format!("{id} is being powered off"),
                 PowerKind::WaitOut => format!("an attempt of an earlier manager to fence {id} is waited out"),

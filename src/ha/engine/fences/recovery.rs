@@ -39,6 +39,7 @@ impl Engine {
                 waits_for_answer: false,
                 pause_until: Some(now.mono + rest),
                 repeated: 0,
+                failed: String::new(),
                 command: None,
                 why: "an earlier run of the manager began it".to_owned(),
                 witnesses: witnesses::Witnesses::default(),

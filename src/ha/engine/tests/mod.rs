@@ -1,9 +1,13 @@
 //! The engine against agents and fence devices that are played by hand.
 
 mod device_changes;
+mod failures;
 mod fencing;
+mod links;
 mod operators;
 mod play;
+mod proofs;
+mod reloads;
 mod unfencing;
 
 use std::time::Duration;

@@ -12,7 +12,9 @@ use crate::ha::ids::{
     AgentRun, CallId, Epoch, GroupId, HostId, LinkId, ManagerId, ManagerRun, OrderId, ReplyToken, ResourceId,
 };
 use crate::ha::ocf::Outcome;
-use crate::ha::protocol::{Action, Finished, FromAgent, Isolation, Order, ToAgent, Unfinished, Welcome};
+use crate::ha::protocol::{
+    Action, Finished, FromAgent, Isolation, Order, Rejected, ToAgent, Unfinished, Welcome,
+};
 use crate::ha::state::State;
 use crate::ha::status::{GroupStatus, HostStatus, Phase, Status};
 use crate::time::{Mono, Now, Wall};
@@ -23,18 +25,31 @@ pub(super) struct Played {
     pub(super) alive: bool,
     /// Nothing answers at all, but what runs goes on.
     pub(super) silent: bool,
+    /// Connections are accepted, but nobody ever says anything.
+    pub(super) mute: bool,
     /// Its kernel answers, but no agent listens.
     pub(super) refuses: bool,
     pub(super) boot: u64,
+    /// Which run of its agent.
+    pub(super) run: u64,
+    /// The manager that it talks to, and the highest takeover it was asked for.
+    asked_by: Option<(ManagerId, ManagerRun)>,
     pub(super) sealed: Epoch,
     pub(super) sealed_by: Option<ManagerRun>,
     pub(super) obeys: Option<ManagerId>,
     pub(super) active: BTreeSet<ResourceId>,
+    pub(super) watchdog_ms: Option<u64>,
+    /// The lease that it was told of last.
+    pub(super) lease_ms: Option<u64>,
     /// Outcomes in place of the usual ones, by action and resource.
     pub(super) codes: BTreeMap<(&'static str, ResourceId), i32>,
+    /// What a monitor says of these until they are stopped.
+    pub(super) sick: BTreeMap<ResourceId, i32>,
     /// Orders on these are not answered.
-    pub(super) hung: BTreeSet<ResourceId>,
+    pub(super) hung: BTreeSet<(&'static str, ResourceId)>,
     pub(super) unfinished: Vec<Unfinished>,
+    /// Orders that were given, by number of the order.
+    pub(super) orders: Vec<Order>,
     link: Option<LinkId>,
     heartbeat: u64,
 }
@@ -207,7 +222,7 @@ impl Play {
                 let live: Vec<(LinkId, u64)> = self
                     .hosts
                     .values_mut()
-                    .filter(|host| host.alive && !host.silent)
+                    .filter(|host| host.alive && !host.silent && !host.mute)
                     .filter_map(|host| {
                         host.heartbeat += 1;
                         Some((host.link?, host.heartbeat))
@@ -262,6 +277,9 @@ impl Play {
     }
 
     pub(super) fn ask_for(&mut self, command: Command, dry_run: bool) -> Result<Accepted, Denied> {
+        if let (Command::Reload { config }, false) = (&command, dry_run) {
+            self.config = (**config).clone();
+        }
         let request = Request {
             token: ReplyToken(1),
             command,
@@ -271,6 +289,47 @@ impl Play {
         };
         self.event(Event::Request(request));
         self.replies.pop_front().expect("every request is answered at once")
+    }
+
+    /// The manager does not run for a while.
+    pub(super) fn pause(&mut self, time: Duration) {
+        self.now.mono += time;
+        self.now.wall.0 += time.as_nanos() as i64;
+        self.event(Event::Tick);
+    }
+
+    /// The connection to a host breaks.
+    pub(super) fn cut(&mut self, id: &str) {
+        if let Some(link) = self.host(id).link.take() {
+            self.event(Event::Disconnected { link, error: ConnectError::Refused("reset".to_owned()) });
+        }
+    }
+
+    /// The agent of a host is restarted, what it had begun goes on.
+    pub(super) fn restart_agent(&mut self, id: &str) {
+        self.host(id).run += 1;
+        self.host(id).heartbeat = 0;
+        self.cut(id);
+    }
+
+    /// An agent says something.
+    pub(super) fn says(&mut self, id: &str, message: FromAgent) {
+        let link = self.host(id).link.expect("a connection");
+        self.event(Event::Received { link, message });
+    }
+
+    /// The oldest operation that hangs on a host ends.
+    pub(super) fn end(&mut self, id: &str, code: i32) {
+        let left = self.host(id).unfinished.remove(0);
+        self.host(id).hung.clear();
+        if code == 0 {
+            match left.action {
+                Action::Start => self.host(id).active.insert(left.resource.id.clone()),
+                Action::Stop => self.host(id).active.remove(&left.resource.id),
+                _ => false,
+            };
+        }
+        self.says(id, finished(left.order, left.resource.id, left.action, code));
     }
 
     /// The oldest call that is held is answered.
@@ -371,7 +430,7 @@ impl Play {
             Effect::Send { link, message } => {
                 let Some(id) = self.dials.get(&link).cloned() else { return Vec::new() };
                 let host = self.hosts.get_mut(&id).expect("dialled");
-                if !host.alive || host.silent || host.link != Some(link) {
+                if !host.alive || host.silent || host.mute || host.link != Some(link) {
                     return Vec::new();
                 }
                 let answers = host.receive(&id, message, &mut self.log);
@@ -448,14 +507,21 @@ impl Played {
             alive: true,
             silent: false,
             refuses: false,
+            mute: false,
             boot: 1,
+            run: 1,
+            asked_by: None,
             sealed: Epoch(0),
             sealed_by: None,
             obeys: None,
             active: BTreeSet::new(),
+            watchdog_ms: None,
+            lease_ms: None,
             codes: BTreeMap::new(),
+            sick: BTreeMap::new(),
             hung: BTreeSet::new(),
             unfinished: Vec::new(),
+            orders: Vec::new(),
             link: None,
             heartbeat: 0,
         }
@@ -469,20 +535,27 @@ impl Played {
                     program: "played".to_owned(),
                     host: id.clone(),
                     boot: format!("boot {}", self.boot).into(),
-                    agent: AgentRun(self.boot),
+                    agent: AgentRun(self.boot * 1000 + self.run),
                     sealed: self.sealed,
                     obeys: self.obeys,
                     sealed_by: self.sealed_by,
                     system_uuid: None,
                     isolation: Isolation::Cgroup,
-                    watchdog_ms: None,
+                    watchdog_ms: self.watchdog_ms,
                 };
-                self.obeys.get_or_insert(hello.manager);
-                self.sealed_by = Some(hello.run);
+                self.asked_by = Some((hello.manager, hello.run));
+                self.lease_ms = hello.lease_ms;
                 vec![FromAgent::Welcome(welcome)]
             }
             ToAgent::Seal(seal) => {
-                self.sealed = seal.epoch;
+                let (manager, run) = self.asked_by.expect("Hello comes first");
+                if let Some(obeys) = self.obeys.filter(|obeys| *obeys != manager && !seal.takeover) {
+                    return vec![FromAgent::Rejected(Rejected::Manager { obeys })];
+                }
+                if seal.epoch < self.sealed || (seal.epoch == self.sealed && self.sealed_by != Some(run)) {
+                    return vec![FromAgent::Rejected(Rejected::Epoch { sealed: self.sealed })];
+                }
+                (self.obeys, self.sealed_by, self.sealed) = (Some(manager), Some(run), seal.epoch);
                 vec![FromAgent::Sealed { epoch: seal.epoch, unfinished: self.unfinished.clone() }]
             }
             ToAgent::Order(order) => self.execute(id, order, log).into_iter().collect(),
@@ -491,8 +564,8 @@ impl Played {
     }
 
     fn execute(&mut self, id: &HostId, order: Order, log: &mut Vec<String>) -> Option<FromAgent> {
-        let Order { id: number, operation, .. } = order;
-        let resource = operation.resource.id;
+        let operation = &order.operation;
+        let resource = operation.resource.id.clone();
         let action = match operation.action {
             Action::Start => "start",
             Action::Stop => "stop",
@@ -501,7 +574,12 @@ impl Played {
         if action != "monitor" {
             log.push(format!("{action} {resource} {id}"));
         }
-        if self.hung.contains(&resource) {
+        self.orders.push(order.clone());
+        let Order { id: number, operation, .. } = order;
+        let resource = operation.resource.id.clone();
+        if self.hung.contains(&(action, resource.clone())) {
+            let (order, action, resource) = (number, operation.action, operation.resource);
+            self.unfinished.push(Unfinished { order, resource, action, outcome: None });
             return None;
         }
         let forced = self.codes.get(&(action, resource.clone())).copied();
@@ -512,7 +590,11 @@ impl Played {
             }
             Action::Stop => {
                 self.active.remove(&resource);
+                self.sick.remove(&resource);
                 0
+            }
+            Action::Probe | Action::Monitor { .. } if self.sick.contains_key(&resource) => {
+                self.sick[&resource]
             }
             _ if self.active.contains(&resource) => 0,
             _ => 7,

@@ -23,9 +23,7 @@ impl Cluster {
     pub fn start_agent(&mut self, host: &str) {
         let directory = self.directory().to_owned();
         if self.is_off(host) {
-            write(&directory.join("power").join(host), "on");
-            let _ = fs::remove_file(directory.join("says").join(host));
-            self.new_boot(host);
+            self.power_on(host);
         } else if !directory.join("boot").join(host).exists() {
             self.new_boot(host);
         }
@@ -45,7 +43,6 @@ impl Cluster {
         command.env(TEST_VARIABLE, &directory).env(MACHINE, directory.join(host)).env("RUST_BACKTRACE", "1");
         let log = self.agent_log(host);
         let mut process = Process::spawn(host, command, &log);
-        write(&directory.join("agent").join(host), &process.id().to_string());
         let listens = poll(patience(), || {
             assert!(process.is_running(), "the agent of {host} ended: {}", read_log(&log));
             announced.exists().then_some(())
@@ -94,6 +91,13 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Powers a host on: it boots, but its agent does not start.
+    pub fn power_on(&self, host: &str) {
+        write(&self.directory().join("power").join(host), "on");
+        let _ = fs::remove_file(self.directory().join("says").join(host));
+        self.new_boot(host);
     }
 
     /// Whether a host was powered off.

@@ -35,7 +35,7 @@ impl Cluster {
         let name =
             std::thread::current().name().unwrap_or("ha").rsplit("::").next().unwrap_or("ha").to_owned();
         let directory = TestDirectory::new(&name);
-        for kind in ["active", "busy", "control", "power", "says", "agent", "boot"] {
+        for kind in ["active", "busy", "control", "power", "says", "boot"] {
             directory.subdirectory(kind);
         }
         let cluster = Self {
@@ -134,8 +134,13 @@ impl Cluster {
     /// Stops a resource by hand wherever it is.
     pub fn stop_by_hand(&self, resource: &str) {
         for (_, host) in self.active().into_iter().filter(|(name, _)| name == resource) {
-            let _ = fs::remove_file(self.directory.join("active").join(format!("{resource}.{host}")));
+            self.stop_by_hand_on(resource, &host);
         }
+    }
+
+    /// Stops a resource by hand on one host.
+    pub fn stop_by_hand_on(&self, resource: &str, host: &str) {
+        let _ = fs::remove_file(self.directory.join("active").join(format!("{resource}.{host}")));
     }
 
     /// Starts all of a group by hand.

@@ -45,9 +45,25 @@ impl Cluster {
             command.arg("--manage-resources");
         }
         command.arg("--insecure-loopback").args(&self.shape().manager_arguments);
-        command.env("COORDINATOOL_FENCE_PATH", self.fence_path());
+        // A test may have fence agents of its own.
+        let own = self.directory().join("agents");
+        command.env("COORDINATOOL_FENCE_PATH", format!("{}:{}", own.display(), self.fence_path().display()));
         command.env(TEST_VARIABLE, self.directory()).env("RUST_BACKTRACE", "1");
         command
+    }
+
+    /// Installs the tests' fence agent under another name, for this cluster only.
+    pub fn install_fence_agent(&self, name: &str) {
+        let own = self.directory().join("agents");
+        let installed = std::fs::create_dir_all(&own)
+            .and_then(|()| std::fs::copy(self.fence_path().join("fence_test"), own.join(name)));
+        installed.unwrap_or_else(|error| panic!("cannot install {name}: {error}"));
+    }
+
+    /// Takes it away again.
+    pub fn remove_fence_agent(&self, name: &str) {
+        let path = self.directory().join("agents").join(name);
+        std::fs::remove_file(&path).unwrap_or_else(|error| panic!("cannot remove {name}: {error}"));
     }
 
     /// SIGKILL.
@@ -134,6 +150,17 @@ impl Cluster {
     /// All events, oldest first.
     pub fn events(&self) -> Vec<Event> {
         self.ask("GET", "/api/v1/ha/events", "").response()
+    }
+
+    /// Waits until something has happened to an object: what is said about it.
+    pub fn wait_event(&self, event: &str, object: &str) -> String {
+        let found = poll(patience(), || {
+            self.events().into_iter().find(|one| one.event == event && one.object == object)
+        });
+        match found {
+            Some(event) => event.comment.unwrap_or_default(),
+            None => self.fail(&format!("{event} of {object} never happened")),
+        }
     }
 
     /// How often something happened to an object.
