@@ -15,11 +15,13 @@ pub(super) struct GroupEntry {
     pub(super) phase: Phase,
     /// What it waits for, in words.
     pub(super) waits_for: Vec<String>,
+    /// Since when it is in this phase, and waits or does not.
+    pub(super) since: i64,
 }
 
 impl GroupEntry {
-    pub(super) fn new() -> Self {
-        Self { phase: Phase::Unknown, waits_for: Vec::new() }
+    pub(super) fn new(now: Now) -> Self {
+        Self { phase: Phase::Unknown, waits_for: Vec::new(), since: now.wall.0 }
     }
 }
 
@@ -34,6 +36,9 @@ impl Engine {
         let Some(entry) = self.groups.get_mut(id) else { return };
         let was = std::mem::replace(&mut entry.phase, phase);
         let why = waits.join("; ");
+        if was != phase || entry.waits_for.is_empty() != waits.is_empty() {
+            entry.since = now.wall.0;
+        }
         entry.waits_for = waits;
         if was != phase {
             let event = match phase {

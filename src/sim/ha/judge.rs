@@ -230,10 +230,10 @@ impl World {
                 facts.stop_trouble = Some(self.now);
             }
             // Its disk is full, for instance.
-            FromAgent::Refused { order, .. } => {
-                if self.judge.orders.get(order).is_some_and(|promise| promise.action == Action::Stop) {
-                    facts.stop_trouble = Some(self.now);
-                }
+            FromAgent::Refused { order, .. }
+                if self.judge.orders.get(order).is_some_and(|promise| promise.action == Action::Stop) =>
+            {
+                facts.stop_trouble = Some(self.now);
             }
             _ => {}
         }
