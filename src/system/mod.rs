@@ -1,8 +1,9 @@
-//! What every daemon of ours needs of the machine: clocks, logs, the service manager, random numbers, memory that stays.
+//! What every daemon of ours needs of the machine: clocks, logs, files, the service manager, random numbers, memory that stays.
 
 pub mod clock;
 pub mod framed;
 pub mod logging;
+pub mod records_file;
 pub mod supervisor;
 
 /// A number that nobody else draws.
