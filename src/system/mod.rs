@@ -1,4 +1,4 @@
-//! What every daemon of ours needs of the machine: clocks, logs, the service manager, random numbers, memory that stays.
+//! What every daemon of ours needs of the machine: clocks, logs, files, the service manager, random numbers, memory that stays.
 
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod clock;
@@ -7,6 +7,8 @@ pub mod fence_path;
 pub mod framed;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod logging;
+#[cfg(any(feature = "daemon", feature = "agent"))]
+pub mod records_file;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod supervisor;
 

@@ -69,8 +69,10 @@ impl Engine {
         not: Option<&HostId>,
     ) -> Result<HostId, Vec<String>> {
         let wanted = self.wanted_on(group);
+        let place = self.groups.get(&group.id).and_then(|entry| entry.place.as_ref());
+        let place = place.filter(|place| group.hosts().any(|host| host == *place));
         let mut reasons = Vec::new();
-        for host in wanted.into_iter().chain(group.hosts()) {
+        for host in wanted.into_iter().chain(place).chain(group.hosts()) {
             if Some(host) == not {
                 continue;
             }

@@ -34,9 +34,10 @@ impl Cluster {
         let number = self.shape().hosts.iter().position(|(name, _)| name == host);
         let number = number.unwrap_or_else(|| panic!("there is no host {host}"));
         let port = PORT + u16::try_from(number).expect("there are few hosts");
-        let mut command = self.program_by("coordinatool-agent", &self.shape().agent_prefix);
-        command.args(["-v", "-v", "--host", host, "--port", &port.to_string(), "--listen", self.address()]);
-        command.arg("--insecure-loopback");
+        let mut command = self.program_by("coordinatool-agent", &self.agent_prefix(host));
+        let address = self.address_of(host);
+        command.args(["-v", "-v", "--host", host, "--port", &port.to_string(), "--listen", &address]);
+        command.args(self.trust());
         command.arg("--ocf-root").arg(self.ocf_root());
         command.arg("--state-dir").arg(directory.join("state").join(host));
         command.arg("--boot-id").arg(directory.join("boot").join(host));

@@ -15,6 +15,7 @@ use super::shape::Shape;
 use super::status::Status;
 use super::truth::{self, Record};
 use crate::directory::TestDirectory;
+use crate::network::FarNetwork;
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::wait::{patience, poll};
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub(super) agents: BTreeMap<String, Process>,
     pub(super) managers: BTreeMap<String, Process>,
     expect_double: bool,
+    /// Where each host has a network of its own.
+    pub(super) networks: BTreeMap<String, FarNetwork>,
     darkness: Option<Darkness>,
     // Last: it goes after all processes.
     directory: TestDirectory,
@@ -49,6 +52,7 @@ impl Cluster {
             agents: BTreeMap::new(),
             managers: BTreeMap::new(),
             expect_double: false,
+            networks: BTreeMap::new(),
             darkness: None,
             directory,
         };
@@ -69,8 +73,9 @@ impl Cluster {
         cluster
     }
 
-    fn write_configuration(&self) {
-        let yaml = self.shape.yaml(self.directory.path(), &self.address, PORT);
+    pub(super) fn write_configuration(&self) {
+        let addresses = self.shape.hosts.iter().map(|(host, _)| self.address_of(host)).collect::<Vec<_>>();
+        let yaml = self.shape.yaml(self.directory.path(), &addresses, PORT);
         write(&self.configuration(), &yaml);
     }
 
@@ -98,6 +103,11 @@ impl Cluster {
     /// The loopback address of its agents, which no other test uses.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where the agent of a host listens.
+    pub fn address_of(&self, host: &str) -> String {
+        self.networks.get(host).map_or_else(|| self.address.clone(), |network| network.far().to_string())
     }
 
     /// Names of all hosts.

@@ -25,6 +25,7 @@ mod agents;
 mod cluster;
 mod dark;
 mod http;
+mod isolated;
 mod manager;
 mod shape;
 mod status;

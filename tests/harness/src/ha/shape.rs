@@ -157,15 +157,15 @@ impl Shape {
         self
     }
 
-    /// The configuration; agents listen on `address`, from port `port` on.
-    pub(super) fn yaml(&self, directory: &Path, address: &str, port: u16) -> String {
+    /// The configuration; agents listen on these addresses, from port `port` on.
+    pub(super) fn yaml(&self, directory: &Path, addresses: &[String], port: u16) -> String {
         let mut text = String::from("cluster:\n");
         let mut add = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("text can be written");
         for (key, value) in &self.settings {
             add(format_args!("  {key}: {value}"));
         }
         add(format_args!("hosts:"));
-        for ((name, fencing), port) in self.hosts.iter().zip(port..) {
+        for (((name, fencing), address), port) in self.hosts.iter().zip(addresses).zip(port..) {
             add(format_args!("- hostname: {name}\n  address: {address}\n  port: {port}"));
             match fencing {
                 Fencing::Test => add(format_args!(
