@@ -48,7 +48,7 @@ fn happen(cluster: &mut Cluster, dice: &mut Dice, manager: &mut bool) -> String 
     let (host, group) = (dice.one_of(&HOSTS), dice.one_of(&GROUPS));
     let member = if dice.roll(2) == 0 { group.to_owned() } else { format!("{group}c") };
     let what = dice.roll(22);
-    let told = match what {
+    match what {
         0 => {
             cluster.kill_agent(host);
             format!("kill {host}")
@@ -133,8 +133,7 @@ fn happen(cluster: &mut Cluster, dice: &mut Dice, manager: &mut bool) -> String 
             let answer = cluster.order(&order, &body);
             format!("{order} {body}: {answer:?}")
         }
-    };
-    told
+    }
 }
 
 /// Everything is mended.
