@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::ha::agent::{Event, IntentRecord};
 use crate::ha::ids::{BootId, OrderId};
 use crate::ha::records;
+use crate::system::records_file::RecordsFile;
 
 /// A file of intents is written anew when it has grown beyond this, in bytes.
 const COMPACT: u64 = 1 << 20;
@@ -21,10 +22,7 @@ const MAX_FILE: u64 = 1 << 28;
 /// The file, and the lock on its directory.
 #[derive(Debug)]
 pub struct Intents {
-    path: PathBuf,
-    file: File,
-    /// Length of what is good.
-    good: u64,
+    file: RecordsFile,
     boot: BootId,
     /// What counts, for the next time that it is written anew.
     live: Vec<IntentRecord>,
@@ -71,35 +69,23 @@ impl Intents {
             tracing::error!("{}: {place}: what it held is lost", path.display());
         }
         let live = compact(read.records, boot);
-        let (file, good) = rewrite(&path, &live).map_err(|error| at(&path, error))?;
-        let compact_at = COMPACT.max(2 * good);
-        let intents =
-            Self { path, file, good, boot: boot.clone(), live: live.clone(), compact_at, _lock: lock };
+        let file = lines(&live).and_then(|bytes| RecordsFile::create(&path, &bytes));
+        let file = file.map_err(|error| at(&path, error))?;
+        let compact_at = COMPACT.max(2 * file.length());
+        let intents = Self { file, boot: boot.clone(), live: live.clone(), compact_at, _lock: lock };
         Ok((intents, live))
     }
 
     /// Appends and syncs. After an error the file is as it was before.
     fn append(&mut self, batch: &[IntentRecord]) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        for record in batch {
-            bytes.extend(records::line(record)?);
-        }
-        // What an earlier failure left behind.
-        self.file.set_len(self.good)?;
-        let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            let _ = self.file.set_len(self.good);
-            return Err(error);
-        }
-        self.good += bytes.len() as u64;
+        self.file.append(&lines(batch)?)?;
         self.live.extend_from_slice(batch);
-        if self.good > self.compact_at {
+        if self.file.length() > self.compact_at {
             self.live = compact(std::mem::take(&mut self.live), &self.boot);
-            match rewrite(&self.path, &self.live) {
-                Ok((file, good)) => (self.file, self.good) = (file, good),
-                Err(error) => tracing::warn!("{} stays as long as it is: {error}", self.path.display()),
+            if let Err(error) = lines(&self.live).and_then(|bytes| self.file.replace(&bytes)) {
+                tracing::warn!("{} is not written anew: {error}", self.file.path().display());
             }
-            self.compact_at = COMPACT.max(2 * self.good);
+            self.compact_at = COMPACT.max(2 * self.file.length());
         }
         Ok(())
     }
@@ -122,12 +108,12 @@ impl Intents {
                     for record in &batch {
                         error = self.append(std::slice::from_ref(record)).err();
                         count += 1;
-                        report(&inputs, count, error.as_ref(), &self.path);
+                        report(&inputs, count, error.as_ref(), self.file.path());
                     }
                     continue;
                 }
                 count += batch.len() as u64;
-                report(&inputs, count, error.as_ref(), &self.path);
+                report(&inputs, count, error.as_ref(), self.file.path());
             }
         })?;
         Ok(sender)
@@ -175,22 +161,12 @@ fn compact(all: Vec<IntentRecord>, boot: &BootId) -> Vec<IntentRecord> {
     seal.into_iter().chain(operations).collect::<Vec<_>>()
 }
 
-/// Writes a file anew: the old one or the new one is there, never half of one.
-fn rewrite(path: &Path, live: &[IntentRecord]) -> io::Result<(File, u64)> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+fn lines(records: &[IntentRecord]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    for record in live {
+    for record in records {
         bytes.extend(records::line(record)?);
     }
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    if let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
-    }
-    let file = OpenOptions::new().append(true).open(path)?;
-    Ok((file, bytes.len() as u64))
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::ha::engine::LostState;
 use crate::ha::state::{Record, State, log};
+use crate::system::records_file::RecordsFile;
 
 /// The file is written anew when it has grown beyond this, in bytes, or to twice the size it had then.
 const COMPACT: u64 = 1 << 20;
@@ -32,9 +33,7 @@ pub enum Report {
 /// The state directory, locked.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    file: File,
-    good: u64,
+    file: RecordsFile,
     compact_at: u64,
     /// The sum of what is in the file.
     state: State,
@@ -76,31 +75,26 @@ impl Journal {
                 (found.state, found.damage.map_or(LostState::No, LostState::Damaged))
             }
         };
-        let (file, good) = rewrite(&path, &state).map_err(|error| at(&path, error))?;
-        let compact_at = COMPACT.max(2 * good);
-        let journal = Self { path, file, good, compact_at, state: state.clone(), _lock: lock };
+        let file =
+            log::file(&state).map_err(io::Error::from).and_then(|bytes| RecordsFile::create(&path, &bytes));
+        let file = file.map_err(|error| at(&path, error))?;
+        let compact_at = COMPACT.max(2 * file.length());
+        let journal = Self { file, compact_at, state: state.clone(), _lock: lock };
         Ok((journal, state, lost))
     }
 
     fn append(&mut self, records: &[Record]) -> io::Result<()> {
-        let bytes = log::lines(records)?;
-        // What an earlier failure left behind.
-        self.file.set_len(self.good)?;
-        let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            let _ = self.file.set_len(self.good);
-            return Err(error);
-        }
-        self.good += bytes.len() as u64;
+        self.file.append(&log::lines(records)?)?;
         for record in records {
             self.state.apply(record);
         }
-        if self.good > self.compact_at {
-            match rewrite(&self.path, &self.state) {
-                Ok((file, good)) => (self.file, self.good) = (file, good),
-                Err(error) => tracing::warn!("{} stays as long as it is: {error}", self.path.display()),
+        if self.file.length() > self.compact_at {
+            if let Err(error) =
+                log::file(&self.state).map_err(io::Error::from).and_then(|bytes| self.file.replace(&bytes))
+            {
+                tracing::warn!("{} is not written anew: {error}", self.file.path().display());
             }
-            self.compact_at = COMPACT.max(2 * self.good);
+            self.compact_at = COMPACT.max(2 * self.file.length());
         }
         Ok(())
     }
@@ -121,7 +115,7 @@ impl Journal {
                     records.extend(more);
                 }
                 while let Err(error) = self.append(&records) {
-                    report(Report::Failing(format!("{}: {error}", self.path.display())));
+                    report(Report::Failing(format!("{}: {error}", self.file.path().display())));
                     std::thread::sleep(RETRY);
                 }
                 report(Report::Durable(number));
@@ -154,20 +148,6 @@ fn keep_aside(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     tracing::error!("{} is damaged: it is kept as {}", path.display(), aside.display());
     Ok(())
-}
-
-/// Writes the file anew: the old one or the new one is there, never half of one.
-fn rewrite(path: &Path, state: &State) -> io::Result<(File, u64)> {
-    let new = path.with_extension("new");
-    let bytes = log::file(state)?;
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    if let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok((OpenOptions::new().append(true).open(path)?, bytes.len() as u64))
 }
 
 #[cfg(test)]

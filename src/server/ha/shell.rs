@@ -6,7 +6,7 @@ use std::sync::mpsc as threads;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::fence_agent::{self, AgentPath};
+use super::fence_agent;
 use super::handle::{Ask, EventFilter, Manager, Order};
 use super::journal::Report;
 use super::links::{Call, Link};
@@ -18,6 +18,7 @@ use crate::ha::protocol::{ToAgent, frame};
 use crate::ha::state::{Event as Happened, Record};
 use crate::ha::status::{Alert, Severity, Status};
 use crate::system::clock::Clock;
+use crate::system::fence_path::AgentPath;
 use crate::time::Mono;
 use crate::tls::Endpoint;
 

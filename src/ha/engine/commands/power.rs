@@ -53,7 +53,8 @@ impl Engine {
 
     pub(super) fn plan_power(&self, host: &HostId, action: PowerCommand) -> Result<Plan, Denied> {
         self.host(host)?;
-        if self.power.contains_key(host) {
+        // A look of our own is overtaken.
+        if self.power.get(host).is_some_and(|run| run.kind != PowerKind::Look) {
             return conflict(format!(
                 "The power of '{host}' is being changed already. Wait for it to finish."
             ));

@@ -286,7 +286,11 @@ impl Engine {
         }
         match (run.kind, verdict) {
             (PowerKind::Fence { automatic }, Verdict::Failed(why))
-                if automatic && run.repeated < REPEAT.len() && self.acts() && !self.is_distrusted(host) =>
+                if automatic
+                    && run.repeated < REPEAT.len()
+                    && self.acts()
+                    && !self.is_distrusted(host)
+                    && !self.is_back(host) =>
             {
                 return self.fence_again(now, host, run, &why);
             }
@@ -417,6 +421,20 @@ impl Engine {
             known.is_none_or(|known| known.is_quiet() && !known.is_failed() && known.failed_stops == 0);
         if over {
             self.relieve_at_once(now, subject, host);
+        }
+    }
+
+    /// A host that was lost is connected again, so that it need not be fenced any more.
+    fn is_back(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|entry| entry.is_up() && entry.must_fence.is_none())
+    }
+
+    /// A host has come back: a fencing by itself that failed is not repeated.
+    pub(in crate::ha::engine) fn spare(&mut self, now: Now, host: &HostId) {
+        let pauses =
+            |run: &PowerRun| run.kind == (PowerKind::Fence { automatic: true }) && run.pause_until.is_some();
+        if self.is_back(host) && self.power.get(host).is_some_and(pauses) {
+            self.break_off_power(now, host, "it came back before the next attempt");
         }
     }
 

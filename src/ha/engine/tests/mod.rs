@@ -2,6 +2,7 @@
 
 mod device_changes;
 mod failures;
+mod faults;
 mod fencing;
 mod links;
 mod operators;

@@ -13,7 +13,7 @@ use crate::ha::ids::{
 };
 use crate::ha::ocf::Outcome;
 use crate::ha::protocol::{
-    Action, Finished, FromAgent, Isolation, Order, Rejected, ToAgent, Unfinished, Welcome,
+    Action, Finished, FromAgent, Isolation, Order, Refusal, Rejected, ToAgent, Unfinished, Welcome,
 };
 use crate::ha::state::State;
 use crate::ha::status::{GroupStatus, HostStatus, Phase, Status};
@@ -43,6 +43,8 @@ pub(super) struct Played {
     pub(super) lease_ms: Option<u64>,
     /// Outcomes in place of the usual ones, by action and resource.
     pub(super) codes: BTreeMap<(&'static str, ResourceId), i32>,
+    /// Its agent cannot store intents.
+    pub(super) full: bool,
     /// What a monitor says of these until they are stopped.
     pub(super) sick: BTreeMap<ResourceId, i32>,
     /// Orders on these are not answered.
@@ -518,6 +520,7 @@ impl Played {
             watchdog_ms: None,
             lease_ms: None,
             codes: BTreeMap::new(),
+            full: false,
             sick: BTreeMap::new(),
             hung: BTreeSet::new(),
             unfinished: Vec::new(),
@@ -571,6 +574,10 @@ impl Played {
             Action::Stop => "stop",
             Action::Probe | Action::Monitor { .. } => "monitor",
         };
+        if action != "monitor" && self.full {
+            let reason = Refusal::NotStored("no space left on device".to_owned());
+            return Some(FromAgent::Refused { order: order.id, reason });
+        }
         if action != "monitor" {
             log.push(format!("{action} {resource} {id}"));
         }
