@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::mpsc as threads;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::fence_agent;
 use super::handle::{Ask, EventFilter, Manager, Order};
@@ -12,6 +12,7 @@ use super::journal::Report;
 use super::links::{Call, Link};
 use crate::ha::command::{Accepted, Denied, DeniedKind, Request};
 use crate::ha::engine::{Effect, Effects, Engine, Event, Start};
+use crate::ha::fencing::DeviceAction;
 use crate::ha::ids::{LinkId, ReplyToken};
 use crate::ha::protocol::{ToAgent, frame};
 use crate::ha::state::{Event as Happened, Record};
@@ -21,6 +22,9 @@ use crate::system::fence_path::AgentPath;
 use crate::time::Mono;
 use crate::tls::Endpoint;
 
+/// How many fence devices are checked at the same time. Each is a process or more; what is needed now must not wait for them.
+const CHECKS_AT_ONCE: usize = 8;
+
 /// Carries out what the engine says.
 pub struct Shell {
     engine: Engine,
@@ -28,6 +32,8 @@ pub struct Shell {
     links: HashMap<LinkId, Link>,
     endpoint: Option<Endpoint>,
     agents: Rc<AgentPath>,
+    /// Turns of calls that only check whether a device works: at a start, every device is checked.
+    checks: Rc<Semaphore>,
     events: mpsc::Sender<Event>,
     journal: threads::Sender<(u64, Vec<Record>)>,
     /// The number of the last batch of records.
@@ -71,6 +77,7 @@ pub fn start(parts: Parts) -> (impl Future<Output = ()>, Manager) {
         links: HashMap::new(),
         endpoint: parts.endpoint,
         agents: Rc::new(parts.agents),
+        checks: Rc::new(Semaphore::new(CHECKS_AT_ONCE)),
         events,
         journal: parts.journal,
         batch: 0,
@@ -184,7 +191,13 @@ impl Shell {
             }
             Effect::CallDevice { call, host, device, action, timeout } => {
                 let (agents, events) = (Rc::clone(&self.agents), self.events.clone());
+                let checks = matches!(action, DeviceAction::Monitor | DeviceAction::Identify);
+                let turns = checks.then(|| Rc::clone(&self.checks));
                 tokio::task::spawn_local(async move {
+                    let _turn = match &turns {
+                        Some(turns) => turns.acquire().await.ok(),
+                        None => None,
+                    };
                     let answer = fence_agent::call(&agents, &device, &host, action, timeout).await;
                     let _ = events.send(Event::Fenced { call, answer }).await;
                 });
