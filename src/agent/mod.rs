@@ -13,6 +13,7 @@ mod exec_in;
 mod host;
 mod intents;
 mod isolation;
+mod leaders;
 mod leftovers;
 mod listener;
 mod options;
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    let _flush = logging::Flush;
     let _logging = Logging::start(match options.verbose {
         0 => Verbosity::Normal,
         1 => Verbosity::Info,
@@ -122,6 +124,9 @@ fn run(options: &Options) -> Result<(), String> {
     } else {
         Isolation::new(&key, options.cgroup_root.as_deref())
     };
+    let alive = isolation.populated();
+    let leaders =
+        leaders::Leaders::open(&options.state_dir, &alive).map_err(|e| format!("{e} (--state-dir)"))?;
     let identity = Identity {
         host: host.as_str().into(),
         boot,
@@ -138,7 +143,9 @@ fn run(options: &Options) -> Result<(), String> {
         root: options.ocf_root.clone(),
         host: identity.host.clone(),
         isolation: isolation.clone(),
+        leaders: leaders.clone(),
         advice: script::Advice::default(),
+        prepared: Default::default(),
         test_id: options.test_id.clone(),
     };
     let failed = |error: std::io::Error| format!("cannot start: {error}");
@@ -150,11 +157,11 @@ fn run(options: &Options) -> Result<(), String> {
             let (sender, events) = mpsc::unbounded_channel();
             let (messages, received) = mpsc::channel(256);
             let (leftovers, wanted) = mpsc::unbounded_channel();
-            tokio::task::spawn_local(leftovers::look_after(isolation, wanted, sender.clone()));
+            tokio::task::spawn_local(leftovers::look_after(isolation, leaders, wanted, sender.clone()));
             let intents = intents.start(sender.clone())?;
             let outputs =
                 shell::Outputs { runner: Rc::new(runner), events: sender, leftovers, intents, watchdog };
-            let mut shell = shell::Shell::new(agent, outputs, records);
+            let mut shell = shell::Shell::new(agent, outputs, records, alive);
             let numbers = Rc::new(std::cell::Cell::new(0));
             let links = listener::limit();
             for listener in listeners {

@@ -93,10 +93,13 @@ impl Isolation {
         }
     }
 
-    /// Cleans up after an operation that has no processes.
-    pub fn remove(&self, order: OrderId) {
-        if let Self::Cgroups(cgroups) = self {
-            cgroups.remove(order);
+    /// Cleans up after an operation that has no processes. From then on none can come. False when there is one after all:
+    /// it came after it was looked.
+    #[must_use]
+    pub fn remove(&self, order: OrderId) -> bool {
+        match self {
+            Self::Cgroups(cgroups) => cgroups.remove(order),
+            Self::Scan(_) => true,
         }
     }
 
