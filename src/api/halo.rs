@@ -42,7 +42,7 @@ pub async fn status(State(context): State<Context>) -> Response {
             return (StatusCode::INTERNAL_SERVER_ERROR, stopping.to_string()).into_response();
         }
     };
-    Json(project(&status, &events)).into_response()
+    Json(project(&status.status, &events)).into_response()
 }
 
 /// Our status in HALO's words.
@@ -103,7 +103,8 @@ pub async fn resource(
     Path(root): Path<String>,
     Json(body): Json<Managed>,
 ) -> Answer {
-    let status = context.manager.status().await.map_err(internal)?;
+    let snapshot = context.manager.status().await.map_err(internal)?;
+    let status = &snapshot.status;
     let groups = &status.groups;
     if !groups.iter().any(|group| group.id.as_str() == root) {
         let is_child = groups.iter().flat_map(|group| &group.resources).any(|one| one.id.as_str() == root);
@@ -133,7 +134,8 @@ pub async fn host(
     Path(id): Path<String>,
     Json(body): Json<HostCommand>,
 ) -> Answer {
-    let status = context.manager.status().await.map_err(internal)?;
+    let snapshot = context.manager.status().await.map_err(internal)?;
+    let status = &snapshot.status;
     if !status.hosts.iter().any(|host| host.id.as_str() == id) {
         return Err((StatusCode::NOT_FOUND, "Host not found.".to_owned()));
     }

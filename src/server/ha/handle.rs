@@ -1,5 +1,7 @@
 //! How others talk to the running manager: the API, signals.
 
+use std::sync::{Arc, OnceLock};
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ha::command::{Accepted, Command, Denied};
@@ -24,10 +26,29 @@ pub struct EventFilter {
     pub limit: usize,
 }
 
+/// Everything at one moment, and the same as it goes to clients: made once for all who ask at that moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Everything.
+    pub status: Status,
+    written: OnceLock<Vec<u8>>,
+}
+
+impl Snapshot {
+    pub(super) fn new(status: Status) -> Self {
+        Self { status, written: OnceLock::new() }
+    }
+
+    /// What `write` makes of it, which must be the same for all.
+    pub fn written(&self, write: impl FnOnce(&Status) -> Vec<u8>) -> &[u8] {
+        self.written.get_or_init(|| write(&self.status))
+    }
+}
+
 /// A question to the loop.
 #[derive(Debug)]
 pub(super) enum Ask {
-    Status(oneshot::Sender<Status>),
+    Status(oneshot::Sender<Arc<Snapshot>>),
     Events(EventFilter, oneshot::Sender<Vec<Event>>),
     Command(CommandId, oneshot::Sender<Option<CommandStatus>>),
     Config(oneshot::Sender<Box<Config>>),
@@ -69,7 +90,7 @@ impl Manager {
     ///
     /// # Errors
     /// When the manager is stopping; so for all of these.
-    pub async fn status(&self) -> Result<Status, Stopping> {
+    pub async fn status(&self) -> Result<Arc<Snapshot>, Stopping> {
         self.ask(Ask::Status).await
     }
 

@@ -59,6 +59,7 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    let _flush = logging::Flush;
     let _logging = Logging::start(match options.verbose {
         0 => Verbosity::Normal,
         1 => Verbosity::Info,
