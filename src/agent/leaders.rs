@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::ha::agent::IntentRecord;
 use crate::ha::ids::OrderId;
 
 /// A directory with a file for each operation that changes something.
@@ -34,6 +35,25 @@ impl Leaders {
     /// Where an operation's own process says who it is.
     pub fn path(&self, order: OrderId) -> PathBuf {
         self.directory.join(order.to_string())
+    }
+
+    /// Which of these are to be told to the agent's machine. It kills what it finds no record of: that is what a look of an
+    /// earlier run left. Where the records are lost, that could be the resources that run here.
+    pub fn told(&self, records: &[IntentRecord], alive: Vec<OrderId>) -> Vec<OrderId> {
+        let sealed = records.iter().any(|record| matches!(record, IntentRecord::Sealed { .. }));
+        let known = |order: OrderId| {
+            records
+                .iter()
+                .any(|record| matches!(record, IntentRecord::Intent(intent) if intent.order == order))
+        };
+        let (told, lost): (Vec<_>, Vec<_>) =
+            alive.into_iter().partition(|order| known(*order) || (sealed && !self.is_gone(*order)));
+        for order in lost {
+            tracing::error!(
+                "processes of the order {order} are there, but the record of it is lost: they are left alone"
+            );
+        }
+        told
     }
 
     /// Whether an operation's own process is known to have ended.

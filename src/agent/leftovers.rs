@@ -38,13 +38,18 @@ pub async fn look_after(
         tokio::select! {
             biased;
             _ = look.tick(), if !orders.is_empty() => {
-                orders.retain(|order, what| !leftovers.is_over(*order, *what));
+                let looked: Vec<(OrderId, Wanted)> = orders.iter().map(|(order, what)| (*order, *what)).collect();
+                for (order, what) in looked {
+                    if leftovers.is_over(order, what).await {
+                        orders.remove(&order);
+                    }
+                }
             }
             next = wanted.recv() => {
                 let Some((order, what)) = next else { return };
                 // A wish to kill is not taken back.
                 let what = if orders.get(&order) == Some(&Wanted::Kill) { Wanted::Kill } else { what };
-                if leftovers.is_over(order, what) {
+                if leftovers.is_over(order, what).await {
                     orders.remove(&order);
                 } else {
                     orders.insert(order, what);
@@ -63,15 +68,15 @@ struct Leftovers {
 impl Leftovers {
     /// Whether there is nothing more to be done about an order: then that was told. The shell only goes away with the
     /// process.
-    fn is_over(&self, order: OrderId, what: Wanted) -> bool {
-        if !self.isolation.is_populated(order) && self.isolation.remove(order) {
+    async fn is_over(&self, order: OrderId, what: Wanted) -> bool {
+        if !self.isolation.is_populated(order).await && self.isolation.remove(order) {
             self.leaders.forget(order);
             let _ = self.events.send(Event::Emptied { order });
             return true;
         }
         match what {
             Wanted::Kill => {
-                self.isolation.kill(order);
+                self.isolation.kill(order).await;
                 false
             }
             Wanted::Watch if self.leaders.is_gone(order) => {

@@ -88,11 +88,11 @@ impl Runner {
             Err(why) => (Outcome::NotRun(why.clone()), why, None),
         };
         let resource_itself = operation.action == Action::Start && outcome.succeeded();
-        let mut left_behind = self.isolation.is_populated(order);
+        let mut left_behind = self.isolation.is_populated(order).await;
         let patience = Instant::now() + STRAGGLERS;
         while left_behind && !resource_itself && outcome != Outcome::TimedOut && Instant::now() < patience {
             tokio::time::sleep(STRAGGLERS / 10).await;
-            left_behind = self.isolation.is_populated(order);
+            left_behind = self.isolation.is_populated(order).await;
         }
         // What enters it at this moment keeps it from being removed.
         left_behind = left_behind || !self.isolation.remove(order);
@@ -193,7 +193,7 @@ impl Runner {
         if tokio::time::timeout(PATIENCE, child.wait()).await.is_ok() {
             return;
         }
-        self.isolation.kill(order);
+        self.isolation.kill(order).await;
         let _ = child.start_kill();
         if tokio::time::timeout(LAST_PATIENCE, child.wait()).await.is_err() {
             tracing::warn!(%order, "does not die of SIGKILL: it hangs in the kernel");

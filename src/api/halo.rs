@@ -37,7 +37,7 @@ pub struct HaloStatus {
 pub async fn status(State(context): State<Context>) -> Response {
     let filter = EventFilter { limit: usize::MAX, ..EventFilter::default() };
     let (status, events) = match (context.manager.status().await, context.manager.events(filter).await) {
-        (Ok(status), Ok(events)) => (status, events),
+        (Ok(status), Ok((events, _))) => (status, events),
         (Err(stopping), _) | (_, Err(stopping)) => {
             return (StatusCode::INTERNAL_SERVER_ERROR, stopping.to_string()).into_response();
         }

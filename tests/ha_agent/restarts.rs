@@ -123,3 +123,27 @@ fn what_a_start_left_that_ended_unseen_goes_if_the_resource_is_stopped() {
     assert!(!fs::exists(&process).unwrap());
     assert_eq!(manager.does("a", Action::Start, "exit 0").outcome, DONE);
 }
+
+#[test]
+fn what_runs_survives_an_agent_that_lost_its_records() {
+    for all in [true, false] {
+        let mut agent = Agent::start("lost-records");
+        let file = agent.file("pid");
+        let mut manager = agent.manager(1);
+        let say =
+            format!("setsid sh -c 'echo $$ > {file}; exec sleep 1000' & while [ ! -s {file} ]; do :; done");
+        assert_eq!(manager.does("a", Action::Start, &say).outcome, DONE);
+        let process = format!("/proc/{}/cwd", fs::read_to_string(&file).unwrap().trim());
+        agent.process.kill();
+        let intents = agent.file("agent/intents");
+        let text = fs::read_to_string(&intents).unwrap();
+        let seals: String =
+            text.lines().filter(|line| line.contains("sealed")).map(|line| format!("{line}\n")).collect();
+        assert!(!seals.is_empty());
+        fs::write(&intents, if all { "" } else { &seals }).unwrap();
+        agent.restart();
+        let mut manager = agent.manager(2);
+        assert_eq!(manager.does("b", Action::Probe, "exit 7").outcome, Outcome::Exited(7));
+        assert!(fs::exists(&process).unwrap(), "{all}");
+    }
+}

@@ -463,6 +463,21 @@ fn results_are_kept_until_a_manager_has_them() {
 }
 
 #[test]
+fn a_seal_that_is_being_stored_counts_already() {
+    for (manager, epoch, run) in [(2, 2, 2), (1, 1, 2), (1, 0, 1)] {
+        let mut play = Play::new();
+        play.disk_works = false;
+        play.hello(1, 1, 1);
+        play.hello(2, manager, run);
+        play.seal(1, 1, false);
+        play.seal(2, epoch, false);
+        assert!(play.sent(|message| matches!(message, FromAgent::Rejected(_))), "{manager} {epoch} {run}");
+        play.event(Event::Stored { count: 1, error: None });
+        assert_eq!((play.agent.sealed(), play.agent.obeyed), (Epoch(1), Some(LinkId(1))));
+    }
+}
+
+#[test]
 fn nothing_is_executed_that_could_not_be_stored() {
     let mut play = Play::new();
     play.sealed(1, 1);

@@ -22,6 +22,8 @@ pub struct EventFilter {
     pub since: Option<i64>,
     /// Of this object, or on this host.
     pub object: Option<String>,
+    /// Recorded after the loop had recorded so many. Clocks may be set back; this number only grows.
+    pub after: Option<u64>,
     /// The newest so many.
     pub limit: usize,
 }
@@ -49,7 +51,7 @@ impl Snapshot {
 #[derive(Debug)]
 pub(super) enum Ask {
     Status(oneshot::Sender<Arc<Snapshot>>),
-    Events(EventFilter, oneshot::Sender<Vec<Event>>),
+    Events(EventFilter, oneshot::Sender<(Vec<Event>, u64)>),
     Command(CommandId, oneshot::Sender<Option<CommandStatus>>),
     Config(oneshot::Sender<Box<Config>>),
     Do(Order, oneshot::Sender<Result<Accepted, Denied>>),
@@ -94,11 +96,11 @@ impl Manager {
         self.ask(Ask::Status).await
     }
 
-    /// Events, oldest first.
+    /// Events, oldest first, and how many the loop has recorded.
     ///
     /// # Errors
     /// See [`Manager::status`].
-    pub async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, Stopping> {
+    pub async fn events(&self, filter: EventFilter) -> Result<(Vec<Event>, u64), Stopping> {
         self.ask(|answer| Ask::Events(filter, answer)).await
     }
 

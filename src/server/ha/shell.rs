@@ -25,9 +25,14 @@ use crate::tls::Endpoint;
 
 /// Questions that wait. They are answered together, so that many who ask cost little more than one.
 const ASKS: usize = 256;
+/// Longest reason that is kept, in letters.
+const WORDS: usize = 1000;
 /// How long the disk may take until nothing is done any more of what was decided before: things may have changed since. A
 /// fence device is not called then, and an agent that was to get an order is called anew.
 const LATE: Duration = Duration::from_secs(5);
+
+/// Decisions that may wait for the disk. With more it is better to begin anew, with nothing but what is on the disk.
+const MOST_WAITING: usize = 200_000;
 
 /// Carries out what the engine says.
 pub struct Shell {
@@ -50,6 +55,8 @@ pub struct Shell {
     failing: Option<(String, i64)>,
     replies: BTreeMap<ReplyToken, oneshot::Sender<Result<Accepted, Denied>>>,
     last_token: u64,
+    /// Events that were recorded since this began.
+    recorded: u64,
     changes: watch::Sender<u64>,
 }
 
@@ -100,6 +107,7 @@ impl Shell {
             failing: None,
             replies: BTreeMap::new(),
             last_token: 0,
+            recorded: 0,
             changes: watch::channel(0).0,
         };
         (shell, effects, parts.reports)
@@ -121,6 +129,10 @@ impl Shell {
                     None => std::future::pending().await,
                 }
             };
+            if self.waiting.len() > MOST_WAITING {
+                tracing::error!("{MOST_WAITING} decisions wait for the disk: giving up");
+                return;
+            }
             tokio::select! {
                 biased;
                 Some(report) = reports.recv() => self.reported(report),
@@ -147,6 +159,7 @@ impl Shell {
         let Effects { records, effects } = effects;
         for record in &records {
             if let Record::Event(event) = record {
+                self.recorded += 1;
                 log(event);
             }
         }
@@ -287,7 +300,7 @@ impl Shell {
                 let _ = reply.send(snapshot());
             }
             Ask::Events(filter, reply) => {
-                let _ = reply.send(self.select(&filter));
+                let _ = reply.send((self.select(&filter), self.recorded));
             }
             Ask::Command(id, reply) => {
                 let found = snapshot().status.commands.iter().find(|command| command.id == id).cloned();
@@ -305,6 +318,7 @@ impl Shell {
                 self.last_token += 1;
                 let token = ReplyToken(self.last_token);
                 self.replies.insert(token, reply);
+                let reason = reason.as_deref().map(one_line);
                 self.handle(Event::Request(Request { token, command, by, reason, dry_run }));
             }
         }
@@ -338,7 +352,14 @@ impl Shell {
 
     fn select(&self, filter: &EventFilter) -> Vec<Happened> {
         let state = self.engine.state();
-        let since = filter.since.unwrap_or(state.events_cleared);
+        let since = match (filter.since, filter.after) {
+            (Some(since), _) => since,
+            (None, Some(_)) => i64::MIN,
+            (None, None) => state.events_cleared,
+        };
+        let new = filter.after.map_or(usize::MAX, |after| {
+            usize::try_from(self.recorded.saturating_sub(after)).unwrap_or(usize::MAX)
+        });
         let wanted = |event: &&Happened| {
             let about = |object: &String| {
                 event.object == *object || event.host.as_ref().is_some_and(|host| host.as_str() == object)
@@ -346,10 +367,15 @@ impl Shell {
             event.at > since && filter.object.as_ref().is_none_or(about)
         };
         let mut found: Vec<Happened> =
-            state.events.iter().rev().filter(wanted).take(filter.limit).cloned().collect();
+            state.events.iter().rev().take(new).filter(wanted).take(filter.limit).cloned().collect();
         found.reverse();
         found
     }
+}
+
+/// What somebody wrote, to be kept and shown: without what would break lines or change terminals, and not too long.
+fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(WORDS).collect()
 }
 
 fn log(event: &Happened) {
