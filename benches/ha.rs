@@ -2,6 +2,8 @@
 //! works; nothing here fails because something is slow. `docs/ha-performance.md` says what the figures mean.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "ha/dark.rs"]
+mod dark;
 #[path = "ha/failover.rs"]
 mod failover;
 #[path = "ha/figures.rs"]

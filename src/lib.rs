@@ -25,7 +25,7 @@ pub mod lustre;
 pub mod server;
 #[cfg(any(feature = "daemon", feature = "sim"))]
 pub mod store;
-#[cfg(any(feature = "daemon", feature = "agent"))]
+#[cfg(any(feature = "daemon", feature = "agent", feature = "client"))]
 pub mod system;
 
 #[cfg(feature = "client")]

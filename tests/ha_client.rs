@@ -5,7 +5,8 @@
 mod ha_client_support;
 
 use ha_client_support::{
-    Asked, Manager, Ran, Say, accepted, command, done, good, program, refused, run, running, start,
+    Asked, Manager, Ran, Say, accepted, command, done, good, program, refused, run, run_at_terminal, running,
+    start,
 };
 use harness::{Signal, patience, poll};
 use serde_json::{Value, json};
@@ -224,6 +225,35 @@ fn what_cannot_be_asked_back_is_not_done() {
         assert!(ran.err.contains("standard input is not a terminal"), "{ran:?}");
         assert_eq!(manager.asked(), [], "{arguments:?}");
     }
+}
+
+/// Whoever answers for a host being off types its name once more; what the manager refuses is not even asked.
+#[test]
+fn who_is_asked_back_must_answer() {
+    let acts = |manager: &Manager| manager.posts().iter().filter(|asked| asked.body == json!({})).count();
+    let end = done("it is so");
+    for (arguments, line, acted) in [
+        (&["confirm-off", "oss1"][..], "oss1", true),
+        (&["confirm-off", "oss1"], "oss2", false),
+        (&["confirm-off", "oss1"], "y", false),
+        (&["takeover"], "y", true),
+        (&["takeover"], "", false),
+        (&["reload"], "yes", true),
+        (&["reload"], "no", false),
+    ] {
+        let end = end.clone();
+        let manager = Manager::start(move |asked, _| match asked.method.as_str() {
+            "POST" => good(json!({"difference": ["x"], "command": 7, "consequences": ["something happens"]})),
+            _ => command(7, end.clone()),
+        });
+        let ran = run_at_terminal(manager.ha_command(arguments), line);
+        assert_eq!(ran.code, Some(if acted { 0 } else { 2 }), "{arguments:?} {line}: {ran:?}");
+        assert_eq!(acts(&manager), usize::from(acted), "{arguments:?} {line}");
+    }
+    let manager = Manager::start(|_, _| refused(409, &["'oss1' is not off: its agent is connected."]));
+    let ran = run_at_terminal(manager.ha_command(&["confirm-off", "oss1"]), "oss1");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert_eq!((manager.posts().len(), acts(&manager)), (1, 0));
 }
 
 #[test]

@@ -232,8 +232,11 @@ fn a_fence_agent_can_be_run_here() {
     let halo = |mode: &str, arguments: &[&str]| {
         std::fs::write(directory.path().join("mode"), mode).unwrap();
         let mut called = program("halo");
-        let path = format!("{here}:{}", std::env::var("PATH").unwrap());
-        called.arg("power").args(arguments).env("PATH", path).env("HALO_SOCKET", "/no/such/socket");
+        called
+            .arg("power")
+            .args(arguments)
+            .env("COORDINATOOL_FENCE_PATH", directory.path())
+            .env("HALO_SOCKET", "/no/such/socket");
         run(called)
     };
     let input = || std::fs::read_to_string(directory.path().join("input")).unwrap();
@@ -244,6 +247,18 @@ fn a_fence_agent_can_be_run_here() {
     let ran = halo("on", &["off", "h[1-2]", "-f", "redfish", "-l", "root", "-p", "secret"]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), "h1 Fence: Success\nh2 Fence: Success\n"));
     assert_eq!(input(), "ipaddr=h2\naction=off\nusername=root\npassword=secret\nssl-insecure=true\n");
+    // Nobody is there to give it.
+    let ran = halo("on", &["off", "h1", "-f", "redfish", "-l", "root", "-p", "-"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(2), "halo: there is no password on standard input\n"));
+    let mut called = program("sh");
+    called.args([
+        "-c",
+        "echo hidden | \"$0\" power off h1 -f redfish -l root -p -",
+        env!("CARGO_BIN_EXE_halo"),
+    ]);
+    called.env("COORDINATOOL_FENCE_PATH", directory.path());
+    assert_eq!(run(called).code, Some(0));
+    assert!(input().contains("\npassword=hidden\n"), "{}", input());
     let ran = halo("bad", &["off", "h1", "-f", "powerman"]);
     assert_eq!(ran.code, Some(1));
     assert_eq!(ran.err, "h1 Fence result: Failure: exit status: 1: bad\n");

@@ -82,7 +82,8 @@ fn all_that_is_wrong_is_told_with_its_place() {
 fn what_is_not_installed_here_is_told() {
     let directory = tempdir().unwrap();
     let file = directory.path().join("ha.yaml");
-    std::fs::write(&file, GOOD).unwrap();
+    std::fs::write(&file, GOOD.replace("fence_agent: powerman", "fencing: [{agent: fence_nowhere}]"))
+        .unwrap();
     let root = directory.path().join("ocf");
     std::fs::create_dir_all(root.join("resource.d/heartbeat")).unwrap();
     script(&root.join("resource.d/heartbeat"), "ZFS", "exit 0\n");
@@ -95,7 +96,7 @@ fn what_is_not_installed_here_is_told() {
         .env("PATH", "/nowhere");
     let ran = run(command);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("fence_powerman"), "{ran:?}");
+    assert!(ran.err.contains("fence_nowhere is not installed: not in"), "{ran:?}");
     assert!(ran.err.contains("resource.d/lustre/Lustre"), "{ran:?}");
     assert!(!ran.err.contains("ZFS"), "{ran:?}");
 }
@@ -246,4 +247,52 @@ fn shells_can_complete() {
         bash.args(["-c", &text]);
         assert_eq!(run(bash).out, wanted, "{words}");
     }
+}
+
+/// Words as a shell makes them, as far as documents need it; ends where a command does.
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in text.chars() {
+        let Some(word) = words.last_mut() else { break };
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            (c, Some(_)) => word.push(c),
+            ('\'' | '"', None) => quote = Some(c),
+            ('`' | '#' | '>' | '|' | '&' | ';' | '\n', None) => break,
+            (' ', None) if word.is_empty() => {}
+            (' ', None) => words.push(String::new()),
+            (c, None) => word.push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// What the documents tell to type can be typed.
+#[test]
+fn the_commands_in_the_documents_exist() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut checked = 0;
+    for file in std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (at, name) in text.match_indices("coordinatool-client ha ") {
+            let words = words(&text[at + name.len()..]);
+            // A pattern, not a command: `ha COMMAND`, `ha fence HOST ...`.
+            let is_pattern =
+                |word: &String| word.starts_with('[') || word.contains("...") || word.contains('…');
+            let upper = |word: &String| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase());
+            if words.iter().any(|word| is_pattern(word) || upper(word)) {
+                continue;
+            }
+            let called = std::iter::once("ha".to_owned()).chain(words.iter().cloned());
+            let parsed = <coordinatool::client::ha::options::Options as clap::Parser>::try_parse_from(called);
+            assert!(parsed.is_ok(), "{}: {words:?}: {}", file.display(), parsed.unwrap_err());
+            checked += 1;
+        }
+    }
+    assert!(checked > 0);
 }

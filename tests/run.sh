@@ -5,9 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Command, and the Debian package that has it.
-needs=(cc:gcc mount:mount script:bsdutils ip:iproute2 fence_ipmilan:fence-agents ipmi_sim:openipmi ipmitool:ipmitool powermand:powerman)
+needs=(cc:gcc mount:mount script:bsdutils ip:iproute2 nft:nftables fence_ipmilan:fence-agents ipmi_sim:openipmi ipmitool:ipmitool powermand:powerman)
 
 missing=()
+# Not a command.
+[[ -e /usr/lib/ocf/resource.d/heartbeat/Dummy ]] || missing+=(resource-agents)
 for need in "${needs[@]}"; do
 	command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
 done

@@ -2,20 +2,23 @@
 //! files that the resource agents leave, not what the manager says.
 
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
 
 use harness::ha::{Cluster, GroupShape, Shape};
+use harness::patience;
 
+use crate::dark::Dark;
 use crate::figures::Figure;
 
 /// How the host fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
-    /// It loses its power: nothing of it runs, its kernel refuses connections, and its fence device says off at once.
+    /// Its agent and all that it started are gone, its kernel refuses connections, and its fence device says off at once.
     Off,
     /// Its agent is killed; what it started goes on. The host must be powered off.
     AgentKilled,
-    /// SIGSTOP of the agent: its kernel takes connections, but nobody answers.
+    /// SIGSTOP of the agent: its kernel takes connections, but nobody answers. The host must be powered off.
     Silent,
 }
 
@@ -104,6 +107,29 @@ fn case(of: &Case) -> Case {
     Case { ..*of }
 }
 
+/// Once the manager has asked the fence device and it has said off, nothing is heard of the host any more. (Power that is off
+/// takes the kernel with it; here the kernel is the one of this machine, which would go on to refuse connections.)
+fn go_dark(cluster: &Cluster) -> Result<Dark, String> {
+    let read = |name: &str| fs::read_to_string(cluster.directory().join(name)).unwrap_or_default();
+    let address =
+        format!("{}:8000", cluster.address()).parse::<SocketAddr>().map_err(|error| error.to_string())?;
+    let deadline = Instant::now() + patience();
+    while !(read("power/h0").trim() == "off" && read("fencing").contains("h0 ")) {
+        if Instant::now() > deadline {
+            cluster.fail("the fence device was never asked");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    loop {
+        match Dark::at(address) {
+            Ok(dark) => return Ok(dark),
+            // The fence agent is about to kill it.
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(format!("{address}: {error}")),
+        }
+    }
+}
+
 /// What a run took: from the failure to the first start on the other host, and from there until all of the group runs.
 struct Took {
     noticed: Duration,
@@ -153,6 +179,7 @@ fn run(case: &Case, number: usize) -> Result<Took, String> {
         Failure::AgentKilled => cluster.kill_agent("h0"),
         Failure::Silent => cluster.pause_agent("h0"),
     }
+    let _dark = go_dark(&cluster)?;
     cluster.wait_until("the group runs on h1", |cluster| cluster.is_placed("pool", "h1"));
     let doubles = cluster.doubles();
     if !doubles.is_empty() {

@@ -35,7 +35,8 @@ pub struct HaloStatus {
 
 /// `GET /status`
 pub async fn status(State(context): State<Context>) -> Response {
-    let filter = EventFilter { limit: usize::MAX, ..EventFilter::default() };
+    // HALO gives all events, and leaves it to the reader to begin after the last `clear`.
+    let filter = EventFilter { since: Some(i64::MIN), limit: usize::MAX, ..EventFilter::default() };
     let (status, events) = match (context.manager.status().await, context.manager.events(filter).await) {
         (Ok(status), Ok((events, _))) => (status, events),
         (Err(stopping), _) | (_, Err(stopping)) => {

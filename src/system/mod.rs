@@ -1,9 +1,15 @@
 //! What every daemon of ours needs of the machine: clocks, logs, files, the service manager, random numbers, memory that stays.
 
+#[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod clock;
+pub mod fence_path;
+#[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod framed;
+#[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod logging;
+#[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod records_file;
+#[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod supervisor;
 
 /// A number that nobody else draws.

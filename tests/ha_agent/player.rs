@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -59,8 +58,7 @@ impl Agent {
         let root = directory.path().join("ocf");
         let script = root.join("resource.d/test/Script");
         fs::create_dir_all(script.parent().unwrap()).unwrap();
-        fs::write(&script, SCRIPT).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        harness::write_program(&script, SCRIPT);
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let process = spawn(&directory, &root, &options);
         Self { directory, process, options, root }

@@ -1,6 +1,9 @@
 //! Each behaviour that HALO's tests assert (a0fa0b9), under the same name and with the same meaning, with real agents and a
 //! real manager: two hosts, h0 and h1; two groups, g0 and g1, at home on h0 and h1. Where HALO does what is not safe, the
 //! test says what is done instead.
+//!
+//! Three of HALO's are tests of functions, as are their counterparts here: `parse_zpools` and `parse_lustre` are
+//! `pools_are_found` and `mounted_targets_are_found` of the client, `test_get_worst` is `one_status_of_many`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod deactivate;

@@ -1,6 +1,5 @@
 //! What is wrong with options and files is said, with the culprit's name.
 
-use std::fs;
 use std::process::{Command, Output};
 
 use harness::Programs;
@@ -74,13 +73,19 @@ fn failover_partners() {
     cluster.wait_placed(&[("g0", "h0"), ("g1", "h1"), ("g2", "h2")]);
 }
 
+/// The same tree is in both groups.
 #[test]
 fn shared_resource() {
-    // HALO's own words for it.
     let mut cluster = Cluster::new(Shape::pair());
     cluster.reshape(|shape| shape.groups[1].children = vec!["g0c".to_owned()]);
-    let text = fs::read_to_string(cluster.configuration()).unwrap();
-    assert!(text.contains("g0c"));
     let (well, text) = ended(cluster.manager_command("manager").output().unwrap());
     assert!(!well && text.contains("g0c"), "{text}");
+}
+
+#[test]
+fn discover_nodeset() {
+    for nodeset in ["h[1-", "h]", "h[1-2", "h[a-b]"] {
+        let (well, text) = run("halo", &["discover", nodeset]);
+        assert!(!well && text.contains("nodeset syntax error: unable to parse"), "{nodeset}: {text}");
+    }
 }

@@ -178,13 +178,16 @@ impl From<Output> for Ran {
     }
 }
 
-/// A program of this build, in an environment without what would steer it.
+/// A program of this build, or of the system, in an environment without what would steer it.
 pub fn program(name: &str) -> Command {
     let mut command = Command::new(match name {
         "halo" => env!("CARGO_BIN_EXE_halo"),
-        _ => env!("CARGO_BIN_EXE_coordinatool-client"),
+        "coordinatool-client" => env!("CARGO_BIN_EXE_coordinatool-client"),
+        other => other,
     });
-    for variable in ["COORDINATOOL_HA_SOCKET", "HALO_SOCKET", "HALO_CONFIG", "OCF_ROOT"] {
+    for variable in
+        ["COORDINATOOL_HA_SOCKET", "HALO_SOCKET", "HALO_CONFIG", "OCF_ROOT", "COORDINATOOL_FENCE_PATH"]
+    {
         command.env_remove(variable);
     }
     command.env("TZ", "UTC").stdin(Stdio::null());
@@ -202,9 +205,23 @@ pub fn start(mut command: Command) -> Child {
 
 /// A program that `sh` runs, in a directory.
 pub fn script(directory: &Path, name: &str, text: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
     let path = directory.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    harness::write_program(&path, &format!("#!/bin/sh\n{text}"));
     path
+}
+
+/// Runs a program whose standard input is a terminal, at which `line` is typed.
+pub fn run_at_terminal(mut command: Command, line: &str) -> Ran {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = std::fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let mut ours = std::fs::File::from(ours);
+    ours.write_all(format!("{line}\n").as_bytes()).unwrap();
+    run({
+        command.stdin(theirs);
+        command
+    })
 }

@@ -12,7 +12,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fencing;
+mod managers;
 mod operations;
+mod operators;
+mod partitions;
 mod silence;
 
 use harness::ha::{Cluster, GroupShape, Shape};

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use coordinatool::ha::config::{FenceDevice, Parameter, Secret};
 use coordinatool::ha::fencing::{
     DeviceAction, DeviceAnswer, Goal, Metadata, Unfencing, Verdict, same_machine,
 };
-use coordinatool::server::ha::fence_agent::AgentPath;
+use coordinatool::system::fence_path::AgentPath;
 use harness::{Process, Programs, TestDirectory, patience, poll};
 
 use crate::support::*;
@@ -104,8 +103,7 @@ impl Bmc {
             "#!/bin/sh\ncd {path}\necho \"$*\" >>asked\ncase \"$1 $2\" in\n\
              'set power') {act} ;;\n'get power') echo power:$(cat power) ;;\nesac\n"
         );
-        fs::write(directory.join("chassis"), chassis).unwrap();
-        fs::set_permissions(directory.join("chassis"), fs::Permissions::from_mode(0o755)).unwrap();
+        harness::write_program(&directory.join("chassis"), &chassis);
         fs::write(directory.join("power"), "1\n").unwrap();
         directory.subdirectory("state");
         fs::write(

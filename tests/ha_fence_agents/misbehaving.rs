@@ -126,7 +126,7 @@ fn a_call_that_is_dropped_is_killed() {
 fn a_call_does_not_outlive_a_killed_caller_for_long() {
     const HELPER: &str = "COORDINATOOL_TEST_FENCE_HELPER";
     if let Some(directory) = std::env::var_os(HELPER) {
-        let path = coordinatool::server::ha::fence_agent::AgentPath::new(&directory, "/bin".as_ref());
+        let path = coordinatool::system::fence_path::AgentPath::new(&directory, "/bin".as_ref());
         let hanging = FenceDevice { timeout: Duration::from_secs(1), ..device("fence_hang", &[]) };
         ask(&path, &hanging, DeviceAction::Off);
         return;

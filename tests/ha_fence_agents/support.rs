@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coordinatool::ha::config::{FenceDevice, FenceLevel, Parameter, Secret};
 use coordinatool::ha::fencing::{DeviceAction, DeviceAnswer, Goal, PowerChange, Step, Verdict};
-use coordinatool::server::ha::fence_agent::{AgentPath, call};
+use coordinatool::server::ha::fence_agent::call;
+use coordinatool::system::fence_path::AgentPath;
 use coordinatool::time::Mono;
 use harness::TestDirectory;
 
@@ -45,8 +45,7 @@ pub fn write_agent(directory: &TestDirectory, name: &str, script: &str) {
          case $key in *[!a-z_]*|'') ;; *) eval \"$key=\\$value\" ;; esac\ndone <<END\n$input\nEND\n{script}\n",
         directory.path().display()
     );
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    harness::write_program(&path, &text);
 }
 
 /// A runtime like the manager's: one thread.

@@ -93,7 +93,7 @@ pub async fn carry_out(api: &Api, orders: &[Order], acting: &Acting) -> Outcome 
                 Err(error) => {
                     good = false;
                     reporter.borrow_mut().failed(&order.about, &error);
-                    if matches!(error, ApiError::NoManager { .. }) {
+                    if nobody(&error) {
                         break;
                     }
                 }
@@ -216,7 +216,7 @@ pub async fn wait(api: &Api, id: CommandId, mut tell: impl FnMut(Option<&str>)) 
                     ApiError::NoManager { .. } | ApiError::Lost(_) => true,
                     // It starts, or has not read its journal yet.
                     ApiError::Refused { status, .. } => *status == StatusCode::SERVICE_UNAVAILABLE,
-                    ApiError::Strange(_) => false,
+                    ApiError::Strange(_) | ApiError::Forbidden { .. } => false,
                 };
                 let since = *gone.get_or_insert_with(Instant::now);
                 if !away || since.elapsed() > ABSENCE {
@@ -230,6 +230,11 @@ pub async fn wait(api: &Api, id: CommandId, mut tell: impl FnMut(Option<&str>)) 
             }
         }
     }
+}
+
+/// Whether it is of no use to ask for anything else.
+fn nobody(error: &ApiError) -> bool {
+    matches!(error, ApiError::NoManager { .. } | ApiError::Forbidden { .. })
 }
 
 const LOST: &str = "the manager is gone; waiting for it to come back";
@@ -312,7 +317,7 @@ impl Reporter for People {
         }
         let text = error.to_string();
         // The manager's reasons name what they are about as a rule.
-        let general = text.contains(about) || matches!(error, ApiError::NoManager { .. });
+        let general = text.contains(about) || nobody(error);
         if self.several && !general {
             complain(&format!("{about}: {text}"));
         } else {

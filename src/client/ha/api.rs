@@ -30,6 +30,14 @@ pub enum ApiError {
         /// Why not.
         why: io::Error,
     },
+    /// This user may not ask.
+    #[error("cannot reach the manager on {}: {why}; the socket is for its owner, root as a rule", socket.display())]
+    Forbidden {
+        /// Where.
+        socket: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
     /// The connection broke, or took too long.
     #[error("lost the manager: {0}")]
     Lost(String),
@@ -148,7 +156,13 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, ApiError> {
-        let no_manager = |why| ApiError::NoManager { socket: self.socket.clone(), why };
+        let no_manager = |why: io::Error| {
+            let socket = self.socket.clone();
+            match why.kind() {
+                io::ErrorKind::PermissionDenied => ApiError::Forbidden { socket, why },
+                _ => ApiError::NoManager { socket, why },
+            }
+        };
         let stream = UnixStream::connect(&self.socket).await.map_err(no_manager)?;
         let lost = |error: hyper::Error| ApiError::Lost(error.to_string());
         let (mut sender, connection) =

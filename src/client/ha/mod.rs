@@ -1,10 +1,11 @@
 //! `coordinatool-client ha`, and `halo` with HALO's own syntax and output.
 //!
 //! [`options`] (and [`halo`]) say what there is to ask for, [`api`] speaks with the manager, [`act`] hands commands in and waits for
-//! them, [`status`] and [`events`] show. [`ca`], [`validate`] and [`discover`] need no manager.
+//! them ([`asking`] first where much is at stake), [`status`] and [`events`] show. [`ca`], [`validate`] and [`discover`] need no manager.
 
 pub mod act;
 pub mod api;
+pub mod asking;
 pub mod ca;
 pub mod discover;
 pub mod events;
@@ -16,19 +17,17 @@ pub mod text;
 pub mod validate;
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
-use serde::Deserialize;
 
 use self::act::{Order, carry_out};
 use self::api::{Api, segment};
-use self::options::{Asking, Command, EventsCommand, Options, SOCKET};
-use crate::ha::command::Accepted;
+use self::options::{Command, EventsCommand, Options, SOCKET};
 use crate::ha::ids::CommandId;
 
 /// How the program ends.
@@ -148,8 +147,8 @@ async fn run(options: Options) -> Outcome {
         Command::Discover(options) => return discover::run(&options, false).await,
         Command::Completion { shell, halo } => return completion(shell, halo),
         Command::Ca(command) => return ca::run(&command),
-        Command::Reload(asking) => return reload(&api, asking).await,
-        Command::Takeover(asking) => return takeover(&api, asking).await,
+        Command::Reload(options) => return asking::reload(&api, options).await,
+        Command::Takeover(options) => return asking::takeover(&api, options).await,
         Command::Manage(options) => (each(&options.groups, &|name| group(name, "manage")), options.acting),
         Command::Unmanage(options) => {
             (each(&options.groups, &|name| group(name, "unmanage")), options.acting)
@@ -178,10 +177,18 @@ async fn run(options: Options) -> Outcome {
         },
         Command::Failback { onto, acting } => (vec![host(&onto, "failback")], acting),
         Command::ConfirmOff { host: name, yes_it_is_off, acting } => {
-            if !yes_it_is_off && !acting.dry_run && !confirm_off(&name) {
-                return Outcome::Usage;
+            let order = host(&name, "confirm_off");
+            if !yes_it_is_off && !acting.dry_run {
+                let asked =
+                    asking::preview(&api, &order, "--yes-it-is-off says that you have made sure").await;
+                if asked != Outcome::Done {
+                    return asked;
+                }
+                if !asking::confirm_off(&name) {
+                    return Outcome::Usage;
+                }
             }
-            (vec![host(&name, "confirm_off")], acting)
+            (vec![order], acting)
         }
         Command::Move { group: name, to, acting } => {
             let order = group(&name, "move");
@@ -261,117 +268,4 @@ async fn maintenance(api: &Api, object: Option<&str>) -> Result<Order, String> {
         (false, false) => return Err(format!("'{name}' is neither a group nor a host")),
     };
     Ok(Order::new(format!("/api/v1/ha/{kind}/{}/maintenance", segment(name)), name))
-}
-
-/// Reads a line of standard input, if that is a terminal.
-fn ask(question: &str, without: &str) -> Option<String> {
-    if !io::stdin().is_terminal() {
-        complain(&format!("standard input is not a terminal, so nobody can be asked; {without}"));
-        return None;
-    }
-    print(question);
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).ok()?;
-    Some(answer.trim().to_owned())
-}
-
-/// Whether the operator answers for a host being off.
-fn confirm_off(host: &str) -> bool {
-    complain(&format!(
-        "you are about to say that {host} is powered off although no device can tell.\n\
-         Its groups are then started on other hosts. If {host} still runs, two servers mount one target,\n\
-         and that destroys it. Make sure with your own eyes, or pull its power cords."
-    ));
-    let question = "Type the name of the host that is off: ";
-    match ask(question, "--yes-it-is-off says that you have made sure") {
-        Some(answer) if answer == host => true,
-        Some(_) => {
-            complain("that is another name; nothing was done");
-            false
-        }
-        None => false,
-    }
-}
-
-/// Whether to go on.
-fn go_on(asking: &Asking) -> bool {
-    if asking.yes {
-        return true;
-    }
-    match ask("Go on? [y/N] ", "-y goes on without asking") {
-        Some(answer) if matches!(answer.as_str(), "y" | "Y" | "yes") => true,
-        Some(_) => {
-            complain("nothing was done");
-            false
-        }
-        None => false,
-    }
-}
-
-/// What the manager says of the new file.
-#[derive(Debug, Deserialize)]
-struct Difference {
-    #[serde(default)]
-    difference: Vec<String>,
-    #[serde(default)]
-    warnings: Vec<String>,
-    #[serde(flatten)]
-    accepted: Accepted,
-}
-
-async fn reload(api: &Api, asking: Asking) -> Outcome {
-    let path = "/api/v1/ha/reload";
-    let show = !asking.acting.json;
-    if asking.acting.dry_run || !asking.yes {
-        let answer = api.post::<serde_json::Value>(path, &serde_json::json!({"dry_run": true})).await;
-        let parsed = answer.and_then(|value| {
-            serde_json::from_value::<Difference>(value.clone())
-                .map(|difference| (value, difference))
-                .map_err(|error| api::ApiError::Strange(error.to_string()))
-        });
-        let (value, difference) = match parsed {
-            Ok(answer) => answer,
-            Err(error) => {
-                let bad = matches!(&error, api::ApiError::Refused { status, .. } if *status == 422);
-                complain(&error.to_string());
-                return if bad { Outcome::BadConfiguration } else { Outcome::Failed };
-            }
-        };
-        if show {
-            for warning in &difference.warnings {
-                complain(&format!("warning: {warning}"));
-            }
-            for line in &difference.difference {
-                say(&text::one_line(line));
-            }
-            if difference.difference.is_empty() {
-                say("the file says what is in use already");
-            }
-            for consequence in &difference.accepted.consequences {
-                say(&format!("would: {}", text::one_line(consequence)));
-            }
-        } else if asking.acting.dry_run {
-            say(&value.to_string());
-        }
-        if asking.acting.dry_run || (difference.difference.is_empty() && show) {
-            return Outcome::Done;
-        }
-        if !go_on(&asking) {
-            return Outcome::Usage;
-        }
-    }
-    carry_out(api, &[Order::new(path.to_owned(), "configuration")], &asking.acting).await
-}
-
-async fn takeover(api: &Api, asking: Asking) -> Outcome {
-    if !asking.yes && !asking.acting.dry_run {
-        complain(
-            "after a takeover the agents obey this manager, and no longer the one that they obeyed until now.\n\
-             Make sure that the other one is gone, and that the state of this one is not a copy of it.",
-        );
-        if !go_on(&asking) {
-            return Outcome::Usage;
-        }
-    }
-    carry_out(api, &[Order::new("/api/v1/ha/takeover".to_owned(), "cluster")], &asking.acting).await
 }

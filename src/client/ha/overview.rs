@@ -153,7 +153,8 @@ fn groups(status: &Status, now: i64, options: &StatusOptions, out: &mut String) 
         if let Some(root) = root {
             let (root_state, root_host, comment) = seen(root);
             let doubt = matches!(root_state, SeenState::Error | SeenState::Unknown);
-            if !doubt && phase(group.phase) != seen_word(root_state) {
+            let moves = matches!(group.phase, Phase::Starting | Phase::Stopping);
+            if !doubt && !moves && phase(group.phase) != seen_word(root_state) {
                 let _ = write!(state, " ({}: {})", root.id, seen_word(root_state));
             }
             if doubt && !root_host.is_empty() {

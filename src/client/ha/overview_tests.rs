@@ -243,3 +243,15 @@ fn no_time_is_shown_where_none_is_known() {
     assert!(all.contains("pool3: frozen\n") && all.contains("oss1: stopped\n"), "{all}");
     assert_eq!(all.matches(" for ").count(), all.matches("silent for 9 s").count(), "{all}");
 }
+
+/// What is the same shares a line, so a large cluster that is well is short.
+#[test]
+fn a_thousand_hosts_are_one_line() {
+    let mut status = status();
+    status.hosts = (0..1000).map(|number| host(&format!("oss{number:04}"))).collect();
+    status.hosts[500].active = false;
+    let all = shown(&status, &StatusOptions::default());
+    let wanted =
+        "oss[0000-0499,0501-0999]  connected  on\noss0500                   connected  on     deactivated\n";
+    assert!(all.ends_with(wanted), "{all}");
+}

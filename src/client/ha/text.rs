@@ -1,5 +1,6 @@
 //! Times, names and tables for people.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -46,6 +47,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Says which one cannot be read, in HALO's words.
 pub fn hosts(sets: &[String]) -> Result<Vec<String>, String> {
     let mut hosts: Vec<String> = Vec::new();
+    let mut known = BTreeSet::new();
     for text in sets {
         let wrong = |why: &dyn std::fmt::Display| format!("nodeset syntax error: {why}");
         // The crate unfolds ranges while it reads them.
@@ -63,7 +65,7 @@ pub fn hosts(sets: &[String]) -> Result<Vec<String>, String> {
             return Err(wrong(&format!("'{text}' names more than {MAX_HOSTS} hosts")));
         }
         for host in set.iter() {
-            if !hosts.contains(&host) {
+            if known.insert(host.clone()) {
                 hosts.push(host);
             }
         }
@@ -91,14 +93,12 @@ fn widest_range(text: &str) -> u64 {
 
 /// Names folded into a nodeset. Names that no nodeset can hold are listed as they are.
 pub fn fold(names: &[&str]) -> String {
-    let mut set = NodeSet::new();
-    for name in names {
-        match name.parse::<NodeSet>() {
-            Ok(one) if one.len() == 1 => set = set.union(&one),
-            _ => return names.join(","),
-        }
+    let is_one = |name: &&str| name.parse::<NodeSet>().is_ok_and(|set| set.len() == 1);
+    let joined = names.join(",");
+    match joined.parse::<NodeSet>() {
+        Ok(set) if names.iter().all(is_one) => set.to_string(),
+        _ => joined,
     }
-    set.to_string()
 }
 
 /// A moment in local time, to the second. Nanoseconds since the epoch.
@@ -287,5 +287,21 @@ mod tests {
         let mut out = String::new();
         table.print(&mut out);
         assert_eq!(out, "A     C\nlong  x\na line that is longer than all\ns\n");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(3000))]
+
+        /// Whatever is typed is read or refused, and what is read can be folded again.
+        #[test]
+        fn no_text_breaks_the_readers(text in "[a-c0-9\\[\\],/!^&@*{}: -]{0,16}", any in ".{0,40}") {
+            for text in [text, any] {
+                let _ = duration(&text);
+                if let Ok(names) = hosts(std::slice::from_ref(&text)) {
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    let _ = fold(&names);
+                }
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::ha::config::{
     Config, HostFiles, Installed, Loaded, Problem, check_host, check_installed, check_mode, load,
 };
 use crate::ha::ids::HostId;
+use crate::system::fence_path::AgentPath;
 
 /// Larger files are not read.
 const MAX_FILE: u64 = 64 << 20;
@@ -157,9 +158,7 @@ impl Installed for Here<'_> {
     }
 
     fn fence_agent(&self, name: &str) -> Result<(), String> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&path).any(|directory| executable(&directory.join(name)).is_ok());
-        if found { Ok(()) } else { Err(format!("{name} is not in PATH on this host")) }
+        AgentPath::from_environment().find(name).map(drop)
     }
 
     fn secret(&self, path: &str) -> Result<(), String> {

@@ -14,7 +14,13 @@ impl Engine {
         };
         if let Some(epoch) = self.superseded {
             let text = format!("another manager has taken over (epoch {epoch}): this one only observes");
-            add(Severity::Critical, "cluster", text, Some("coordinatool-client ha takeover".to_owned()), 0);
+            add(
+                Severity::Critical,
+                "cluster",
+                text,
+                Some("coordinatool-client ha takeover".to_owned()),
+                self.begun_at,
+            );
         }
         if let LostState::Damaged(how) = &self.lost {
             add(
@@ -22,7 +28,7 @@ impl Engine {
                 "cluster",
                 format!("a part of the stored state was damaged: {how}"),
                 None,
-                0,
+                self.begun_at,
             );
         }
         for (id, host) in &self.hosts {
@@ -73,18 +79,18 @@ impl Engine {
                     id.as_str(),
                     "it has no fence device: its groups cannot fail over".to_owned(),
                     None,
-                    0,
+                    since,
                 );
             }
             if host.agent.as_ref().is_some_and(|agent| agent.isolation == Isolation::Scan) {
                 let text = "its agent has no cgroups: processes of an operation may escape it".to_owned();
-                add(Severity::Warning, id.as_str(), text, None, 0);
+                add(Severity::Warning, id.as_str(), text, None, since);
             }
             if host.config.as_ref().is_some_and(|config| config.self_protection.is_some())
                 && host.agent.as_ref().is_some_and(|agent| agent.watchdog.is_none())
             {
                 let text = "self-protection is configured, but it has no hardware watchdog".to_owned();
-                add(Severity::Warning, id.as_str(), text, None, 0);
+                add(Severity::Warning, id.as_str(), text, None, since);
             }
             if let Some(check) = self.checks.get(id) {
                 for wrong in check.wrong.values() {
@@ -102,7 +108,7 @@ impl Engine {
             let text = group.waits_for.join("; ");
             let command =
                 (group.phase == Phase::Failed).then(|| format!("coordinatool-client ha clear {id}"));
-            add(severity, id.as_str(), text, command, 0);
+            add(severity, id.as_str(), text, command, group.since);
         }
         alerts.sort();
         alerts

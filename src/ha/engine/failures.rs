@@ -22,22 +22,30 @@ impl Engine {
         outcome: &Outcome,
         reason: &str,
     ) {
+        let what = if reason.is_empty() { outcome.to_string() } else { format!("{outcome}: {reason}") };
+        // A monitor may well find something broken that a restart mends, and what cannot be stopped is fenced: only a
+        // start tells where it can run.
+        let recovery = if action == "start" { outcome.recovery() } else { Recovery::Soft };
+        self.failed_as(now, subject, host, action, what, recovery);
+    }
+
+    pub(super) fn failed_as(
+        &mut self,
+        now: Now,
+        subject: SubjectId,
+        host: &HostId,
+        action: &str,
+        what: String,
+        recovery: Recovery,
+    ) {
         let Some(entry) = self.subjects.get(&subject) else { return };
         let name = entry.spec.id.clone();
-        let what = if reason.is_empty() { outcome.to_string() } else { format!("{outcome}: {reason}") };
         self.note(now, "failed", name.as_str(), Some(host), "manager", Some(format!("{action}: {what}")));
         if !entry_is_managed(self, subject) {
             return;
         }
-        let failure = Failure {
-            at: now.wall.0,
-            host: host.clone(),
-            action: action.to_owned(),
-            what,
-            // A monitor may well find something broken that a restart mends, and what cannot be stopped is fenced: only a
-            // start tells where it can run.
-            recovery: if action == "start" { outcome.recovery() } else { Recovery::Soft },
-        };
+        let failure =
+            Failure { at: now.wall.0, host: host.clone(), action: action.to_owned(), what, recovery };
         self.record(Record::Failed { resource: name.clone(), failure });
         let count = self.counting(now, &name).filter(|failure| failure.host == *host).count();
         let pause = match count {

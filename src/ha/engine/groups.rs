@@ -15,11 +15,15 @@ pub(super) struct GroupEntry {
     pub(super) phase: Phase,
     /// What it waits for, in words.
     pub(super) waits_for: Vec<String>,
+    /// Where it ran last and is to go on: the first choice after a failure of all of it.
+    pub(super) place: Option<HostId>,
+    /// Since when it is in this phase, and waits or does not.
+    pub(super) since: i64,
 }
 
 impl GroupEntry {
-    pub(super) fn new() -> Self {
-        Self { phase: Phase::Unknown, waits_for: Vec::new() }
+    pub(super) fn new(now: Now) -> Self {
+        Self { phase: Phase::Unknown, waits_for: Vec::new(), place: None, since: now.wall.0 }
     }
 }
 
@@ -34,6 +38,9 @@ impl Engine {
         let Some(entry) = self.groups.get_mut(id) else { return };
         let was = std::mem::replace(&mut entry.phase, phase);
         let why = waits.join("; ");
+        if was != phase || entry.waits_for.is_empty() != waits.is_empty() {
+            entry.since = now.wall.0;
+        }
         entry.waits_for = waits;
         if was != phase {
             let event = match phase {
@@ -65,12 +72,24 @@ impl Engine {
             return Phase::Frozen;
         }
         let location = here.into_keys().next();
+        let place = self.groups.get_mut(&group.id).map(|entry| &mut entry.place);
+        if let (Some(place), Some(location)) = (place, &location) {
+            *place = Some(location.clone());
+        }
         if !self.acts() || !self.is_managed(&group.id) {
+            self.forget_place(&group.id);
             return self.phase_of_unmanaged(group, location.as_ref());
         }
         match location.or_else(|| self.location_in_error(group)) {
             Some(location) => self.steps_at(now, group, &location, waits),
             None => self.steps_from_nowhere(now, group, waits),
+        }
+    }
+
+    /// It has no claim to where it was: somebody else decides about that.
+    pub(super) fn forget_place(&mut self, group: &GroupId) {
+        if let Some(entry) = self.groups.get_mut(group) {
+            entry.place = None;
         }
     }
 

@@ -223,7 +223,10 @@ impl Engine {
             let reason = reason.clone();
             self.set_host_state(now, id, HostState::Refused, reason);
         } else if host.lost_at.is_some() {
-            // Until it is connected again, or known to be off.
+            // Until it is connected again, or known to be off. An attempt to fence it may have come to nothing.
+            if host.state != HostState::Lost {
+                self.set_host_state(now, id, HostState::Lost, "it does not answer".to_owned());
+            }
         } else if let Some(until) = host.booting.filter(|until| now.mono < *until) {
             wake = Some(until);
             let detail = "it was switched on, its agent has not been heard yet";

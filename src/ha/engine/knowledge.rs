@@ -46,6 +46,8 @@ pub(super) struct Known {
     pub(super) overdue: Option<OrderId>,
     /// It was active there when something was last known. Kept when the host is lost.
     pub(super) last_active: bool,
+    /// Its agent refuses to stop it: why, since when, and when it is asked again.
+    pub(super) stop_refused: Option<RefusedStop>,
     /// A stop said that it succeeded, and it was not looked at since.
     pub(super) stop_claimed: bool,
     /// It was asked to stop, without success so far: how often.
@@ -54,6 +56,14 @@ pub(super) struct Known {
     pub(super) advised_interval_ms: Option<u64>,
     /// The host is a candidate of an earlier configuration only.
     pub(super) former: bool,
+}
+
+/// An order to stop was not executed at all.
+#[derive(Debug, Clone)]
+pub(super) struct RefusedStop {
+    pub(super) why: Arc<str>,
+    pub(super) since: Mono,
+    pub(super) again: Mono,
 }
 
 /// What a look at a resource told.
@@ -89,6 +99,7 @@ impl Known {
             unfinished: BTreeMap::new(),
             overdue: None,
             last_active: false,
+            stop_refused: None,
             stop_claimed: false,
             failed_stops: 0,
             advised_interval_ms: None,
@@ -107,6 +118,7 @@ impl Known {
         self.unfinished.clear();
         self.failed_stops = 0;
         self.stop_claimed = false;
+        self.stop_refused = None;
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -285,6 +285,7 @@ impl Engine {
         if !self.state.seen.contains(id) {
             self.record(Record::HostSeen { host: id.clone() });
         }
+        self.spare(now, id);
         self.forget_knowledge(now, id);
         for left in unfinished {
             self.note_unfinished(now, id, &left);

@@ -36,6 +36,8 @@ pub struct Engine {
     /// these. Once only, lest two managers take over from each other for ever.
     pub(super) takeover: BTreeSet<HostId>,
     pub(super) begun: Mono,
+    /// When this run began, for people.
+    pub(super) begun_at: i64,
     pub(super) hosts: BTreeMap<HostId, HostEntry>,
     pub(super) links: BTreeMap<LinkId, HostId>,
     pub(super) subjects: BTreeMap<SubjectId, Subject>,
@@ -97,6 +99,7 @@ impl Engine {
             superseded: None,
             takeover: BTreeSet::new(),
             begun: now.mono,
+            begun_at: now.wall.0,
             hosts: BTreeMap::new(),
             links: BTreeMap::new(),
             subjects: BTreeMap::new(),
@@ -134,7 +137,7 @@ impl Engine {
             "manager",
             Some(format!("epoch {epoch}, {mode}")),
         );
-        engine.take_groups();
+        engine.take_groups(now);
         engine.take_configuration(now);
         engine.recover_intents(now);
         engine.end_interrupted_commands(now);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::Effect;
-use super::knowledge::{KnownState, SubjectId};
+use super::knowledge::{KnownState, RefusedStop, SubjectId};
 use super::machine::Engine;
 use crate::ha::config::Resource;
 use crate::ha::ids::{HostId, LinkId, OrderId};
-use crate::ha::ocf::Outcome;
+use crate::ha::ocf::{Outcome, Recovery};
 use crate::ha::protocol::{Action, Finished, Operation, Order, Refusal, ToAgent, Unfinished};
 use crate::time::{Mono, Now};
 
@@ -92,13 +92,17 @@ impl Engine {
         };
         if !finished.unfinished {
             // Another definition of the same name may have waited for it.
-            self.change_unfinished(now, host, finished.order, None);
+            let related = self.related(given.subject);
+            self.change_unfinished_of(now, host, finished.order, None, related);
         }
         let patience = self.patience(now);
         let name = {
             let Some(subject) = self.subjects.get_mut(&given.subject) else { return };
             let Some(known) = subject.on.get_mut(host) else { return };
             known.pending = None;
+            if given.action == Action::Stop {
+                known.stop_refused = None;
+            }
             if finished.unfinished {
                 known.unfinished.insert(finished.order, patience);
             } else {
@@ -229,8 +233,29 @@ impl Engine {
 
     /// An operation is over (`None`), or may go on until then.
     fn change_unfinished(&mut self, now: Now, host: &HostId, order: OrderId, until: Option<Mono>) {
+        let all = self.subjects.keys().copied().collect();
+        self.change_unfinished_of(now, host, order, until, all);
+    }
+
+    /// All definitions of one name or one device.
+    fn related(&self, subject: SubjectId) -> Vec<SubjectId> {
+        let Some(entry) = self.subjects.get(&subject) else { return Vec::new() };
+        let named = self.by_name.get(&entry.spec.id).into_iter().flatten();
+        let same = self.by_identity.get(&entry.identity).into_iter().flatten();
+        named.chain(same).copied().collect()
+    }
+
+    fn change_unfinished_of(
+        &mut self,
+        now: Now,
+        host: &HostId,
+        order: OrderId,
+        until: Option<Mono>,
+        subjects: Vec<SubjectId>,
+    ) {
         let mut again = Vec::new();
-        for (id, subject) in &mut self.subjects {
+        for id in &subjects {
+            let Some(subject) = self.subjects.get_mut(id) else { continue };
             let Some(known) = subject.on.get_mut(host) else { continue };
             let Some(deadline) = known.unfinished.get_mut(&order) else { continue };
             match until {
@@ -296,8 +321,11 @@ impl Engine {
         let name = subject.spec.id.clone();
         let Some(known) = subject.on.get_mut(host) else { return };
         known.pending = None;
-        let outcome = match reason {
-            Refusal::Unacceptable(why) | Refusal::NotStored(why) => Some(Outcome::NotRun(why.clone())),
+        let (running, known_refusal) = (known.is_running(), known.stop_refused.clone());
+        let refused = match reason {
+            Refusal::Unacceptable(why) => Some((why.clone(), Recovery::Hard)),
+            // A full disk, perhaps: not the resource's fault.
+            Refusal::NotStored(why) => Some((why.clone(), Recovery::Soft)),
             // Something that we do not know of is under way there: it will be reported when it is over.
             Refusal::Busy(other) => {
                 known.unfinished.entry(*other).or_insert(now.mono + UNKNOWN_TIMEOUT);
@@ -314,12 +342,26 @@ impl Engine {
             let text = format!("order refused by the agent: {reason:?}");
             self.note(now, "refused", name.as_str(), Some(host), "manager", Some(text));
         }
-        if let Some(outcome) = outcome {
+        if let Some((why, recovery)) = refused {
+            let outcome = Outcome::NotRun(why.clone());
             match given.action {
-                Action::Start => self.failed(now, given.subject, host, "start", &outcome, ""),
-                Action::Stop => self.stop_failed(now, given.subject, host, &outcome, ""),
+                Action::Start => {
+                    self.failed_as(now, given.subject, host, "start", outcome.to_string(), recovery)
+                }
+                Action::Stop => {
+                    // Nothing was tried, so nothing has failed: it may well run on.
+                    let since = known_refusal.map_or(now.mono, |before| before.since);
+                    let again = now.mono + self.config.settings.heartbeat_interval * 5;
+                    let refused = RefusedStop { why: why.into(), since, again };
+                    let subject = self.subjects.get_mut(&given.subject);
+                    if let Some(known) = subject.and_then(|subject| subject.on.get_mut(host)) {
+                        known.stop_refused = Some(refused);
+                    }
+                }
+                // What runs is not broken because its agent has no time to look.
+                Action::Probe | Action::Monitor { .. } if running => {}
                 Action::Probe | Action::Monitor { .. } => {
-                    let state = KnownState::Failed(outcome.recovery());
+                    let state = KnownState::Failed(recovery);
                     self.set_known(now, given.subject, host, state, given.at, Some(&outcome.to_string()));
                 }
             }

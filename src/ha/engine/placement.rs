@@ -38,8 +38,8 @@ impl Engine {
         if !host.is_up() || host.state != HostState::Connected {
             return Err(format!("{id} is not connected ({})", host.detail));
         }
-        if let Some(why) = self.awaits_unfencing(id) {
-            return Err(format!("{id}: {why}"));
+        if let Some(why) = self.is_being_let_in(id).or_else(|| self.is_not_let_in(id)) {
+            return Err(why);
         }
         for member in group.members.iter().filter(|member| self.is_wanted(now, group, member)) {
             if let Some(why) = self.is_exhausted(now, member, id) {
@@ -69,13 +69,19 @@ impl Engine {
         not: Option<&HostId>,
     ) -> Result<HostId, Vec<String>> {
         let wanted = self.wanted_on(group);
+        let place = self.groups.get(&group.id).and_then(|entry| entry.place.as_ref());
+        let place = place.filter(|place| group.hosts().any(|host| host == *place));
         let mut reasons = Vec::new();
-        for host in wanted.into_iter().chain(group.hosts()) {
+        for host in wanted.into_iter().chain(place).chain(group.hosts()) {
             if Some(host) == not {
                 continue;
             }
             match self.can_run_on(now, group, host) {
                 Ok(()) => return Ok(host.clone()),
+                // A moment later it can, and a group should not go elsewhere for that.
+                Err(reason) if self.is_being_let_in(host).is_some_and(|why| reason == why) => {
+                    return Err(vec![reason]);
+                }
                 Err(reason) if reasons.contains(&reason) => {}
                 Err(reason) => reasons.push(reason),
             }

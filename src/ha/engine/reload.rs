@@ -17,7 +17,7 @@ impl Engine {
             .collect();
         self.manage = config.settings.manage.unwrap_or(self.manage_by_default);
         self.config = config;
-        self.take_groups();
+        self.take_groups(now);
         // A fence agent may have been replaced with the configuration.
         self.unfencing_needs.retain(|_, need| *need == super::fences::Need::Asking);
         self.take_configuration(now);
@@ -58,11 +58,11 @@ impl Engine {
     }
 
     /// Keeps what is remembered of groups in line with the configuration.
-    pub(super) fn take_groups(&mut self) {
+    pub(super) fn take_groups(&mut self, now: Now) {
         let config = &self.config;
         self.groups.retain(|id, _| config.groups.contains_key(id));
         for id in config.groups.keys() {
-            self.groups.entry(id.clone()).or_insert_with(GroupEntry::new);
+            self.groups.entry(id.clone()).or_insert_with(|| GroupEntry::new(now));
         }
     }
 }

@@ -35,10 +35,12 @@ impl Engine {
         waits: &mut Vec<String>,
     ) -> Phase {
         if self.state.groups.get(&group.id).is_some_and(|flags| flags.stopped) {
+            self.forget_place(&group.id);
             return self.stop_all(now, group, location, waits);
         }
         match self.wants_to_leave(now, group, location) {
             Some(Ok(destination)) => {
+                self.forget_place(&group.id);
                 waits.push(format!("moves to {destination}"));
                 return self.stop_all(now, group, location, waits);
             }
@@ -222,6 +224,21 @@ impl Engine {
             self.must_fence(now, host, subject, &why);
             waits.push(self.consider_fence(now, host, group));
             return false;
+        }
+        if let Some(refused) = known.stop_refused.clone() {
+            let limit = self.config.settings.unfinished_limit;
+            waits.push(format!("the agent of {host} does not stop {member}: {}", refused.why));
+            // What runs well goes on; what does not must end somehow.
+            if known.is_failed() && now.mono >= refused.since + limit {
+                let why = format!("{member} could not be stopped");
+                self.must_fence(now, host, subject, &why);
+                waits.push(self.consider_fence(now, host, group));
+                return false;
+            }
+            if now.mono < refused.again {
+                self.timers.by(Timer::Group(group.id.clone()), refused.again);
+                return false;
+            }
         }
         self.order(now, subject, host, Action::Stop);
         false

@@ -11,7 +11,6 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::fence_agent::AgentPath;
 use super::handle::Manager;
 use super::journal::Journal;
 use super::options::{HaOptions, Options};
@@ -24,6 +23,7 @@ use crate::ha::ids::{ManagerId, ManagerRun};
 use crate::ha::state::Record;
 use crate::server::listener;
 use crate::system::clock::Clock;
+use crate::system::fence_path::AgentPath;
 use crate::system::logging::{self, Logging, NOTICE};
 use crate::system::supervisor;
 use crate::tls::{Endpoint, Paths, Role, Trust};

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -33,13 +34,20 @@ pub struct Reloaded {
 /// All problems of it, one line each.
 pub fn load(file: &Path) -> Result<Loaded, Vec<String>> {
     let shown = file.display().to_string();
-    let text = File::open(file).and_then(|file| {
+    let read = File::open(file).and_then(|file| {
+        let mode = file.metadata()?.permissions().mode();
         let mut bytes = Vec::new();
         file.take(MAX_CONFIG).read_to_end(&mut bytes)?;
-        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        let text =
+            String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok((text, mode))
     });
-    let text = text.map_err(|error| vec![format!("{shown}: {error}")])?;
-    config::load(&text, &shown).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    let (text, mode) = read.map_err(|error| vec![format!("{shown}: {error}")])?;
+    let loaded = config::load(&text, &shown);
+    let mut loaded =
+        loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    loaded.warnings.extend(config::check_mode(&loaded, mode));
+    Ok(loaded)
 }
 
 /// Reads the configuration again and has the manager use it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::fence_agent::{self, AgentPath};
+use super::fence_agent;
 use super::handle::{Ask, EventFilter, Manager, Order, Snapshot};
 use super::journal::Report;
 use super::links::{Call, Link};
@@ -20,6 +20,7 @@ use crate::ha::protocol::{ToAgent, frame};
 use crate::ha::state::{Event as Happened, Record};
 use crate::ha::status::{Alert, Severity, Status};
 use crate::system::clock::Clock;
+use crate::system::fence_path::AgentPath;
 use crate::time::{Mono, Now};
 use crate::tls::Endpoint;
 

@@ -7,7 +7,7 @@ use super::machines::Kernel;
 use super::network::Side;
 use super::world::{HostTask, World};
 use crate::ha::agent::{Agent, Effect, Event, Identity, IntentRecord};
-use crate::ha::ids::{Epoch, LinkId, ManagerRun};
+use crate::ha::ids::{Epoch, LinkId, ManagerId, ManagerRun};
 use crate::ha::protocol::frame::{self, Decoder};
 use crate::ha::protocol::{FromAgent, Isolation, ToAgent};
 use crate::time::Mono;
@@ -40,7 +40,7 @@ pub(super) struct AgentProcess {
     /// The watchdog may be fed until then.
     lease: Mono,
     /// Seals that are being written: with which record.
-    seals: Vec<(u64, Epoch, ManagerRun)>,
+    seals: Vec<(u64, Epoch, ManagerRun, ManagerId)>,
 }
 
 impl World {
@@ -79,8 +79,8 @@ impl World {
             seals: Vec::new(),
         });
         for record in &found.records {
-            if let IntentRecord::Sealed { epoch, run, .. } = record {
-                self.judge_sealed(host, *epoch, *run);
+            if let IntentRecord::Sealed { epoch, run, manager, .. } = record {
+                self.judge_sealed(host, *epoch, *run, *manager);
             }
         }
         self.tell(format_args!("h{host}: agent starts, life {life}"));
@@ -180,8 +180,8 @@ impl World {
                 let seal =
                     agent.seals.iter().position(|(at, ..)| *at == count).map(|at| agent.seals.remove(at));
                 self.hosts[host].file.synced(length);
-                if let Some((_, epoch, run)) = seal.filter(|_| error.is_none()) {
-                    self.judge_sealed(host, epoch, run);
+                if let Some((_, epoch, run, manager)) = seal.filter(|_| error.is_none()) {
+                    self.judge_sealed(host, epoch, run, manager);
                 }
                 self.agent_event(host, Event::Stored { count, error });
             }
@@ -302,8 +302,8 @@ impl World {
         let now = self.now;
         let Some(agent) = &mut self.hosts[host].agent else { return };
         agent.stores += 1;
-        if let IntentRecord::Sealed { epoch, run, .. } = record {
-            agent.seals.push((agent.stores, *epoch, *run));
+        if let IntentRecord::Sealed { epoch, run, manager, .. } = record {
+            agent.seals.push((agent.stores, *epoch, *run, *manager));
         }
         agent.stored_at = agent.stored_at.max(now + delay);
         let (life, count, wait) = (agent.life, agent.stores, agent.stored_at - now);

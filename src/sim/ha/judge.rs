@@ -11,7 +11,7 @@ use crate::ha::command::{Accepted, Command, Denied};
 use crate::ha::config::{Config, FenceAttempts};
 use crate::ha::engine::LostState;
 use crate::ha::fencing::DeviceAction;
-use crate::ha::ids::{Epoch, GroupId, HostId, ManagerRun, OrderId, ReplyToken};
+use crate::ha::ids::{Epoch, FenceId, GroupId, HostId, ManagerId, ManagerRun, OrderId, ReplyToken};
 use crate::ha::protocol::{Action, FromAgent, Operation, ToAgent};
 use crate::ha::state::Record;
 use crate::time::Mono;
@@ -32,6 +32,8 @@ pub(super) struct Judge {
     pub(super) well: bool,
     /// Managers whose state was replaced.
     pub(super) forget_decisions: BTreeSet<usize>,
+    /// Managers that an operator let take over.
+    takeovers: BTreeSet<ManagerId>,
     /// A host is named by its number.
     numbers: BTreeMap<HostId, usize>,
 }
@@ -39,8 +41,10 @@ pub(super) struct Judge {
 /// What is known of a host.
 #[derive(Debug, Default)]
 pub(super) struct HostFacts {
-    /// The seal that its agent reported last.
+    /// The highest seal that its agent stored.
     sealed: Option<(Epoch, ManagerRun)>,
+    /// The manager that its agent obeys.
+    obeys: Option<ManagerId>,
     /// When each heartbeat of the present agent was sent, by its own clock.
     beats: BTreeMap<u64, Mono>,
     /// When a stop last went wrong.
@@ -59,8 +63,23 @@ pub(super) struct ManagerFacts {
     unsynced: Vec<Intent>,
     /// Automatic attempts since the last reset.
     automatic: BTreeMap<HostId, Vec<i64>>,
+    /// Attempts whose end was not recorded.
+    open: BTreeMap<FenceId, Attempt>,
+    /// Those of earlier processes of it that are to be waited out.
+    earlier: Vec<Attempt>,
     /// Decisions that were acknowledged.
     pub(super) decided: Decisions,
+}
+
+/// A change of power that is under way.
+#[derive(Debug, Clone)]
+struct Attempt {
+    host: HostId,
+    automatic: bool,
+    /// True time at which it ends.
+    until: u64,
+    /// How the manager's wall clock was set then.
+    wall_offset: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -98,6 +117,7 @@ impl Judge {
             asked: BTreeMap::new(),
             well: false,
             forget_decisions: BTreeSet::new(),
+            takeovers: BTreeSet::new(),
             numbers: scenario.config.hosts.keys().enumerate().map(|(n, id)| (id.clone(), n)).collect(),
         };
         judge.learn(&scenario.config);
@@ -230,20 +250,24 @@ impl World {
                 facts.stop_trouble = Some(self.now);
             }
             // Its disk is full, for instance.
-            FromAgent::Refused { order, .. } => {
-                if self.judge.orders.get(order).is_some_and(|promise| promise.action == Action::Stop) {
-                    facts.stop_trouble = Some(self.now);
-                }
+            FromAgent::Refused { order, .. }
+                if self.judge.orders.get(order).is_some_and(|promise| promise.action == Action::Stop) =>
+            {
+                facts.stop_trouble = Some(self.now);
             }
             _ => {}
         }
     }
 
     /// An agent stored a seal.
-    pub(super) fn judge_sealed(&mut self, host: usize, epoch: Epoch, run: ManagerRun) {
+    pub(super) fn judge_sealed(&mut self, host: usize, epoch: Epoch, run: ManagerRun, manager: ManagerId) {
         let facts = &mut self.judge.hosts[host];
         if facts.sealed.is_none_or(|(present, _)| present < epoch) {
             facts.sealed = Some((epoch, run));
+            let before = facts.obeys.replace(manager);
+            if before.is_some_and(|before| before != manager) && !self.judge.takeovers.contains(&manager) {
+                self.fail(format!("h{host} obeys another manager although nobody confirmed a takeover"));
+            }
         }
     }
 
@@ -276,6 +300,17 @@ impl World {
         let facts = &mut self.judge.managers[manager];
         facts.heard.clear();
         facts.beating.clear();
+        // What was interrupted may be done again, after its time. What was not synced was never begun.
+        for (_, attempt) in std::mem::take(&mut facts.open) {
+            if attempt.automatic
+                && let Some(times) = facts.automatic.get_mut(&attempt.host)
+            {
+                times.pop();
+            }
+            if facts.intents.iter().any(|i| i.host == attempt.host && i.until == attempt.until) {
+                facts.earlier.push(attempt);
+            }
+        }
         facts.unsynced.clear();
         if self.judge.forget_decisions.remove(&manager) | (*lost != LostState::No) {
             self.judge_state_replaced(manager);
@@ -289,6 +324,7 @@ impl World {
         let decided = self.decisions_in_force(manager);
         let facts = &mut self.judge.managers[manager];
         facts.decided = decided;
+        facts.earlier.clear();
         facts.intents.clear();
         facts.automatic.clear();
     }
@@ -327,13 +363,17 @@ impl World {
     /// A manager wants to remember something.
     pub(super) fn judge_record(&mut self, manager: usize, record: &Record) {
         match record {
-            Record::FenceIntent { host, action, until, automatic, reason, .. } if action != "confirm" => {
+            Record::FenceIntent { id, host, action, until, automatic, reason, .. } if action != "confirm" => {
                 let at = self.managers[manager].file.length();
                 // The wall clock may be set later: what counts is how long it shall last.
                 let lasts = until - self.managers[manager].clock.now(self.now).wall.0;
                 let until = self.now + u64::try_from(lasts).unwrap_or(0);
                 let intent = Intent { at, host: host.clone(), action: action.clone(), until };
-                self.judge.managers[manager].unsynced.push(intent);
+                let wall_offset = self.managers[manager].clock.wall_offset;
+                let attempt = Attempt { host: host.clone(), automatic: *automatic, until, wall_offset };
+                let facts = &mut self.judge.managers[manager];
+                facts.unsynced.push(intent);
+                facts.open.insert(*id, attempt);
                 if action == "off" && reason.starts_with("manager:") {
                     self.judge_automatic_fence(manager, host, *automatic, reason);
                 }
@@ -345,6 +385,9 @@ impl World {
                 event.host,
                 event.comment.as_deref().unwrap_or("")
             )),
+            Record::FenceResult { id, .. } => {
+                self.judge.managers[manager].open.remove(id);
+            }
             Record::Reset { host } => {
                 self.judge.managers[manager].automatic.remove(host);
             }
@@ -419,6 +462,14 @@ impl World {
             _ => return,
         };
         self.report.power_calls += 1;
+        // A clock that was set forward meanwhile makes an intent look older than it is.
+        let offset = self.managers[manager].clock.wall_offset;
+        let earlier = self.judge.managers[manager].earlier.iter().any(|attempt| {
+            attempt.host == *host && attempt.until > self.now + SECOND && attempt.wall_offset >= offset
+        });
+        if earlier {
+            return self.fail(format!("{host} is powered {word} while an earlier attempt may still act"));
+        }
         if !self.managers[manager].manage {
             return self.fail(format!("manager {manager} only observes, but powers {host} {word}"));
         }
@@ -447,6 +498,10 @@ impl World {
         }
         let decided = &mut self.judge.managers[manager].decided;
         match command {
+            Command::Takeover => {
+                let state = self.managers[manager].process.as_ref().map(|process| process.engine.state());
+                self.judge.takeovers.extend(state.and_then(|state| state.manager));
+            }
             Command::Manage { group } => {
                 decided.unmanaged.remove(&group);
             }

@@ -197,3 +197,19 @@ fn directory(mdt: usize) -> String {
 fn content(number: u32) -> String {
     format!("foo.{number}\n")
 }
+
+/// Writes a program that can be run at once, even while other threads of this process start programs: a child of theirs
+/// that has not become its program yet would hold the file open for writing ("text file busy").
+pub fn write_program(path: &std::path::Path, text: &str) {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    writer.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("the shell reads");
+    assert!(writer.wait().expect("a child").success(), "cannot write {}", path.display());
+}

@@ -25,7 +25,7 @@ mod wait;
 
 pub use daemon::{Daemon, Settings, known};
 pub use directory::TestDirectory;
-pub use files::{ARCHIVED, EXISTS, FileSet, RELEASED, Request};
+pub use files::{ARCHIVED, EXISTS, FileSet, RELEASED, Request, write_program};
 pub use journal::Step;
 pub use lustre::{Ask, FSNAME, Lustre, Reader};
 pub use lustre_sim::client::FileState;
@@ -33,7 +33,7 @@ pub use lustre_sim::control::{Command as Control, Faults};
 pub use mover::{Gate, Mover, MoverSettings, copies};
 pub use network::{FarNetwork, skip};
 pub use peer::Peer;
-pub use process::{Process, kill_processes_of, processes_of};
+pub use process::{Process, kill_processes_of, processes_of, send};
 pub use programs::Programs;
 pub use rustix::process::Signal;
 pub use serde_json::{Value, json};

@@ -2,6 +2,7 @@
 //! root.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,11 +16,17 @@ pub struct FarNetwork {
     holder: Process,
     interface: String,
     near: Ipv4Addr,
+    far: Ipv4Addr,
 }
 
 impl FarNetwork {
     /// Makes one, or says why that is not possible here.
     pub fn start(bed: &Testbed) -> Result<Self, String> {
+        Self::start_in(bed.directory(), &bed.log_path("namespace"))
+    }
+
+    /// The same for the test with this directory.
+    pub fn start_in(directory: &Path, log: &Path) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
             return Err("needs root, to make a network namespace".to_owned());
@@ -28,8 +35,8 @@ impl FarNetwork {
             return Err("needs the command ip (package iproute2)".to_owned());
         }
         let mut command = Command::new("unshare");
-        command.args(["--net", "sleep", "infinity"]).env(TEST_VARIABLE, bed.directory());
-        let mut holder = Process::spawn("namespace", command, &bed.log_path("namespace"));
+        command.args(["--net", "sleep", "infinity"]).env(TEST_VARIABLE, directory);
+        let mut holder = Process::spawn("namespace", command, log);
         let own = std::fs::read_link("/proc/self/ns/net").map_err(|error| error.to_string())?;
         let theirs = format!("/proc/{}/ns/net", holder.id());
         poll(patience(), || {
@@ -43,7 +50,7 @@ impl FarNetwork {
         let number = (std::process::id().wrapping_mul(8) + NEXT.fetch_add(1, Ordering::Relaxed)) % (1 << 15);
         let first = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + number * 4;
         let (near, far) = (Ipv4Addr::from(first + 1), Ipv4Addr::from(first + 2));
-        let network = Self { interface: format!("ct{number}"), near, holder };
+        let network = Self { interface: format!("ct{number}"), near, far, holder };
         let pid = network.holder.id().to_string();
         let peer = format!("{}p", network.interface);
         run(
@@ -62,6 +69,11 @@ impl FarNetwork {
         self.near
     }
 
+    /// The address of the far end.
+    pub fn far(&self) -> Ipv4Addr {
+        self.far
+    }
+
     /// What goes before a command that is to run at the far end.
     pub fn prefix(&self) -> Vec<String> {
         vec!["nsenter".to_owned(), format!("--net=/proc/{}/ns/net", self.holder.id())]
@@ -71,6 +83,26 @@ impl FarNetwork {
     pub fn cut(&self) {
         self.run_far(&["ip", "link", "set", &format!("{}p", self.interface), "down"])
             .expect("the link can be cut");
+    }
+
+    /// Mends what was cut.
+    pub fn mend(&self) {
+        self.run_far(&["ip", "link", "set", &format!("{}p", self.interface), "up"])
+            .expect("the link can be mended");
+    }
+
+    /// A firewall at the far end answers all TCP with a reset from now on, or lets it pass again.
+    ///
+    /// # Errors
+    /// When there can be none here.
+    pub fn reject(&self, reject: bool) -> Result<(), String> {
+        let rules = if reject {
+            "add table ip test; add chain ip test in { type filter hook input priority 0; }; \
+             add rule ip test in meta l4proto tcp reject with tcp reset"
+        } else {
+            "delete table ip test"
+        };
+        self.run_far(&["nft", rules])
     }
 
     fn run_far(&self, command: &[&str]) -> Result<(), String> {

@@ -140,6 +140,12 @@ pub fn processes_with(mark: &str) -> Vec<Pid> {
     found
 }
 
+/// Sends a signal to a child that was not started as a [`Process`].
+pub fn send(child: &Child, signal: Signal) {
+    // It may have ended; then there is nobody to signal.
+    let _ = kill_process(Pid::from_child(child), signal);
+}
+
 /// Kills what is left of a test.
 pub fn kill_processes_of(directory: &Path) {
     for pid in processes_of(directory) {

@@ -292,4 +292,22 @@ mod tests {
         assert!(output("=====mount\n").is_err());
         assert!(output("").is_err());
     }
+
+    proptest::proptest! {
+        /// Servers may answer with anything.
+        #[test]
+        fn no_answer_breaks_the_reader(lines in proptest::collection::vec(
+            "(=====(mount|zpool|zfs|blkid|ldev|end)|.{0,30}|a on b type lustre \\(svname=.{0,9}\\)|/d: LABEL=\"[a-z:=-]{0,9}OST0000\".*|a b c-MDT0000 .{0,9})", 0..20)) {
+            if let Ok(found) = output(&(lines.join("\n") + "\n=====end")) {
+                let (groups, _) = super::super::layout::groups(&[("h".to_owned(), found)], &[], "/m");
+                let text = super::super::yaml::render(&["h".to_owned()], &groups);
+                if !groups.is_empty() {
+                    let loaded = crate::ha::config::load(&text, "f");
+                    let problems = loaded.err().unwrap_or_default();
+                    // Odd names may be refused, but it is YAML with our keys.
+                    proptest::prop_assert!(problems.iter().all(|problem| problem.line > 0), "{problems:?}\n{text}");
+                }
+            }
+        }
+    }
 }

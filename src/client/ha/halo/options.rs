@@ -11,7 +11,7 @@ use crate::client::ha::options::PowerAction;
 #[derive(Debug, Parser)]
 #[command(name = "halo", bin_name = "halo", version, max_term_width = 110)]
 pub struct Options {
-    /// The configuration file (validate, power without a manager) [env: HALO_CONFIG]
+    /// The configuration file (validate)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Accepted, and not used: only the manager reads its state
@@ -130,7 +130,7 @@ pub struct Power {
     /// For redfish
     #[arg(short = 'l', long, value_name = "NAME")]
     pub username: Option<String>,
-    /// For redfish
-    #[arg(short, long, value_name = "PASSWORD")]
+    /// For redfish; `-` reads it from standard input, since the command line can be seen by others
+    #[arg(short, long, value_name = "PASSWORD", allow_hyphen_values = true)]
     pub password: Option<String>,
 }

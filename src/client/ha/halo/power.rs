@@ -1,5 +1,6 @@
 //! `halo power`: through the manager, or with `-f` a fence agent that is run here.
 
+use std::io::{BufRead, Read};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,11 +17,14 @@ use crate::client::ha::text::{hosts, one_line};
 use crate::client::ha::{Outcome, complain, say};
 use crate::ha::command::Accepted;
 use crate::ha::status::Status;
+use crate::system::fence_path::AgentPath;
 
 /// How long a fence agent may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a fence agent says after this many bytes is not read.
 const MAX_OUTPUT: u64 = 64 << 10;
+/// No password is longer.
+const MAX_PASSWORD: u64 = 4096;
 
 pub(super) async fn run(api: &Api, power: &Power) -> Outcome {
     let mut names = match hosts(&power.hosts) {
@@ -84,7 +88,7 @@ async fn ask(api: &Api, host: &str, action: PowerAction) -> Result<bool, Ended> 
     let path = format!("/api/v1/ha/hosts/{}/power", segment(host));
     let accepted: Accepted =
         api.post(&path, &json!({"action": action.word()})).await.map_err(|error| match error {
-            ApiError::NoManager { .. } => Ended::NoManager(error.to_string()),
+            ApiError::NoManager { .. } | ApiError::Forbidden { .. } => Ended::NoManager(error.to_string()),
             error => badly(error),
         })?;
     if let Some(id) = accepted.command {
@@ -109,6 +113,20 @@ async fn ask(api: &Api, host: &str, action: PowerAction) -> Result<bool, Ended> 
     }
 }
 
+/// The password that was given, or with `-` the first line of standard input: what is on the command line can be seen.
+fn secret(given: &str) -> Result<String, String> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(MAX_PASSWORD).read_line(&mut line);
+    read.map_err(|error| format!("cannot read the password from standard input: {error}"))?;
+    match line.trim_end_matches(['\r', '\n']) {
+        "" => Err("there is no password on standard input".to_owned()),
+        password => Ok(password.to_owned()),
+    }
+}
+
 /// A fence agent as HALO calls it.
 struct Agent {
     program: String,
@@ -120,7 +138,7 @@ impl Agent {
         match (name, &power.username, &power.password) {
             ("powerman", _, _) => Ok(Self { program: "fence_powerman".to_owned(), login: None }),
             ("redfish", Some(name), Some(password)) => {
-                let login = Some((name.clone(), password.clone()));
+                let login = Some((name.clone(), secret(password)?));
                 Ok(Self { program: "fence_redfish".to_owned(), login })
             }
             ("redfish", _, _) => Err("-f redfish needs -l NAME and -p PASSWORD".to_owned()),
@@ -141,7 +159,8 @@ impl Agent {
 
     /// Runs it. Returns whether the host is on: `status` ends with 0 if it is, and with 2 if it is off.
     async fn call(&self, host: &str, action: PowerAction) -> Result<bool, Ended> {
-        let mut command = Command::new(&self.program);
+        let program = AgentPath::from_environment().find(&self.program).map_err(badly)?;
+        let mut command = Command::new(program);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child =
             command.spawn().map_err(|error| badly(format!("cannot run {}: {error}", self.program)))?;

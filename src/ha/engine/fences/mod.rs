@@ -83,6 +83,11 @@ impl PowerRun {
         matches!(self.kind, PowerKind::Fence { .. } | PowerKind::WaitOut)
     }
 
+    /// A fencing by itself that failed, and waits for its next attempt.
+    pub(in crate::ha::engine) fn pauses(&self) -> bool {
+        self.kind == (PowerKind::Fence { automatic: true }) && self.pause_until.is_some()
+    }
+
     /// Whether a host may come to life by it.
     pub(in crate::ha::engine) fn lets_in(&self) -> bool {
         matches!(self.kind, PowerKind::On | PowerKind::Unfence)
@@ -106,7 +111,8 @@ impl Engine {
         config.map(|config| config.fencing.clone()).unwrap_or_default()
     }
 
-    /// Begins to change a host's power, after its intent is recorded. Only a look may be overtaken by that.
+    /// Begins to change a host's power, after its intent is recorded. Only a look, or a pause between attempts, may
+    /// be overtaken by that.
     pub(in crate::ha::engine) fn begin_power(
         &mut self,
         now: Now,
@@ -123,7 +129,9 @@ impl Engine {
             PowerKind::Unfence => (Course::Unfence(self.unfencing(host)), "unfence", false),
         };
         if let Some(other) = self.power.remove(host) {
-            assert!(other.kind == PowerKind::Look, "one change of power at a time: {:?}", other.kind);
+            let idle = other.kind == PowerKind::Look || other.pauses();
+            assert!(idle, "one change of power at a time: {:?}", other.kind);
+            self.end_attempt(now, host, &other, false, "overtaken by another command");
             if let Some(command) = other.command {
                 self.power_command_over(now, host, command, PowerKind::Look, "overtaken by another command");
             }
@@ -286,7 +294,11 @@ impl Engine {
         }
         match (run.kind, verdict) {
             (PowerKind::Fence { automatic }, Verdict::Failed(why))
-                if automatic && run.repeated < REPEAT.len() && self.acts() && !self.is_distrusted(host) =>
+                if automatic
+                    && run.repeated < REPEAT.len()
+                    && self.acts()
+                    && !self.is_distrusted(host)
+                    && !self.is_back(host) =>
             {
                 return self.fence_again(now, host, run, &why);
             }
@@ -413,6 +425,20 @@ impl Engine {
             known.is_none_or(|known| known.is_quiet() && !known.is_failed() && known.failed_stops == 0);
         if over {
             self.relieve_at_once(now, subject, host);
+        }
+    }
+
+    /// A host that was lost is connected again, so that it need not be fenced any more.
+    fn is_back(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|entry| entry.is_up() && entry.must_fence.is_none())
+    }
+
+    /// A host has come back: a fencing by itself that failed is not repeated.
+    pub(in crate::ha::engine) fn spare(&mut self, now: Now, host: &HostId) {
+        let pauses =
+            |run: &PowerRun| run.kind == (PowerKind::Fence { automatic: true }) && run.pause_until.is_some();
+        if self.is_back(host) && self.power.get(host).is_some_and(pauses) {
+            self.break_off_power(now, host, "it came back before the next attempt");
         }
     }
 

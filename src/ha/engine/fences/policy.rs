@@ -43,7 +43,9 @@ impl Engine {
                     format!("fencing {id} failed and is tried again: {}", run.failed)
                 }
                 PowerKind::Fence { .. } => format!("{id} is being powered off"),
-                PowerKind::WaitOut => format!("an attempt of an earlier manager to fence {id} is waited out"),
+                PowerKind::WaitOut => format!(
+                    "an attempt of an earlier manager to fence {id} is waited out; once you have seen that it is off: coordinatool-client ha confirm-off {id}"
+                ),
                 PowerKind::On => format!("{id} is being powered on"),
                 PowerKind::Unfence => format!("{id} is being let in by its fence devices"),
                 PowerKind::Look => format!("the fence device of {id} is being asked"),

@@ -55,22 +55,30 @@ impl Engine {
         }
     }
 
-    /// Whether nothing may be started on a connected host before its devices have let it in: why.
-    pub(in crate::ha::engine) fn awaits_unfencing(&self, host: &HostId) -> Option<String> {
-        let entry = self.hosts.get(host)?;
-        let boot = &entry.agent.as_ref()?.boot;
-        if entry.unfenced.as_ref() == Some(boot) || !entry.can_be_fenced() {
-            return None;
-        }
-        if let Some((why, _)) = &entry.unfencing_failed {
-            return Some(format!("its fence devices do not let it in: {why}"));
-        }
-        Some("its fence devices have not let it in yet".to_owned())
+    /// Whether nothing may be started on a connected host before its devices have let it in.
+    fn awaits_unfencing(&self, host: &HostId) -> bool {
+        self.hosts.get(host).is_some_and(|entry| {
+            let boot = entry.agent.as_ref().map(|agent| &agent.boot);
+            boot.is_some() && entry.unfenced.as_ref() != boot && entry.can_be_fenced()
+        })
+    }
+
+    /// The devices of a connected host are about to let it in; nothing may be started there before that.
+    pub(in crate::ha::engine) fn is_being_let_in(&self, host: &HostId) -> Option<String> {
+        let failed = self.hosts.get(host)?.unfencing_failed.is_some();
+        (self.awaits_unfencing(host) && !failed)
+            .then(|| format!("{host}: its fence devices have not let it in yet"))
+    }
+
+    /// The devices of a connected host have failed to let it in: why.
+    pub(in crate::ha::engine) fn is_not_let_in(&self, host: &HostId) -> Option<String> {
+        let (why, _) = self.hosts.get(host)?.unfencing_failed.as_ref()?;
+        self.awaits_unfencing(host).then(|| format!("{host}: its fence devices do not let it in: {why}"))
     }
 
     /// A host has joined, or may be tried again: lets it in where that is needed.
     pub(in crate::ha::engine) fn unfence_if_needed(&mut self, now: Now, host: &HostId) {
-        if !self.acts() || self.power.contains_key(host) || self.awaits_unfencing(host).is_none() {
+        if !self.acts() || self.power.contains_key(host) || !self.awaits_unfencing(host) {
             return;
         }
         let Some(entry) = self.hosts.get_mut(host) else { return };

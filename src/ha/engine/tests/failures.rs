@@ -232,3 +232,56 @@ fn a_target_that_dies_while_a_group_moves_to_it() {
     play.until("pool0 is there as well", |play| play.is_on("pool0", "h1"));
     assert_eq!(play.host_status("h0").state, HostState::Off);
 }
+
+#[test]
+fn an_agent_that_cannot_store_its_intents_is_not_fenced_for_it() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.host("h1").full = true;
+    play.ask(Command::Move { group: "pool1".into(), to: Some("h0".into()) }).unwrap();
+    play.run(Duration::from_secs(300));
+    assert!(play.calls.is_empty() && play.hosts["h1"].active.len() == 2, "{:?}", play.calls);
+    assert!(
+        play.group("pool1").waits_for.join("; ").contains("no space"),
+        "{:?}",
+        play.group("pool1").waits_for
+    );
+    assert!(play.engine.state().events.len() < 300, "not asked without a pause");
+    play.host("h1").full = false;
+    play.runs_on("h0", "h0");
+    // What is broken there does not stay so for ever.
+    play.ask(Command::Failback { host: "h1".into() }).unwrap();
+    play.runs_on("h0", "h1");
+    play.host("h1").full = true;
+    play.host("h1").sick.insert("ost1".into(), 1);
+    play.run(Duration::from_secs(30));
+    assert!(play.calls.is_empty(), "{:?}", play.calls);
+    play.runs_on("h0", "h0");
+    assert!(play.calls.contains(&"off h1".to_owned()));
+}
+
+#[test]
+fn a_start_that_cannot_be_stored_is_tried_elsewhere_and_forgiven() {
+    let mut play = Play::new(pair());
+    play.host("h1").full = true;
+    play.runs_on("h0", "h0");
+    play.host("h1").full = false;
+    play.run(Duration::from_secs(3600));
+    play.ask(Command::Failback { host: "h1".into() }).unwrap();
+    play.runs_on("h0", "h1");
+}
+
+#[test]
+fn what_crashes_altogether_is_restarted_where_it_was() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.ask(Command::Move { group: "pool1".into(), to: Some("h0".into()) }).unwrap();
+    play.runs_on("h0", "h0");
+    play.log.clear();
+    play.host("h0").active.remove("pool1");
+    play.host("h0").active.remove("ost1");
+    play.until("it is noticed", |play| !play.log.is_empty());
+    play.runs_on("h0", "h0");
+    play.log.sort();
+    assert_eq!(play.log, ["start ost1 h0", "start pool1 h0"]);
+}

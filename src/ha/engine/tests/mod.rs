@@ -1,11 +1,14 @@
 //! The engine against agents and fence devices that are played by hand.
 
+mod configs;
 mod device_changes;
 mod failures;
+mod faults;
 mod fencing;
 mod links;
 mod operators;
 mod play;
+mod played;
 mod proofs;
 mod reloads;
 mod unfencing;

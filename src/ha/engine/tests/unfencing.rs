@@ -1,5 +1,6 @@
 //! Fence agents that must let a host in again when it joins.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::play::{Play, pair};
@@ -33,6 +34,22 @@ fn a_host_is_let_in_before_anything_is_started_there() {
     play.boot("h1");
     play.until("h1 connected", |play| play.host_status("h1").state == HostState::Connected);
     assert_eq!(unfences(&play, "h1"), 2);
+}
+
+/// A group does not go to its failover host because its home is let in a moment later.
+#[test]
+fn a_host_that_is_being_let_in_is_waited_for() {
+    let mut config = pair();
+    let h1 = config.hosts.get_mut("h1").unwrap();
+    Arc::make_mut(h1).fencing.clear();
+    let mut play = Play::new(config);
+    play.hold.insert(DeviceAction::Unfence);
+    play.until("pool1 on h1", |play| play.is_on("pool1", "h1"));
+    play.run(Duration::from_secs(5));
+    assert_eq!(play.log, ["start pool1 h1", "start ost1 h1"]);
+    play.hold.clear();
+    play.answer(DeviceAnswer::Unsupported);
+    play.runs_on("h0", "h1");
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub fn prepare(path: &AgentPath, device: &FenceDevice, values: &Values) -> io::R
     let is_ipmi = IPMI.iter().any(|(name, _)| *name == device.agent);
     // A site that has its own way there keeps it.
     let own_way = values.get(&["ipmitool_path", "password_script", "passwd_script", "use_sudo", "sudo"]);
-    let (Some(program), Some((password, _))) = (&path.stand_in, values.get(&["password", "passwd"])) else {
+    let (Some(program), Some((password, _))) = (path.stand_in(), values.get(&["password", "passwd"])) else {
         return Ok(None);
     };
     let (Some(program), Ok(ipmitool)) = (program.to_str(), path.find("ipmitool")) else { return Ok(None) };

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cluster::Cluster;
+use super::dark::sign;
 use crate::process::{Process, TEST_VARIABLE, processes_with, read_log};
 use crate::wait::{patience, poll};
 
@@ -27,14 +27,17 @@ impl Cluster {
         } else if !directory.join("boot").join(host).exists() {
             self.new_boot(host);
         }
+        let dark = sign(&directory, host);
+        assert!(poll(patience(), || (!dark.exists()).then_some(())).is_some(), "{host} stays dark");
         let announced = directory.join(format!("{host}.address"));
         let _ = fs::remove_file(&announced);
         let number = self.shape().hosts.iter().position(|(name, _)| name == host);
         let number = number.unwrap_or_else(|| panic!("there is no host {host}"));
         let port = PORT + u16::try_from(number).expect("there are few hosts");
-        let mut command = Command::new(self.program("coordinatool-agent"));
-        command.args(["-v", "-v", "--host", host, "--port", &port.to_string(), "--listen", self.address()]);
-        command.arg("--insecure-loopback");
+        let mut command = self.program_by("coordinatool-agent", &self.agent_prefix(host));
+        let address = self.address_of(host);
+        command.args(["-v", "-v", "--host", host, "--port", &port.to_string(), "--listen", &address]);
+        command.args(self.trust());
         command.arg("--ocf-root").arg(self.ocf_root());
         command.arg("--state-dir").arg(directory.join("state").join(host));
         command.arg("--boot-id").arg(directory.join("boot").join(host));
@@ -69,6 +72,11 @@ impl Cluster {
         assert!(status.success(), "the agent of {host} ended with {status}");
     }
 
+    /// Sends an agent a signal, if it runs.
+    pub fn signal_agent(&mut self, host: &str, signal: Signal) {
+        self.agent(host).signal(signal);
+    }
+
     /// Freezes an agent: its kernel takes connections, but nobody answers.
     pub fn pause_agent(&mut self, host: &str) {
         self.agent(host).signal(Signal::STOP);
@@ -81,9 +89,9 @@ impl Cluster {
 
     /// Power failure: all processes of a host and what is active on it are gone at once, and nobody said so.
     pub fn power_off(&mut self, host: &str) {
-        write(&self.directory().join("power").join(host), "off");
         self.agent(host).kill();
         kill_all(|| processes_of_host(self.directory(), host));
+        write(&self.directory().join("power").join(host), "off");
         for kind in ["active", "busy"] {
             for entry in fs::read_dir(self.directory().join(kind)).into_iter().flatten().flatten() {
                 if entry.path().extension().is_some_and(|extension| extension == host) {
@@ -91,6 +99,8 @@ impl Cluster {
                 }
             }
         }
+        let dark = sign(self.directory(), host);
+        assert!(poll(patience(), || dark.exists().then_some(())).is_some(), "{host} does not get dark");
     }
 
     /// Powers a host on: it boots, but its agent does not start.
@@ -105,9 +115,21 @@ impl Cluster {
         fs::read_to_string(self.directory().join("power").join(host)).is_ok_and(|text| text.trim() == "off")
     }
 
+    /// How many processes of resource agents there are on a host, those that they left behind included.
+    pub fn operations_on(&self, host: &str) -> usize {
+        processes_of_host(self.directory(), host).len()
+    }
+
     /// Whether the agent of a host runs.
     pub fn agent_runs(&mut self, host: &str) -> bool {
         self.agents.get_mut(host).is_some_and(Process::is_running)
+    }
+
+    /// A path as the agent of a host sees it, which may have mounts of its own.
+    pub fn inside(&self, host: &str, path: &Path) -> PathBuf {
+        let agent = self.agents.get(host).unwrap_or_else(|| panic!("the agent of {host} was never started"));
+        let root = PathBuf::from(format!("/proc/{}/root", agent.id()));
+        root.join(path.strip_prefix("/").expect("an absolute path is asked for"))
     }
 
     /// Where the log of an agent is.

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::agents::{PORT, write};
+use super::dark::Darkness;
 use super::manager::MANAGER;
 use super::shape::Shape;
 use super::status::Status;
 use super::truth::{self, Record};
 use crate::directory::TestDirectory;
+use crate::network::FarNetwork;
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::wait::{patience, poll};
@@ -25,6 +29,9 @@ pub struct Cluster {
     pub(super) agents: BTreeMap<String, Process>,
     pub(super) managers: BTreeMap<String, Process>,
     expect_double: bool,
+    /// Where each host has a network of its own.
+    pub(super) networks: BTreeMap<String, FarNetwork>,
+    darkness: Option<Darkness>,
     // Last: it goes after all processes.
     directory: TestDirectory,
 }
@@ -35,19 +42,26 @@ impl Cluster {
         let name =
             std::thread::current().name().unwrap_or("ha").rsplit("::").next().unwrap_or("ha").to_owned();
         let directory = TestDirectory::new(&name);
-        for kind in ["active", "busy", "control", "power", "says", "boot"] {
+        for kind in ["active", "busy", "control", "power", "says", "boot", "dark"] {
             directory.subdirectory(kind);
         }
-        let cluster = Self {
+        let mut cluster = Self {
             shape,
             address: own_address(),
             programs: Programs::find_ha(),
             agents: BTreeMap::new(),
             managers: BTreeMap::new(),
             expect_double: false,
+            networks: BTreeMap::new(),
+            darkness: None,
             directory,
         };
         cluster.write_configuration();
+        let hosts = cluster.host_names().into_iter().zip(PORT..).map(|(host, port)| {
+            let address = cluster.address.parse().expect("an address of our own");
+            (host, SocketAddr::new(address, port))
+        });
+        cluster.darkness = Some(Darkness::over(cluster.directory(), hosts.collect()));
         cluster
     }
 
@@ -59,8 +73,9 @@ impl Cluster {
         cluster
     }
 
-    fn write_configuration(&self) {
-        let yaml = self.shape.yaml(self.directory.path(), &self.address, PORT);
+    pub(super) fn write_configuration(&self) {
+        let addresses = self.shape.hosts.iter().map(|(host, _)| self.address_of(host)).collect::<Vec<_>>();
+        let yaml = self.shape.yaml(self.directory.path(), &addresses, PORT);
         write(&self.configuration(), &yaml);
     }
 
@@ -90,6 +105,11 @@ impl Cluster {
         &self.address
     }
 
+    /// Where the agent of a host listens.
+    pub fn address_of(&self, host: &str) -> String {
+        self.networks.get(host).map_or_else(|| self.address.clone(), |network| network.far().to_string())
+    }
+
     /// Names of all hosts.
     pub fn host_names(&self) -> Vec<String> {
         self.shape.hosts.iter().map(|(name, _)| name.clone()).collect()
@@ -108,7 +128,19 @@ impl Cluster {
     }
 
     pub(super) fn ocf_root(&self) -> PathBuf {
-        self.fence_path().join("ocf")
+        self.shape.ocf_root.clone().unwrap_or_else(|| self.fence_path().join("ocf"))
+    }
+
+    /// A program, started by another one if that is wanted.
+    pub(super) fn program_by(&self, name: &str, prefix: &[String]) -> Command {
+        match prefix.split_first() {
+            Some((first, others)) => {
+                let mut command = Command::new(first);
+                command.args(others).arg(self.program(name));
+                command
+            }
+            None => Command::new(self.program(name)),
+        }
     }
 
     /// Makes an action of a resource agent or of the fence agent misbehave: see `tests/ha_agents`. `what` is

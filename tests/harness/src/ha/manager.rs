@@ -36,7 +36,7 @@ impl Cluster {
 
     /// How a manager is started.
     pub fn manager_command(&self, name: &str) -> Command {
-        let mut command = Command::new(self.program("coordinatool"));
+        let mut command = self.program_by("coordinatool", &self.shape().manager_prefix);
         command.args(["ha-manager", "-v", "-v", "--config"]).arg(self.configuration());
         command.arg("--socket").arg(self.socket_as(name));
         command.arg("--state-dir").arg(self.manager_state(name));
@@ -44,7 +44,7 @@ impl Cluster {
         if self.shape().manage {
             command.arg("--manage-resources");
         }
-        command.arg("--insecure-loopback").args(&self.shape().manager_arguments);
+        command.args(self.trust()).args(&self.shape().manager_arguments);
         // A test may have fence agents of its own.
         let own = self.directory().join("agents");
         command.env("COORDINATOOL_FENCE_PATH", format!("{}:{}", own.display(), self.fence_path().display()));
@@ -209,9 +209,23 @@ impl Cluster {
 
     /// Runs `coordinatool-client ha` with these arguments.
     pub fn client(&self, arguments: &[&str]) -> Output {
+        self.run(self.client_command(arguments))
+    }
+
+    /// `coordinatool-client ha` with these arguments, to be run.
+    pub fn client_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program("coordinatool-client"));
         command.arg("ha").args(arguments).env("COORDINATOOL_HA_SOCKET", self.socket());
-        self.run(command)
+        command.env(TEST_VARIABLE, self.directory()).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// `halo` with these arguments, to be run.
+    pub fn halo_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.program("halo"));
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        command.env(TEST_VARIABLE, self.directory()).stdin(Stdio::null()).stdout(Stdio::null());
+        command
     }
 
     /// Runs `halo` with these arguments.
@@ -223,6 +237,7 @@ impl Cluster {
 
     fn run(&self, mut command: Command) -> Output {
         command.env(TEST_VARIABLE, self.directory()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
     }
 }

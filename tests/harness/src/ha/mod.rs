@@ -23,7 +23,9 @@
 
 mod agents;
 mod cluster;
+mod dark;
 mod http;
+mod isolated;
 mod manager;
 mod shape;
 mod status;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a host is fenced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,12 @@ pub struct Shape {
     pub manager_arguments: Vec<String>,
     /// More arguments of each agent.
     pub agent_arguments: Vec<String>,
+    /// A program and its arguments that each agent is started by, such as `unshare`; it must become the agent.
+    pub agent_prefix: Vec<String>,
+    /// The same for managers.
+    pub manager_prefix: Vec<String>,
+    /// Where resource agents are, if not those of the tests.
+    pub ocf_root: Option<PathBuf>,
 }
 
 impl Shape {
@@ -101,6 +107,9 @@ impl Shape {
             manage: true,
             manager_arguments: Vec::new(),
             agent_arguments: Vec::new(),
+            agent_prefix: Vec::new(),
+            manager_prefix: Vec::new(),
+            ocf_root: None,
         }
     }
 
@@ -130,6 +139,13 @@ impl Shape {
         self
     }
 
+    /// Resource agents of this machine instead of the tests' own.
+    #[must_use]
+    pub fn ocf_root(mut self, root: &str) -> Self {
+        self.ocf_root = Some(root.into());
+        self
+    }
+
     /// Another way to fence a host.
     #[must_use]
     pub fn fencing(mut self, host: &str, fencing: Fencing) -> Self {
@@ -141,15 +157,15 @@ impl Shape {
         self
     }
 
-    /// The configuration; agents listen on `address`, from port `port` on.
-    pub(super) fn yaml(&self, directory: &Path, address: &str, port: u16) -> String {
+    /// The configuration; agents listen on these addresses, from port `port` on.
+    pub(super) fn yaml(&self, directory: &Path, addresses: &[String], port: u16) -> String {
         let mut text = String::from("cluster:\n");
         let mut add = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("text can be written");
         for (key, value) in &self.settings {
             add(format_args!("  {key}: {value}"));
         }
         add(format_args!("hosts:"));
-        for ((name, fencing), port) in self.hosts.iter().zip(port..) {
+        for (((name, fencing), address), port) in self.hosts.iter().zip(addresses).zip(port..) {
             add(format_args!("- hostname: {name}\n  address: {address}\n  port: {port}"));
             match fencing {
                 Fencing::Test => add(format_args!(

@@ -1,0 +1,96 @@
+#!/bin/bash
+# Deliberate mistakes in a copy of the sources: the HA simulator must find each one.
+#
+#   tests/mutations.sh              all of tests/mutations/
+#   tests/mutations.sh NAME...      these
+#   tests/mutations.sh --part K/N   every Nth, from the Kth on (K from 1)
+#
+# A mutation is a text: what is wrong in one line, `seeds N` (how many seeds may be needed), then changes: `file PATH`,
+# `<<<<`, the old text, `====`, the new text, `>>>>`. The old text must be there exactly once.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+names=()
+if [[ ${1:-} == --part ]]; then
+	part=${2%/*} parts=${2#*/} number=0
+	for path in tests/mutations/*; do
+		((number % parts == part - 1)) && names+=("${path##*/}")
+		number=$((number + 1))
+	done
+elif (($#)); then
+	names=("$@")
+else
+	for path in tests/mutations/*; do names+=("${path##*/}"); done
+fi
+
+copy=$PWD/target/mutants
+export CARGO_TARGET_DIR=$copy/target
+build() {
+	(cd "$copy/tree" && cargo build --quiet --profile sim --no-default-features --features sim --bin coordinatool-sim)
+}
+
+# Only what has changed is copied, so that little is built anew.
+restore() {
+	mkdir -p "$copy/tree"
+	git ls-files -z | while IFS= read -r -d '' path; do
+		if [[ -f $path ]] && ! cmp -s "$path" "$copy/tree/$path"; then
+			mkdir -p "$copy/tree/$(dirname "$path")"
+			cp "$path" "$copy/tree/$path"
+		fi
+	done
+}
+
+apply() {
+	perl -e '
+		use strict;
+		my ($mutation, $tree) = @ARGV;
+		open(my $in, "<", $mutation) or die "$mutation: $!\n";
+		my ($file, $side, %text);
+		while (my $line = <$in>) {
+			if ($line =~ /^file (\S+)$/ && !$side) { $file = "$tree/$1"; next }
+			if ($line eq "<<<<\n") { $side = "old"; %text = (old => "", new => ""); next }
+			if ($line eq "====\n" && $side) { $side = "new"; next }
+			if ($line eq ">>>>\n" && $side) {
+				$side = undef;
+				open(my $source, "<", $file) or die "$file: $!\n";
+				my $whole = do { local $/; <$source> };
+				chomp(my $old = $text{old});
+				chomp(my $new = $text{new});
+				my $count = () = $whole =~ /\Q$old\E/g;
+				die "$mutation: the old text is $count times in $file\n" if $count != 1;
+				$whole =~ s/\Q$old\E/$new/;
+				open(my $target, ">", $file) or die "$file: $!\n";
+				print $target $whole;
+				close($target) or die "$file: $!\n";
+				next;
+			}
+			$text{$side} .= $line if $side;
+		}
+	' "$1" "$2"
+}
+
+restore
+build
+missed=0
+printf '%-32s %-7s %s\n' mutation seed found
+for name in "${names[@]}"; do
+	mutation=tests/mutations/$name
+	seeds=$(sed -n 's/^seeds \([0-9]*\)$/\1/p' "$mutation" | head -n 1)
+	restore
+	apply "$mutation" "$copy/tree"
+	build
+	set +e
+	output=$("$CARGO_TARGET_DIR/sim/coordinatool-sim" ha --seeds "$seeds" --once 2>&1)
+	found=$?
+	set -e
+	first=$(grep -a -m 1 '^seed [0-9]*:' <<<"$output" || true)
+	if ((found == 0)) || [[ -z $first ]]; then
+		printf '%-32s %-7s %s\n' "$name" - "NOT FOUND in $seeds seeds: $(head -n 1 "$mutation")"
+		missed=$((missed + 1))
+	else
+		number=${first#seed }
+		printf '%-32s %-7s %.110s\n' "$name" "${number%%:*}" "${first#*: }"
+	fi
+done
+restore
+((missed == 0)) || { echo "$missed mutations were not found" >&2; exit 1; }
