@@ -103,6 +103,23 @@ fn a_manager_is_killed_again_and_again() {
     assert_eq!((acts(&cluster), cluster.fenced()), (before, vec![]));
 }
 
+/// All heartbeats are old when it goes on: that is its own fault, not that of the hosts.
+#[test]
+fn a_manager_stands_still() {
+    let mut cluster = at_home();
+    let before = acts(&cluster);
+    for _ in 0..2 {
+        cluster.signal_manager(Signal::STOP);
+        // More than the time after which a silent host is lost.
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        cluster.signal_manager(Signal::CONT);
+        cluster.wait_connected();
+    }
+    cluster.settle();
+    cluster.wait_placed(&[("g0", "h0"), ("g1", "h1")]);
+    assert_eq!((acts(&cluster), cluster.fenced()), (before, vec![]));
+}
+
 /// A start that nobody waits for any more: its agent and the manager were both restarted.
 #[test]
 fn a_slow_start_outlives_its_agent_and_its_manager() {

@@ -228,3 +228,44 @@ fn a_host_dies_after_a_failure() {
     cluster.wait_placed(&[("g0", "h1"), ("g1", "h1")]);
     assert_eq!(cluster.fenced(), ["h0 off"]);
 }
+
+/// That is what services do.
+#[test]
+fn a_start_leaves_a_process_behind() {
+    let mut cluster = Cluster::new(Shape::hosts(2).group(alone("g0", "h0", &["h1"])));
+    cluster.behave("g0.start.h0", &["fork"]);
+    cluster.start_agents();
+    cluster.start_manager();
+    cluster.wait_placed(&[("g0", "h0")]);
+    cluster.settle();
+    cluster.wait_placed(&[("g0", "h0")]);
+    assert_eq!((cluster.count("start", "g0", "h0"), cluster.fenced()), (1, vec![]));
+}
+
+/// Something of it is still there, whatever its exit code says: it is killed before the group is started elsewhere.
+#[test]
+fn a_stop_leaves_a_process_behind() {
+    let cluster = running(Shape::pair());
+    cluster.behave("g0.stop.h0", &["fork"]);
+    cluster.order("groups/g0/move", &json!({"to": "h1"})).unwrap();
+    cluster.wait_placed(&[("g0", "h1"), ("g1", "h1")]);
+    cluster.wait_until("nothing of it is left", |cluster| cluster.operations_on("h0") == 0);
+    assert_eq!(cluster.fenced(), NOBODY);
+}
+
+/// The agent that comes next finds what it was doing, and nothing is begun twice.
+#[test]
+fn an_agent_is_killed_while_it_starts_a_resource() {
+    let mut cluster =
+        Cluster::new(Shape::hosts(2).group(alone("g0", "h0", &["h1"])).set("agent_grace", "30s"));
+    cluster.behave("g0.start.h0", &["delay 2"]);
+    cluster.start_agents();
+    cluster.start_manager();
+    cluster.wait_until("it is being started", |cluster| cluster.count("start", "g0", "h0") == 1);
+    cluster.kill_agent("h0");
+    cluster.start_agent("h0");
+    cluster.wait_placed(&[("g0", "h0")]);
+    cluster.settle();
+    assert_eq!((cluster.count("start", "g0", "h0"), cluster.count("start", "g0", "h1")), (1, 0));
+    assert_eq!(cluster.fenced(), NOBODY);
+}

@@ -151,3 +151,20 @@ fn a_group_with_one_host_waits_for_it() {
     cluster.wait_placed(&[("g0", "h0"), ("g1", "h1")]);
     assert_eq!(cluster.count("start", "g0", "h0"), 1);
 }
+
+/// Each stands in for the one before it.
+#[test]
+fn a_ring_of_hosts() {
+    let shape = Shape::hosts(3)
+        .group(alone("g0", "h0", &["h1"]))
+        .group(alone("g1", "h1", &["h2"]))
+        .group(alone("g2", "h2", &["h0"]));
+    let mut cluster = running(shape);
+    cluster.kill_agent("h1");
+    cluster.wait_placed(&[("g0", "h0"), ("g1", "h2"), ("g2", "h2")]);
+    cluster.power_off("h2");
+    cluster.wait_placed(&[("g0", "h0"), ("g2", "h0")]);
+    cluster.start_agent("h1");
+    cluster.wait_placed(&[("g0", "h0"), ("g1", "h1"), ("g2", "h0")]);
+    assert_eq!(cluster.fenced(), ["h1 off"]);
+}

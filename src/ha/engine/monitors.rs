@@ -41,12 +41,7 @@ impl Engine {
 
     /// Looks again at whatever has this name.
     pub(super) fn look_again(&mut self, now: Now, host: &HostId, resource: &ResourceId) {
-        let subjects: Vec<SubjectId> = self
-            .subjects
-            .iter()
-            .filter(|(_, subject)| subject.spec.id == *resource)
-            .map(|(id, _)| *id)
-            .collect();
+        let subjects: Vec<SubjectId> = self.by_name.get(resource).into_iter().flatten().copied().collect();
         for subject in subjects {
             self.look(now, subject, host);
         }

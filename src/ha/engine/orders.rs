@@ -92,7 +92,8 @@ impl Engine {
         };
         if !finished.unfinished {
             // Another definition of the same name may have waited for it.
-            self.change_unfinished(now, host, finished.order, None);
+            let related = self.related(given.subject);
+            self.change_unfinished_of(now, host, finished.order, None, related);
         }
         let patience = self.patience(now);
         let name = {
@@ -232,8 +233,29 @@ impl Engine {
 
     /// An operation is over (`None`), or may go on until then.
     fn change_unfinished(&mut self, now: Now, host: &HostId, order: OrderId, until: Option<Mono>) {
+        let all = self.subjects.keys().copied().collect();
+        self.change_unfinished_of(now, host, order, until, all);
+    }
+
+    /// All definitions of one name or one device.
+    fn related(&self, subject: SubjectId) -> Vec<SubjectId> {
+        let Some(entry) = self.subjects.get(&subject) else { return Vec::new() };
+        let named = self.by_name.get(&entry.spec.id).into_iter().flatten();
+        let same = self.by_identity.get(&entry.identity).into_iter().flatten();
+        named.chain(same).copied().collect()
+    }
+
+    fn change_unfinished_of(
+        &mut self,
+        now: Now,
+        host: &HostId,
+        order: OrderId,
+        until: Option<Mono>,
+        subjects: Vec<SubjectId>,
+    ) {
         let mut again = Vec::new();
-        for (id, subject) in &mut self.subjects {
+        for id in &subjects {
+            let Some(subject) = self.subjects.get_mut(id) else { continue };
             let Some(known) = subject.on.get_mut(host) else { continue };
             let Some(deadline) = known.unfinished.get_mut(&order) else { continue };
             match until {

@@ -8,7 +8,8 @@ impl Engine {
         self.acting()?;
         self.host(host)?;
         let refuse = |why: &str| conflict(format!("Will not fence '{host}': {why}"));
-        if self.power.get(host).is_some_and(PowerRun::is_fence) {
+        // Who has mended the device need not wait for the next attempt.
+        if self.power.get(host).is_some_and(|run| run.is_fence() && !run.pauses()) {
             return refuse("Another fence request is already in progress. Wait for it to finish.");
         }
         if self.power.get(host).is_some_and(PowerRun::lets_in) {

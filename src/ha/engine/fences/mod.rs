@@ -83,6 +83,11 @@ impl PowerRun {
         matches!(self.kind, PowerKind::Fence { .. } | PowerKind::WaitOut)
     }
 
+    /// A fencing by itself that failed, and waits for its next attempt.
+    pub(in crate::ha::engine) fn pauses(&self) -> bool {
+        self.kind == (PowerKind::Fence { automatic: true }) && self.pause_until.is_some()
+    }
+
     /// Whether a host may come to life by it.
     pub(in crate::ha::engine) fn lets_in(&self) -> bool {
         matches!(self.kind, PowerKind::On | PowerKind::Unfence)
@@ -106,7 +111,8 @@ impl Engine {
         config.map(|config| config.fencing.clone()).unwrap_or_default()
     }
 
-    /// Begins to change a host's power, after its intent is recorded. Only a look may be overtaken by that.
+    /// Begins to change a host's power, after its intent is recorded. Only a look, or a pause between attempts, may
+    /// be overtaken by that.
     pub(in crate::ha::engine) fn begin_power(
         &mut self,
         now: Now,
@@ -123,7 +129,9 @@ impl Engine {
             PowerKind::Unfence => (Course::Unfence(self.unfencing(host)), "unfence", false),
         };
         if let Some(other) = self.power.remove(host) {
-            assert!(other.kind == PowerKind::Look, "one change of power at a time: {:?}", other.kind);
+            let idle = other.kind == PowerKind::Look || other.pauses();
+            assert!(idle, "one change of power at a time: {:?}", other.kind);
+            self.end_attempt(now, host, &other, false, "overtaken by another command");
             if let Some(command) = other.command {
                 self.power_command_over(now, host, command, PowerKind::Look, "overtaken by another command");
             }

@@ -137,6 +137,23 @@ fn a_host_that_came_back_is_not_fenced_by_the_next_attempt() {
 }
 
 #[test]
+fn an_operator_need_not_wait_for_the_next_attempt() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.device_says.insert("h1".into(), DeviceAnswer::Failed("broken".to_owned()));
+    play.crash("h1");
+    play.until("it is tried again", |play| {
+        play.group("pool1").waits_for.iter().any(|what| what.contains("is tried again: "))
+    });
+    play.device_says.clear();
+    assert!(play.ask(Command::Fence { host: "h1".into(), force: false }).is_err(), "it was tried once");
+    play.ask(Command::Fence { host: "h1".into(), force: true }).unwrap();
+    play.runs_on("h0", "h0");
+    let open = |attempt: &crate::ha::state::record::FenceAttempt| attempt.result.is_none();
+    assert!(!play.engine.state().fences["h1"].iter().any(open));
+}
+
+#[test]
 fn a_plug_of_another_host_is_not_believed() {
     let mut play = Play::new(four());
     play.until("all run", |play| {

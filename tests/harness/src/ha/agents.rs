@@ -115,6 +115,11 @@ impl Cluster {
         fs::read_to_string(self.directory().join("power").join(host)).is_ok_and(|text| text.trim() == "off")
     }
 
+    /// How many processes of resource agents there are on a host, those that they left behind included.
+    pub fn operations_on(&self, host: &str) -> usize {
+        processes_of_host(self.directory(), host).len()
+    }
+
     /// Whether the agent of a host runs.
     pub fn agent_runs(&mut self, host: &str) -> bool {
         self.agents.get_mut(host).is_some_and(Process::is_running)
