@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+pub mod frames;
 pub mod ha;
 pub mod lustre;
 pub mod store;
@@ -23,6 +24,8 @@ pub const TARGETS: &[Target] = &[
     ("action_list", lustre::action_list),
     ("store_record", store::record),
     ("store_segment", store::segment),
+    ("frames_to_agent", frames::to_agent),
+    ("frames_from_agent", frames::from_agent),
     ("ha_config", ha::config),
     ("halo_state", ha::halo),
 ];

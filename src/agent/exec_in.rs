@@ -1,9 +1,11 @@
-//! `coordinatool-agent exec-in FILE PROGRAM ARGUMENT...`: what a child does before it becomes a resource agent. It puts
-//! itself into the cgroup whose `cgroup.procs` FILE is (`-`: none), so that nothing of it ever runs outside.
+//! `coordinatool-agent exec-in FILE LEADER PROGRAM ARGUMENT...`: what a child does before it becomes a resource agent. It
+//! puts itself into the cgroup whose `cgroup.procs` FILE is (`-`: none), so that nothing of it ever runs outside, and says
+//! in the file LEADER (`-`: none) who it is.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::fs::Mode;
@@ -28,8 +30,11 @@ fn become_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Infal
     let file = arguments.next().ok_or("no cgroup given")?;
     if file != "-" {
         // 0 stands for who writes it.
-        std::fs::write(&file, "0")
-            .map_err(|error| format!("{}: {error}", std::path::Path::new(&file).display()))?;
+        std::fs::write(&file, "0").map_err(|error| format!("{}: {error}", Path::new(&file).display()))?;
+    }
+    let leader = arguments.next().ok_or("no file for the leader given")?;
+    if leader != "-" {
+        super::leaders::write_own(Path::new(&leader));
     }
     // A group of its own for signals.
     rustix::process::setsid().map_err(|error| format!("setsid: {error}"))?;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::isolation::Isolation;
+use super::leaders::Leaders;
 use crate::ha::agent::Event;
 use crate::ha::ids::OrderId;
+use crate::ha::ocf::Outcome;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -15,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// What shall happen to an operation's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Nothing: tell when they are gone.
+    /// Nothing: tell when they are gone, or when the operation's own process is.
     Watch,
     /// Kill them, and tell when they are gone.
     Kill,
@@ -24,40 +26,71 @@ pub enum Wanted {
 /// Looks after leftovers for as long as the agent runs.
 pub async fn look_after(
     isolation: Isolation,
+    leaders: Leaders,
     mut wanted: UnboundedReceiver<(OrderId, Wanted)>,
-    inputs: UnboundedSender<Event>,
+    events: UnboundedSender<Event>,
 ) {
+    let leftovers = Leftovers { isolation, leaders, events };
     let mut orders: BTreeMap<OrderId, Wanted> = BTreeMap::new();
+    let mut look = tokio::time::interval(INTERVAL);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let next = if orders.is_empty() {
-            wanted.recv().await
-        } else {
-            match tokio::time::timeout(INTERVAL, wanted.recv()).await {
-                Ok(next) => next,
-                Err(_) => {
-                    orders.retain(|order, what| !is_over(&isolation, *order, *what, &inputs));
-                    continue;
+        tokio::select! {
+            biased;
+            _ = look.tick(), if !orders.is_empty() => {
+                let looked: Vec<(OrderId, Wanted)> = orders.iter().map(|(order, what)| (*order, *what)).collect();
+                for (order, what) in looked {
+                    if leftovers.is_over(order, what).await {
+                        orders.remove(&order);
+                    }
                 }
             }
-        };
-        let Some((order, what)) = next else { return };
-        // A wish to kill is not taken back.
-        let what = if orders.get(&order) == Some(&Wanted::Kill) { Wanted::Kill } else { what };
-        if !is_over(&isolation, order, what, &inputs) {
-            orders.insert(order, what);
+            next = wanted.recv() => {
+                let Some((order, what)) = next else { return };
+                // A wish to kill is not taken back.
+                let what = if orders.get(&order) == Some(&Wanted::Kill) { Wanted::Kill } else { what };
+                if leftovers.is_over(order, what).await {
+                    orders.remove(&order);
+                } else {
+                    orders.insert(order, what);
+                }
+            }
         }
     }
 }
 
-fn is_over(isolation: &Isolation, order: OrderId, what: Wanted, inputs: &UnboundedSender<Event>) -> bool {
-    if isolation.is_populated(order) {
-        if what == Wanted::Kill {
-            isolation.kill(order);
+struct Leftovers {
+    isolation: Isolation,
+    leaders: Leaders,
+    events: UnboundedSender<Event>,
+}
+
+impl Leftovers {
+    /// Whether there is nothing more to be done about an order: then that was told. The shell only goes away with the
+    /// process.
+    async fn is_over(&self, order: OrderId, what: Wanted) -> bool {
+        if !self.isolation.is_populated(order).await && self.isolation.remove(order) {
+            self.leaders.forget(order);
+            let _ = self.events.send(Event::Emptied { order });
+            return true;
         }
-        return false;
+        match what {
+            Wanted::Kill => {
+                self.isolation.kill(order).await;
+                false
+            }
+            Wanted::Watch if self.leaders.is_gone(order) => {
+                let _ = self.events.send(Event::Exited {
+                    order,
+                    outcome: Outcome::Lost,
+                    reason: "the agent was restarted while it ran".to_owned(),
+                    took_ms: 0,
+                    left_behind: true,
+                    advised_interval_ms: None,
+                });
+                true
+            }
+            Wanted::Watch => false,
+        }
     }
-    isolation.remove(order);
-    // The shell only goes away with the process.
-    let _ = inputs.send(Event::Emptied { order });
-    true
 }

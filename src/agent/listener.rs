@@ -1,12 +1,14 @@
 //! Managers that connect: who they are is proven before a byte of theirs is looked at.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -19,9 +21,15 @@ use crate::tls::Endpoint;
 /// Connections at the same time.
 const MAX_LINKS: usize = 16;
 /// Connections that have not proven who they are.
-const MAX_STRANGERS: usize = 4;
+const MAX_STRANGERS: usize = 64;
+/// The same from one address: who knocks all the time must not keep managers out.
+const MAX_FROM_ONE: usize = 8;
+/// After this time without a word the other machine is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(20);
 /// Time to prove it.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Time for the first message.
+const GREETING: Duration = Duration::from_secs(30);
 /// Messages that wait for a slow manager, before its connection is closed.
 pub const MAX_WAITING: usize = 4096;
 
@@ -59,11 +67,12 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub async fn accept(
     listener: TcpListener,
     endpoint: Option<Endpoint>,
-    numbers: Rc<std::cell::Cell<u64>>,
+    numbers: Rc<Cell<u64>>,
     links: Arc<Semaphore>,
     inputs: mpsc::Sender<Input>,
 ) {
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+    let sources = Sources::default();
     loop {
         let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else { return };
         let (stream, from) = match listener.accept().await {
@@ -75,22 +84,72 @@ pub async fn accept(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&links).try_acquire_owned() else {
-            tracing::warn!(%from, "refused: {MAX_LINKS} connections are enough");
+        let Some(source) = sources.enter(from.ip()) else {
+            tracing::debug!(%from, "refused: {MAX_FROM_ONE} others from there have not proven who they are");
             continue;
         };
-        let _ = stream.set_nodelay(true);
-        numbers.set(numbers.get() + 1);
-        let link = LinkId(numbers.get());
+        if let Err(error) = notice_the_end(&stream) {
+            tracing::debug!(%from, "no keepalives: {error}");
+        }
         let (endpoint, inputs) = (endpoint.clone(), inputs.clone());
+        let (numbers, links) = (Rc::clone(&numbers), Arc::clone(&links));
         tokio::task::spawn_local(async move {
             let stream = prove(endpoint, stream, from).await;
-            drop(stranger);
-            if let Some(stream) = stream {
-                serve(stream, from, link, inputs).await;
-            }
-            drop(permit);
+            drop((stranger, source));
+            let Some(stream) = stream else { return };
+            let Ok(_permit) = links.try_acquire_owned() else {
+                tracing::warn!(%from, "refused: {MAX_LINKS} connections are enough");
+                return;
+            };
+            numbers.set(numbers.get() + 1);
+            serve(stream, from, LinkId(numbers.get()), inputs).await;
         });
+    }
+}
+
+/// A manager whose machine is gone ends nothing, and one that has sealed nothing is sent nothing: such connections would
+/// stay for ever.
+fn notice_the_end(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let ask = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 4).with_retries(4);
+    socket.set_tcp_keepalive(&ask)?;
+    socket.set_tcp_user_timeout(Some(SILENCE * 2))
+}
+
+/// Addresses that strangers come from.
+#[derive(Debug, Clone, Default)]
+struct Sources(Rc<RefCell<HashMap<IpAddr, usize>>>);
+
+impl Sources {
+    /// One more from there; `None` when there are too many.
+    fn enter(&self, from: IpAddr) -> Option<Source> {
+        let mut all = self.0.borrow_mut();
+        let count = all.entry(from).or_default();
+        if *count >= MAX_FROM_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Source { all: self.clone(), from })
+    }
+}
+
+/// A stranger, until this is dropped.
+#[derive(Debug)]
+struct Source {
+    all: Sources,
+    from: IpAddr,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let mut all = self.all.0.borrow_mut();
+        if let Some(count) = all.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.from);
+            }
+        }
     }
 }
 
@@ -125,13 +184,22 @@ async fn serve(stream: Box<dyn Stream>, from: SocketAddr, link: LinkId, inputs: 
         return;
     }
     let write = framed::write(writer, frames);
+    let heard = Cell::new(false);
     let read = framed::read(reader, async |message: ToAgent| {
+        heard.set(true);
         inputs.send(Input::Received { link, message }).await.is_ok()
     });
+    let mute = async {
+        tokio::time::sleep(GREETING).await;
+        if heard.get() {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::pin!(write);
     let ended = tokio::select! {
         ended = read => ended,
         ended = &mut write => ended,
+        () = mute => Err(io::ErrorKind::TimedOut.into()),
         // What was sent before still goes out, but nothing more is listened to.
         () = closed.notified() => write.await,
     };

@@ -13,6 +13,7 @@ mod exec_in;
 mod host;
 mod intents;
 mod isolation;
+mod leaders;
 mod leftovers;
 mod listener;
 mod options;
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    let _flush = logging::Flush;
     let _logging = Logging::start(match options.verbose {
         0 => Verbosity::Normal,
         1 => Verbosity::Info,
@@ -65,11 +67,29 @@ pub fn main() -> ExitCode {
     logging::exit_on_panic();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("coordinatool-agent: {error}");
-            ExitCode::from(EXIT_USAGE)
+        Err(Failure { text, code }) => {
+            eprintln!("coordinatool-agent: {text}");
+            code
         }
     }
+}
+
+/// Why the agent cannot run.
+struct Failure {
+    text: String,
+    code: ExitCode,
+}
+
+/// What the user has to change. The service manager does not try again.
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { text, code: ExitCode::from(EXIT_USAGE) }
+    }
+}
+
+/// What may be better the next time: an address that is not there yet, a disk that is full.
+fn for_now(error: impl ToString) -> Failure {
+    Failure { text: error.to_string(), code: ExitCode::FAILURE }
 }
 
 fn endpoint(options: &Options, host: &str, listening: &[SocketAddr]) -> Result<Option<Endpoint>, String> {
@@ -100,32 +120,37 @@ fn endpoint(options: &Options, host: &str, listening: &[SocketAddr]) -> Result<O
     Ok(Some(endpoint))
 }
 
-fn run(options: &Options) -> Result<(), String> {
+fn run(options: &Options) -> Result<(), Failure> {
     let host = options.host.clone().unwrap_or_else(host::hostname);
     let boot = host::boot(&options.boot_id)?;
-    let addresses = options::addresses(options)?;
-    let listeners = listener::listen(&addresses, options.port)?;
+    options::check(options)?;
+    let addresses = options::addresses(options).map_err(for_now)?;
+    let listeners = listener::listen(&addresses, options.port).map_err(for_now)?;
     let listening: Vec<SocketAddr> =
-        listeners.iter().map(|one| one.local_addr()).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+        listeners.iter().map(|one| one.local_addr()).collect::<Result<_, _>>().map_err(for_now)?;
     let endpoint = endpoint(options, &host, &listening)?;
     let watchdog = match &options.watchdog {
         Some(device) => Some(watchdog::Watchdog::find(device, &options.watchdog_class, host::is_virtual())?),
         None => None,
     };
-    let (intents, records) =
-        intents::Intents::open(&options.state_dir, &boot).map_err(|e| format!("{e} (--state-dir)"))?;
+    let (intents, records) = intents::Intents::open(&options.state_dir, &boot)
+        .map_err(|e| for_now(format!("{e} (--state-dir)")))?;
     // Agents of one machine differ in their state directories.
-    let place = options.state_dir.canonicalize().map_err(|error| error.to_string())?;
+    let place = options.state_dir.canonicalize().map_err(for_now)?;
     let key = format!("{host}-{:08x}", crc32fast::hash(place.as_os_str().as_encoded_bytes()));
     let isolation = if options.no_cgroups {
         Isolation::scan(&key)
     } else {
         Isolation::new(&key, options.cgroup_root.as_deref())
     };
+    let alive = isolation.populated();
+    let leaders = leaders::Leaders::open(&options.state_dir, &alive)
+        .map_err(|e| for_now(format!("{e} (--state-dir)")))?;
+    let alive = leaders.told(&records, alive);
     let identity = Identity {
         host: host.as_str().into(),
         boot,
-        run: AgentRun(crate::system::random().map_err(|error| error.to_string())?),
+        run: AgentRun(crate::system::random().map_err(for_now)?),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         system_uuid: host::system_uuid(),
         isolation: isolation.kind(),
@@ -138,10 +163,12 @@ fn run(options: &Options) -> Result<(), String> {
         root: options.ocf_root.clone(),
         host: identity.host.clone(),
         isolation: isolation.clone(),
+        leaders: leaders.clone(),
         advice: script::Advice::default(),
+        prepared: Default::default(),
         test_id: options.test_id.clone(),
     };
-    let failed = |error: std::io::Error| format!("cannot start: {error}");
+    let failed = |error: std::io::Error| for_now(format!("cannot start: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let local = tokio::task::LocalSet::new();
     let agent = Agent::new(identity);
@@ -150,11 +177,11 @@ fn run(options: &Options) -> Result<(), String> {
             let (sender, events) = mpsc::unbounded_channel();
             let (messages, received) = mpsc::channel(256);
             let (leftovers, wanted) = mpsc::unbounded_channel();
-            tokio::task::spawn_local(leftovers::look_after(isolation, wanted, sender.clone()));
+            tokio::task::spawn_local(leftovers::look_after(isolation, leaders, wanted, sender.clone()));
             let intents = intents.start(sender.clone())?;
             let outputs =
                 shell::Outputs { runner: Rc::new(runner), events: sender, leftovers, intents, watchdog };
-            let mut shell = shell::Shell::new(agent, outputs, records);
+            let mut shell = shell::Shell::new(agent, outputs, records, alive);
             let numbers = Rc::new(std::cell::Cell::new(0));
             let links = listener::limit();
             for listener in listeners {

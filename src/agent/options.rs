@@ -79,10 +79,18 @@ pub struct Options {
     pub verbose: u8,
 }
 
+/// Whether what is given can be understood.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(options: &Options) -> Result<(), String> {
+    options.network.as_deref().map_or(Ok(()), |network| Network::parse(network).map(drop))
+}
+
 /// Where to listen.
 ///
 /// # Errors
-/// When no address of this machine is inside the network, or it is no network.
+/// When no address of this machine is inside the network yet.
 pub fn addresses(options: &Options) -> Result<Vec<SocketAddr>, String> {
     let port = options.port;
     if let (Some(network), true) = (&options.network, options.listen.is_empty()) {

@@ -1,6 +1,8 @@
 //! Runs operations: one child for each, with a time limit, until it ends; what it leaves behind is another's business
 //! ([`super::leftovers`]).
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -13,16 +15,22 @@ use tokio::process::{Child, Command};
 
 use super::exec_in;
 use super::isolation::Isolation;
+use super::leaders::Leaders;
 use super::script::{self, Advice, Script};
 use crate::ha::agent::Event;
 use crate::ha::ids::{HostId, OrderId};
 use crate::ha::ocf::{Outcome, environment as ocf};
 use crate::ha::protocol::{Action, Operation};
 
+/// Time to find out what is to be run, and how long it may take. What comes of it later is not run any more: whoever ordered
+/// it may have given it up.
+const PREPARATION: Duration = Duration::from_secs(15);
 /// Time to end after SIGTERM, before everything is killed.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Time to end after SIGKILL, before it counts as stuck.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// As the outcome of what was killed says.
+const KILL: i32 = Signal::KILL.as_raw();
 /// How much of standard error is kept, from its end.
 const KEPT: usize = 16 * 1024;
 /// Time for stragglers (`logger &`) to end by themselves.
@@ -37,8 +45,12 @@ pub struct Runner {
     pub host: HostId,
     /// How operations are kept apart.
     pub isolation: Isolation,
+    /// Who operations' own processes are.
+    pub leaders: Leaders,
     /// What resource agents advise.
     pub advice: Advice,
+    /// Operations that do not run yet, and whether they are to be killed.
+    pub prepared: RefCell<HashMap<OrderId, bool>>,
     /// `HALO_TEST_ID` for resource agents of HALO's tests.
     pub test_id: Option<String>,
 }
@@ -51,10 +63,24 @@ pub fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
 }
 
 impl Runner {
+    /// An operation will be run: from now on it can be forestalled.
+    pub fn expect(&self, order: OrderId) {
+        self.prepared.borrow_mut().insert(order, false);
+    }
+
+    /// An operation that does not run yet never will; false if it does.
+    pub fn forestall(&self, order: OrderId) -> bool {
+        self.prepared.borrow_mut().get_mut(&order).map(|unwanted| *unwanted = true).is_some()
+    }
+
     /// Runs an operation to its end.
     pub async fn run(self: Rc<Self>, order: OrderId, operation: Operation) -> Event {
         let start = Instant::now();
-        let (outcome, reason, advised) = match self.prepare(&operation).await {
+        let prepared = tokio::time::timeout(PREPARATION, self.prepare(&operation)).await;
+        let unwanted = self.prepared.borrow_mut().remove(&order).unwrap_or_default();
+        let (outcome, reason, advised) = match prepared.unwrap_or_else(|_| Err(slow(&operation))) {
+            // From here to its beginning nothing else happens.
+            _ if unwanted => (Outcome::Signaled(KILL), "killed before it began".to_owned(), None),
             Ok((script, timeout, advised)) => {
                 let (outcome, reason) = self.execute(order, &operation, &script, timeout).await;
                 (outcome, reason, advised)
@@ -62,14 +88,16 @@ impl Runner {
             Err(why) => (Outcome::NotRun(why.clone()), why, None),
         };
         let resource_itself = operation.action == Action::Start && outcome.succeeded();
-        let mut left_behind = self.isolation.is_populated(order);
+        let mut left_behind = self.isolation.is_populated(order).await;
         let patience = Instant::now() + STRAGGLERS;
         while left_behind && !resource_itself && outcome != Outcome::TimedOut && Instant::now() < patience {
             tokio::time::sleep(STRAGGLERS / 10).await;
-            left_behind = self.isolation.is_populated(order);
+            left_behind = self.isolation.is_populated(order).await;
         }
+        // What enters it at this moment keeps it from being removed.
+        left_behind = left_behind || !self.isolation.remove(order);
         if !left_behind {
-            self.isolation.remove(order);
+            self.leaders.forget(order);
         }
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (took_ms, advised_interval_ms) = (millis(start.elapsed()), advised.map(millis));
@@ -136,7 +164,9 @@ impl Runner {
         let group = self.isolation.prepare(order)?;
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg("exec-in").arg(group).arg(&script.path).arg(ocf::argument(operation.action));
+        let changes = matches!(operation.action, Action::Start | Action::Stop);
+        let leader = if changes { self.leaders.path(order).into_os_string() } else { "-".into() };
+        command.arg("exec-in").arg(group).arg(leader).arg(&script.path).arg(ocf::argument(operation.action));
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         command
             .env_clear()
@@ -163,12 +193,16 @@ impl Runner {
         if tokio::time::timeout(PATIENCE, child.wait()).await.is_ok() {
             return;
         }
-        self.isolation.kill(order);
+        self.isolation.kill(order).await;
         let _ = child.start_kill();
         if tokio::time::timeout(LAST_PATIENCE, child.wait()).await.is_err() {
             tracing::warn!(%order, "does not die of SIGKILL: it hangs in the kernel");
         }
     }
+}
+
+fn slow(operation: &Operation) -> String {
+    format!("the file of {} could not be looked at within {PREPARATION:?}", operation.resource.kind)
 }
 
 fn outcome(status: ExitStatus) -> Outcome {

@@ -72,9 +72,8 @@ pub struct Outputs {
 
 impl Shell {
     /// Around a machine that learns first what was before it.
-    pub fn new(agent: Agent, outputs: Outputs, records: Vec<IntentRecord>) -> Self {
+    pub fn new(agent: Agent, outputs: Outputs, records: Vec<IntentRecord>, alive: Vec<OrderId>) -> Self {
         let Outputs { runner, events, leftovers, intents, watchdog } = outputs;
-        let alive = runner.isolation.populated();
         let (links, lost) = (HashMap::new(), Vec::new());
         let clock = Clock::new();
         let mut shell = Self { agent, clock, links, lost, runner, events, leftovers, intents, watchdog };
@@ -165,10 +164,13 @@ impl Shell {
             Effect::Close { link } => self.close(link),
             Effect::Run { order, operation } => {
                 let (runner, events) = (Rc::clone(&self.runner), self.events.clone());
+                // It counts as begun from now on.
+                runner.expect(order);
                 tokio::task::spawn_local(async move {
                     let _ = events.send(runner.run(order, operation).await);
                 });
             }
+            Effect::Kill { order } if self.runner.forestall(order) => {}
             Effect::Kill { order } => {
                 let _ = self.leftovers.send((order, Wanted::Kill));
             }

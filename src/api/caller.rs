@@ -1,30 +1,31 @@
 //! Who calls.
 
 use std::fmt;
+use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use nix::unistd::{Uid, User};
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+
+/// Time to find the name of a user, which may be asked of a server.
+const NAME: Duration = Duration::from_secs(1);
 
 /// The user at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(String);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        // The kernel's word, not the caller's.
-        match stream.io().peer_cred() {
-            Ok(credentials) => Self(name(credentials.uid())),
-            Err(_) => Self("unknown".to_owned()),
+impl Caller {
+    /// The kernel's word, not the caller's.
+    pub async fn of(stream: &UnixStream) -> Self {
+        let Ok(credentials) = stream.peer_cred() else { return Self("unknown".to_owned()) };
+        let uid = credentials.uid();
+        if uid == 0 {
+            return Self("root (uid 0)".to_owned());
         }
-    }
-}
-
-fn name(uid: u32) -> String {
-    match User::from_uid(Uid::from_raw(uid)) {
-        Ok(Some(user)) => format!("{} (uid {uid})", user.name),
-        _ => format!("uid {uid}"),
+        let found = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(uid)));
+        Self(match tokio::time::timeout(NAME, found).await {
+            Ok(Ok(Ok(Some(user)))) => format!("{} (uid {uid})", user.name),
+            _ => format!("uid {uid}"),
+        })
     }
 }
 

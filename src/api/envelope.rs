@@ -1,7 +1,7 @@
 //! The form of all our answers: `{"errors": [], "response": ..., "success": true}`.
 
 use axum::Json;
-use axum::http::{StatusCode, Uri};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -27,6 +27,18 @@ struct Envelope<T> {
 /// A good answer.
 pub fn good<T: Serialize>(code: StatusCode, response: T) -> Response {
     (code, Json(Envelope { errors: Vec::new(), response: Some(response), success: true })).into_response()
+}
+
+/// A good answer as it is written.
+pub fn envelope<T: Serialize>(response: T) -> Vec<u8> {
+    // What is asked for has no maps with keys that are no text, which is all that could fail.
+    serde_json::to_vec(&Envelope { errors: Vec::new(), response: Some(response), success: true })
+        .unwrap_or_default()
+}
+
+/// The same once it is written.
+pub fn written(envelope: &[u8]) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], envelope.to_vec()).into_response()
 }
 
 impl Problem {

@@ -26,13 +26,18 @@ pub struct Wanted {
 
 impl Wanted {
     fn filter(self) -> EventFilter {
-        EventFilter { since: self.since, object: self.object, limit: self.limit.unwrap_or(EVENTS) }
+        EventFilter {
+            since: self.since,
+            object: self.object,
+            after: None,
+            limit: self.limit.unwrap_or(EVENTS),
+        }
     }
 }
 
 /// `GET /api/v1/ha/events?object=&since=&limit=`: oldest first; `since` in nanoseconds since the epoch.
 pub async fn list(State(context): State<Context>, Query(wanted): Query<Wanted>) -> Result<Response, Problem> {
-    Ok(good(StatusCode::OK, context.manager.events(wanted.filter()).await?))
+    Ok(good(StatusCode::OK, context.manager.events(wanted.filter()).await?.0))
 }
 
 /// `GET /api/v1/ha/events/stream`: the same as server-sent events, and all later ones as they happen.
@@ -45,9 +50,9 @@ pub async fn stream(
     tokio::task::spawn(async move {
         let mut changes = context.manager.changes();
         loop {
-            let Ok(events) = context.manager.events(filter.clone()).await else { return };
+            let Ok((events, recorded)) = context.manager.events(filter.clone()).await else { return };
+            (filter.after, filter.since, filter.limit) = (Some(recorded), None, usize::MAX);
             for event in events {
-                filter.since = Some(filter.since.unwrap_or(i64::MIN).max(event.at));
                 let Ok(data) = Event::default().json_data(&event) else { continue };
                 // Whoever listened is gone.
                 if sender.send(Ok(data)).await.is_err() {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::caller::Caller;
-use super::envelope::{Problem, good};
+use super::envelope::{Problem, envelope, good, written};
 use crate::ha::command::{Command, PowerCommand, Progress};
 use crate::ha::ids::CommandId;
 use crate::server::ha::handle::Order;
@@ -85,7 +85,8 @@ async fn order(context: &Context, caller: &Caller, body: Body, command: Command)
 
 /// `GET /api/v1/ha/status`
 pub async fn status(State(context): State<Context>) -> Answer {
-    Ok(good(StatusCode::OK, context.manager.status().await?))
+    let snapshot = context.manager.status().await?;
+    Ok(written(snapshot.written(|status| envelope(status))))
 }
 
 /// How long to wait for a change.

@@ -38,12 +38,12 @@ pub async fn status(State(context): State<Context>) -> Response {
     // HALO gives all events, and leaves it to the reader to begin after the last `clear`.
     let filter = EventFilter { since: Some(i64::MIN), limit: usize::MAX, ..EventFilter::default() };
     let (status, events) = match (context.manager.status().await, context.manager.events(filter).await) {
-        (Ok(status), Ok(events)) => (status, events),
+        (Ok(status), Ok((events, _))) => (status, events),
         (Err(stopping), _) | (_, Err(stopping)) => {
             return (StatusCode::INTERNAL_SERVER_ERROR, stopping.to_string()).into_response();
         }
     };
-    Json(project(&status, &events)).into_response()
+    Json(project(&status.status, &events)).into_response()
 }
 
 /// Our status in HALO's words.
@@ -104,7 +104,8 @@ pub async fn resource(
     Path(root): Path<String>,
     Json(body): Json<Managed>,
 ) -> Answer {
-    let status = context.manager.status().await.map_err(internal)?;
+    let snapshot = context.manager.status().await.map_err(internal)?;
+    let status = &snapshot.status;
     let groups = &status.groups;
     if !groups.iter().any(|group| group.id.as_str() == root) {
         let is_child = groups.iter().flat_map(|group| &group.resources).any(|one| one.id.as_str() == root);
@@ -134,7 +135,8 @@ pub async fn host(
     Path(id): Path<String>,
     Json(body): Json<HostCommand>,
 ) -> Answer {
-    let status = context.manager.status().await.map_err(internal)?;
+    let snapshot = context.manager.status().await.map_err(internal)?;
+    let status = &snapshot.status;
     if !status.hosts.iter().any(|host| host.id.as_str() == id) {
         return Err((StatusCode::NOT_FOUND, "Host not found.".to_owned()));
     }

@@ -9,19 +9,15 @@ mod events;
 mod ha;
 mod halo;
 mod openapi;
+mod serve;
 
 use std::path::PathBuf;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, patch, post};
 use tokio::net::UnixListener;
 
 use crate::server::ha::handle::Manager;
-use caller::Caller;
-
-/// Largest body of a request, in bytes.
-const MAX_BODY: usize = 64 * 1024;
 
 /// What every request may need.
 #[derive(Debug, Clone)]
@@ -50,14 +46,10 @@ pub fn router(context: Context) -> Router {
         .route("/hosts/{id}", post(halo::host))
         .route("/clear_events", post(halo::clear_events))
         .fallback(envelope::no_such_path)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(context)
 }
 
 /// Answers requests for as long as the manager runs.
 pub async fn serve(socket: UnixListener, context: Context) {
-    let service = router(context).into_make_service_with_connect_info::<Caller>();
-    if let Err(error) = axum::serve(socket, service).await {
-        tracing::error!("the API is not served any more: {error}");
-    }
+    serve::serve(socket, router(context)).await;
 }

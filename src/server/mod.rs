@@ -61,6 +61,7 @@ pub fn main() -> ExitCode {
         println!("The configuration is good.");
         return ExitCode::SUCCESS;
     }
+    let _flush = crate::system::logging::Flush;
     let logging = crate::system::logging::Logging::start(loaded.settings.verbose);
     crate::system::logging::exit_on_panic();
     let socket = options.ha_socket.clone().unwrap_or_else(|| ha::options::SOCKET.into());

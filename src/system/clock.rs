@@ -24,6 +24,12 @@ impl Clock {
         Self { start: since_boot() }
     }
 
+    /// A clock that began so long ago, for tests.
+    #[cfg(test)]
+    pub fn starting(ago: Duration) -> Self {
+        Self { start: since_boot().saturating_sub(ago) }
+    }
+
     /// What both clocks show.
     pub fn now(&self) -> Now {
         let passed = since_boot().saturating_sub(self.start);

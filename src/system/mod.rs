@@ -36,3 +36,13 @@ pub fn stay_in_memory() {
         tracing::debug!("not protected from the out-of-memory killer: {error}");
     }
 }
+
+/// No image of this process's memory is ever written to a disk, and no other user may look into it: it holds the secrets of
+/// fence devices.
+pub fn keep_secrets() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::debug!("memory may be dumped: {error}");
+    }
+}

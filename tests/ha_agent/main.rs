@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod epochs;
+mod exits;
 mod operations;
 mod player;
 mod restarts;

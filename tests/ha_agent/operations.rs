@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use coordinatool::ha::ocf::Outcome;
 use coordinatool::ha::protocol::{Action, FromAgent, Refusal, ToAgent};
@@ -179,4 +180,27 @@ fn only_resource_agents_below_the_root_are_run() {
         assert_eq!(finished.resource, id("a"));
     }
     assert!(!fs::exists(touched).unwrap());
+}
+
+#[test]
+fn an_operation_that_is_abandoned_before_it_begins_never_begins() {
+    let agent = Agent::start("never");
+    let [asked, go, ran] = ["asked", "go", "ran"].map(|name| agent.file(name));
+    let script = agent.directory.join("ocf/resource.d/test/Slow");
+    let text = format!(
+        "#!/bin/sh\ncase $1 in meta-data) touch {asked}; while [ ! -e {go} ]; do sleep 0.02; done; exit 1;; esac\n\
+         touch {ran}\n"
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut manager = agent.manager(1);
+    let order = manager.order_of("test/Slow", "a", Action::Start, BTreeMap::new(), None);
+    assert!(poll(patience(), || fs::metadata(&asked).ok()).is_some());
+    manager.send(&ToAgent::Abandon { order });
+    // What was sent before this has been heard.
+    manager.does("b", Action::Probe, "exit 0");
+    fs::write(&go, "").unwrap();
+    let finished = manager.finished(order);
+    assert_eq!((finished.outcome, finished.unfinished), (Outcome::Signaled(9), false));
+    assert!(!fs::exists(&ran).unwrap());
 }

@@ -78,7 +78,6 @@ fn without_certificates_only_loopback_is_served() {
         (&["--insecure-loopback"][..], "not a loopback address"),
         (&["--insecure-loopback", "--listen", "0.0.0.0"][..], "not a loopback address"),
         (&["--listen", "127.0.0.1", "--tls-dir", "/nonexistent"][..], "ca issue"),
-        (&["--network", "203.0.113.0/24"][..], "203.0.113.0/24"),
         (&["--network", "everything"][..], "is not a network"),
         (&["--bogus"][..], "--bogus"),
         (
@@ -119,4 +118,20 @@ fn with_certificates_nobody_gets_in_without_one() {
     stream.write_all(hello.as_bytes()).unwrap();
     assert!(is_closed(&mut stream));
     poll(patience(), || agent.process.log().contains("refused").then_some(())).unwrap();
+}
+
+#[test]
+fn who_knocks_all_the_time_is_refused_before_others_are() {
+    let certificates = TestDirectory::new("knocks-tls");
+    Authority::create(certificates.path(), "test").unwrap().issue(&Request::new("h0", Role::Agent)).unwrap();
+    let file = |name: &str| certificates.path().join(name).display().to_string();
+    let (directory, certificate, key) = (file(""), file("h0.crt"), file("h0.key"));
+    let options = ["--tls-dir", &directory, "--listen", "127.0.0.1", "--cert", &certificate, "--key", &key];
+    let agent = Agent::with("knocks", &options);
+    let mut knocking: Vec<TcpStream> = (0..30).map(|_| agent.connect()).collect();
+    assert!(is_closed(knocking.last_mut().unwrap()));
+    // The first still has time to prove who it is.
+    knocking[0].set_nonblocking(true).unwrap();
+    let still = knocking[0].read(&mut [0; 1]);
+    assert!(still.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "{still:?}");
 }

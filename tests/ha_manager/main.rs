@@ -3,6 +3,7 @@
 
 mod api;
 mod beside_hsm;
+mod clients;
 mod process;
 mod reload;
 mod state;

@@ -29,11 +29,11 @@ fn two_managers_cannot_share_a_state() {
     let cluster = Cluster::start(Shape::pair());
     let state = cluster.manager_state("manager").display().to_string();
     let (code, said) = run(&cluster, "second", &["--state-dir", &state]);
-    assert_eq!(code, Some(64), "{said}");
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("another manager uses this directory"), "{said}");
     let socket = cluster.socket().display().to_string();
     let (code, said) = run(&cluster, "third", &["--socket", &socket]);
-    assert_eq!(code, Some(64), "{said}");
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("another manager listens on it"), "{said}");
     // The first one is not disturbed.
     assert_eq!(cluster.ask("GET", "/api/v1/ha/status", "").code, 200);

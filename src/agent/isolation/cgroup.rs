@@ -86,12 +86,17 @@ impl Cgroups {
         kill(&path, 0);
     }
 
-    /// Removes it, with those below it.
-    pub fn remove(&self, order: OrderId) {
+    /// Removes it, with those below it, so that nothing can enter it any more. False when it is still there, since something
+    /// entered it meanwhile.
+    pub fn remove(&self, order: OrderId) -> bool {
         let path = self.path(order);
         remove(&path, 0);
-        if path.exists() {
-            tracing::debug!("{} is still there", path.display());
+        match fs::symlink_metadata(&path) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(_) => {
+                tracing::debug!("{} is still there", path.display());
+                false
+            }
         }
     }
 
@@ -101,10 +106,8 @@ impl Cgroups {
         for path in directories(&self.base) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let Ok(order) = name.parse() else { continue };
-            if self.is_populated(order) {
+            if self.is_populated(order) || !self.remove(order) {
                 found.push(order);
-            } else {
-                self.remove(order);
             }
         }
         found
@@ -192,6 +195,22 @@ mod tests {
         assert_eq!(found[1], ("/sys/fs/cgroup/pids".into(), false));
         assert_eq!(found.len(), 4);
         assert!(mounted("proc /proc proc rw 0 0\nbroken").is_empty());
+    }
+
+    #[test]
+    fn what_something_entered_meanwhile_is_not_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (base, agent) = (directory.path().to_owned(), "a".to_owned());
+        let cgroups = Cgroups { base, agent, unified: true };
+        let order: OrderId = "1-0000000000000001-1".parse().unwrap();
+        assert!(cgroups.remove(order), "there is none");
+        let file = cgroups.create(order).unwrap();
+        fs::write(cgroups.path(order).join("cgroup.events"), "populated 0\n").unwrap();
+        // As a cgroup with a process in it, this directory cannot be removed.
+        fs::write(&file, "17\n").unwrap();
+        assert!(!cgroups.is_populated(order));
+        assert!(!cgroups.remove(order));
+        assert_eq!(cgroups.populated(), [order]);
     }
 
     #[test]

@@ -77,26 +77,35 @@ impl Isolation {
     }
 
     /// Whether any process of an operation is there. In doubt there is.
-    pub fn is_populated(&self, order: OrderId) -> bool {
+    pub async fn is_populated(&self, order: OrderId) -> bool {
         match self {
             Self::Cgroups(cgroups) => cgroups.is_populated(order),
-            Self::Scan(scan) => !scan.processes(order).is_empty(),
+            Self::Scan(scan) => {
+                let scan = scan.clone();
+                in_a_thread(move || scan.is_populated(order)).await.unwrap_or(true)
+            }
         }
     }
 
     /// Sends SIGKILL to every process of an operation. They may be there for some time yet, and may have left others: see
     /// [`Isolation::is_populated`], and call again.
-    pub fn kill(&self, order: OrderId) {
+    pub async fn kill(&self, order: OrderId) {
         match self {
             Self::Cgroups(cgroups) => cgroups.kill(order),
-            Self::Scan(scan) => scan.kill(order),
+            Self::Scan(scan) => {
+                let scan = scan.clone();
+                let _ = in_a_thread(move || scan.kill(order)).await;
+            }
         }
     }
 
-    /// Cleans up after an operation that has no processes.
-    pub fn remove(&self, order: OrderId) {
-        if let Self::Cgroups(cgroups) = self {
-            cgroups.remove(order);
+    /// Cleans up after an operation that has no processes. From then on none can come. False when there is one after all:
+    /// it came after it was looked.
+    #[must_use]
+    pub fn remove(&self, order: OrderId) -> bool {
+        match self {
+            Self::Cgroups(cgroups) => cgroups.remove(order),
+            Self::Scan(_) => true,
         }
     }
 
@@ -107,4 +116,9 @@ impl Isolation {
             Self::Scan(scan) => scan.populated(),
         }
     }
+}
+
+/// A look at all processes takes long where there are many, and for ever at one whose memory the kernel holds locked.
+async fn in_a_thread<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(look).await.ok()
 }

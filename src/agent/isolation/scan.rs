@@ -24,8 +24,14 @@ impl Scan {
         &self.agent
     }
 
+    /// Whether there are any of an order. One that executes a program at this moment has no environment for an instant, so
+    /// that no process is believed only the second time.
+    pub fn is_populated(&self, order: OrderId) -> bool {
+        !self.processes(order).is_empty() || !self.processes(order).is_empty()
+    }
+
     /// Those of an order.
-    pub fn processes(&self, order: OrderId) -> Vec<Pid> {
+    fn processes(&self, order: OrderId) -> Vec<Pid> {
         all().into_iter().filter(|pid| self.order_of(*pid) == Some(order)).collect()
     }
 
@@ -42,7 +48,9 @@ impl Scan {
 
     /// All orders that have processes.
     pub fn populated(&self) -> Vec<OrderId> {
-        let mut orders: Vec<OrderId> = all().into_iter().filter_map(|pid| self.order_of(pid)).collect();
+        // Twice: see above.
+        let mut orders: Vec<OrderId> =
+            all().into_iter().chain(all()).filter_map(|pid| self.order_of(pid)).collect();
         orders.sort_unstable();
         orders.dedup();
         orders

@@ -114,7 +114,8 @@ pub enum Effect {
         /// Which.
         order: OrderId,
     },
-    /// Answer with [`Event::Emptied`] when no process of an operation is left. Nothing is killed.
+    /// Answer with [`Event::Emptied`] when no process of an operation is left, or, if others are still there when its own
+    /// process is known to have ended, with [`Event::Exited`] ([`Outcome::Lost`]). Nothing is killed.
     Watch {
         /// Which.
         order: OrderId,

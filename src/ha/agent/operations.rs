@@ -42,7 +42,7 @@ enum OperationStage {
     Lingering(Outcome),
 }
 
-/// A start whose processes belong to the resource since it succeeded.
+/// A start whose processes belong to the resource since it succeeded, or may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StartedBy(pub(super) OrderId);
 
@@ -84,12 +84,26 @@ impl Agent {
             let resource = intent.operation.resource.id.clone();
             let lives = alive.contains(order);
             match over.get(order) {
-                Some(Some(Outcome::Exited(0))) if intent.operation.action == Action::Start && lives => {
+                Some(_) if !lives => {}
+                Some(Some(Outcome::Exited(0) | Outcome::Lost))
+                    if intent.operation.action == Action::Start =>
+                {
                     self.started.entry(resource).or_default().push(StartedBy(*order));
                 }
-                Some(_) if !lives => {}
+                // What it left was to be killed, and still is.
+                Some(Some(outcome)) => {
+                    let operation = Operation {
+                        what: intent.operation.clone(),
+                        stage: OperationStage::Lingering(outcome.clone()),
+                        order: None,
+                        link: None,
+                        empty: false,
+                    };
+                    self.operations.insert(*order, operation);
+                    self.out.push(Effect::Kill { order: *order });
+                }
                 // Its end was not seen. Its code is lost, its processes are not: wait for them, kill nothing.
-                _ => {
+                Some(None) | None => {
                     let operation = Operation {
                         what: intent.operation.clone(),
                         stage: OperationStage::Found,
@@ -223,7 +237,10 @@ impl Agent {
         let Some(operation) = self.operations.get_mut(&id) else { return };
         let what = operation.what.clone();
         let (action, resource) = (what.action, what.resource.id.clone());
-        let started = outcome.succeeded() && action == Action::Start;
+        // Of a start whose end nobody saw, others are left: they may be the resource. Who looks at it will know, and if it is
+        // stopped they go.
+        let lost = operation.is_found_start() && outcome == Outcome::Lost;
+        let started = lost || (outcome.succeeded() && action == Action::Start);
         let mut lingering = Vec::new();
         // What a successful start leaves behind is the resource itself.
         if left_behind && !started {

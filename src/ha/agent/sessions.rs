@@ -138,7 +138,12 @@ impl Agent {
     /// Lower epochs never; this one only from the process that sealed with it; other managers only after a takeover was
     /// confirmed.
     fn may_seal(&self, wanted: &Seal, takeover: bool) -> Result<(), Rejected> {
-        let Some(seal) = &self.seal else { return Ok(()) };
+        // One that is being stored counts as well: the other order would be on the disk.
+        let pending = self.storing.iter().rev().find_map(|waiting| match waiting {
+            Storing::Seal(_, seal) => Some(seal),
+            _ => None,
+        });
+        let Some(seal) = pending.or(self.seal.as_ref()) else { return Ok(()) };
         if seal.cluster != wanted.cluster {
             return Err(Rejected::Cluster { cluster: seal.cluster.clone() });
         }

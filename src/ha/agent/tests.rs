@@ -375,6 +375,59 @@ fn what_a_start_left_before_a_restart_is_adopted_once_the_resource_is_seen_to_ru
 }
 
 #[test]
+fn what_a_start_left_whose_end_nobody_saw_is_the_resource_or_goes_with_it() {
+    let mut play = Play::new();
+    play.sealed(1, 1);
+    let start = play.order(1, 1, 1, "r", Action::Start);
+    for (restarts, code, goes) in [(1, 0, false), (1, 7, true), (1, 1, false), (2, 7, true)] {
+        let mut play = Play::after(play.disk.clone(), vec![start], 2);
+        play.sealed(1, 1);
+        // Its own process ends, and others stay.
+        play.exit(start, Outcome::Lost, true);
+        let finished = play.finished().unwrap();
+        assert_eq!((finished.outcome, finished.unfinished), (Outcome::Lost, false));
+        assert!(!play.effects.contains(&Effect::Kill { order: start }), "it may be the resource");
+        assert!(play.agent.unfinished().is_empty());
+        if restarts == 2 {
+            play = Play::after(play.disk, vec![start], 3);
+            assert!(play.take().is_empty());
+            play.sealed(1, 1);
+        }
+        let probe = play.order(1, 1, 2, "r", Action::Probe);
+        play.exit(probe, Outcome::Exited(code), false);
+        assert_eq!(play.effects.contains(&Effect::Kill { order: start }), goes, "{code}");
+        assert_eq!(play.finished().unwrap().unfinished, goes, "no proof before it is gone");
+        if !goes {
+            let stop = play.order(1, 1, 3, "r", Action::Stop);
+            play.exit(stop, Outcome::Exited(0), false);
+            assert!(play.effects.contains(&Effect::Kill { order: start }));
+        }
+    }
+}
+
+#[test]
+fn what_was_to_be_killed_still_is_after_a_restart() {
+    for (action, outcome) in [(Action::Start, Outcome::TimedOut), (Action::Stop, Outcome::Exited(0))] {
+        let mut play = Play::new();
+        play.sealed(1, 1);
+        let order = play.order(1, 1, 1, "r", action);
+        play.exit(order, outcome, true);
+        let mut play = Play::after(play.disk, vec![order], 2);
+        assert_eq!(play.take(), [Effect::Kill { order }]);
+        play.sealed(1, 1);
+        assert_eq!(play.agent.unfinished().len(), 1);
+        play.event(Event::Emptied { order });
+        assert!(play.agent.unfinished().is_empty());
+        // The same for a stop whose end nobody saw.
+        let stop = play.order(1, 1, 2, "other", Action::Stop);
+        let mut play = Play::after(play.disk, vec![stop], 3);
+        assert_eq!(play.take(), [Effect::Watch { order: stop }]);
+        play.exit(stop, Outcome::Lost, true);
+        assert!(play.effects.contains(&Effect::Kill { order: stop }));
+    }
+}
+
+#[test]
 fn a_probe_proves_nothing_while_a_start_that_said_yes_has_processes_left() {
     let mut play = Play::new();
     play.sealed(1, 1);
@@ -407,6 +460,21 @@ fn results_are_kept_until_a_manager_has_them() {
     play.hello(3, 1, 1);
     play.seal(3, 1, false);
     assert_eq!(play.finished(), None);
+}
+
+#[test]
+fn a_seal_that_is_being_stored_counts_already() {
+    for (manager, epoch, run) in [(2, 2, 2), (1, 1, 2), (1, 0, 1)] {
+        let mut play = Play::new();
+        play.disk_works = false;
+        play.hello(1, 1, 1);
+        play.hello(2, manager, run);
+        play.seal(1, 1, false);
+        play.seal(2, epoch, false);
+        assert!(play.sent(|message| matches!(message, FromAgent::Rejected(_))), "{manager} {epoch} {run}");
+        play.event(Event::Stored { count: 1, error: None });
+        assert_eq!((play.agent.sealed(), play.agent.obeyed), (Epoch(1), Some(LinkId(1))));
+    }
 }
 
 #[test]

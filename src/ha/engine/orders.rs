@@ -104,8 +104,7 @@ impl Engine {
             }
             if finished.unfinished {
                 known.unfinished.insert(finished.order, patience);
-            } else {
-                known.unfinished.remove(&finished.order);
+                self.unfinished.entry(host.clone()).or_default().insert(finished.order);
             }
             known.advised_interval_ms = finished.advised_interval_ms.or(known.advised_interval_ms);
             subject.spec.id.clone()
@@ -232,6 +231,10 @@ impl Engine {
 
     /// An operation is over (`None`), or may go on until then.
     fn change_unfinished(&mut self, now: Now, host: &HostId, order: OrderId, until: Option<Mono>) {
+        let Some(left) = self.unfinished.get_mut(host).filter(|left| left.contains(&order)) else { return };
+        if until.is_none() {
+            left.remove(&order);
+        }
         let mut again = Vec::new();
         for (id, subject) in &mut self.subjects {
             let Some(known) = subject.on.get_mut(host) else { continue };
@@ -281,6 +284,7 @@ impl Engine {
                 let until = if known.overdue == Some(left.order) { now.mono } else { until };
                 known.unfinished.insert(left.order, until);
                 known.last_active = true;
+                self.unfinished.entry(host.clone()).or_default().insert(left.order);
             }
         }
     }
@@ -307,6 +311,7 @@ impl Engine {
             // Something that we do not know of is under way there: it will be reported when it is over.
             Refusal::Busy(other) => {
                 known.unfinished.entry(*other).or_insert(now.mono + UNKNOWN_TIMEOUT);
+                self.unfinished.entry(host.clone()).or_default().insert(*other);
                 None
             }
             Refusal::Sealed(epoch) => {

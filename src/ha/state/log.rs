@@ -8,9 +8,9 @@ use crate::ha::records;
 /// The format that is written.
 pub const FORMAT: u32 = 1;
 
-/// A line of the file.
+/// A line of the file. Without a tag inside: serde could not read the numbered commands of a state back then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "line", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 enum Line {
     /// The first.
     Header {
@@ -97,7 +97,14 @@ mod tests {
     fn changes() -> Vec<Record> {
         vec![
             Record::Reign { manager: ManagerId(7), epoch: Epoch(3) },
-            Record::HostSeen { host: "a".into() },
+            Record::Command {
+                id: crate::ha::ids::CommandId(1),
+                what: "w".to_owned(),
+                by: "b".to_owned(),
+                reason: None,
+                at: 5,
+                progress: crate::ha::command::Progress::Done { result: "r".to_owned() },
+            },
             Record::HostSeen { host: "b".into() },
         ]
     }
@@ -116,7 +123,10 @@ mod tests {
     #[test]
     fn a_state_comes_back() {
         let (state, bytes) = whole();
-        assert_eq!(recover(&bytes), Ok(Recovered { state, damage: None }));
+        assert_eq!(recover(&bytes), Ok(Recovered { state: state.clone(), damage: None }));
+        // As the next run writes it.
+        let again = file(&state).unwrap();
+        assert_eq!(recover(&again), Ok(Recovered { state, damage: None }));
     }
 
     #[test]

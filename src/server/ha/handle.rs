@@ -1,5 +1,7 @@
 //! How others talk to the running manager: the API, signals.
 
+use std::sync::{Arc, OnceLock};
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ha::command::{Accepted, Command, Denied};
@@ -20,15 +22,36 @@ pub struct EventFilter {
     pub since: Option<i64>,
     /// Of this object, or on this host.
     pub object: Option<String>,
+    /// Recorded after the loop had recorded so many. Clocks may be set back; this number only grows.
+    pub after: Option<u64>,
     /// The newest so many.
     pub limit: usize,
+}
+
+/// Everything at one moment, and the same as it goes to clients: made once for all who ask at that moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Everything.
+    pub status: Status,
+    written: OnceLock<Vec<u8>>,
+}
+
+impl Snapshot {
+    pub(super) fn new(status: Status) -> Self {
+        Self { status, written: OnceLock::new() }
+    }
+
+    /// What `write` makes of it, which must be the same for all.
+    pub fn written(&self, write: impl FnOnce(&Status) -> Vec<u8>) -> &[u8] {
+        self.written.get_or_init(|| write(&self.status))
+    }
 }
 
 /// A question to the loop.
 #[derive(Debug)]
 pub(super) enum Ask {
-    Status(oneshot::Sender<Status>),
-    Events(EventFilter, oneshot::Sender<Vec<Event>>),
+    Status(oneshot::Sender<Arc<Snapshot>>),
+    Events(EventFilter, oneshot::Sender<(Vec<Event>, u64)>),
     Command(CommandId, oneshot::Sender<Option<CommandStatus>>),
     Config(oneshot::Sender<Box<Config>>),
     Do(Order, oneshot::Sender<Result<Accepted, Denied>>),
@@ -69,15 +92,15 @@ impl Manager {
     ///
     /// # Errors
     /// When the manager is stopping; so for all of these.
-    pub async fn status(&self) -> Result<Status, Stopping> {
+    pub async fn status(&self) -> Result<Arc<Snapshot>, Stopping> {
         self.ask(Ask::Status).await
     }
 
-    /// Events, oldest first.
+    /// Events, oldest first, and how many the loop has recorded.
     ///
     /// # Errors
     /// See [`Manager::status`].
-    pub async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, Stopping> {
+    pub async fn events(&self, filter: EventFilter) -> Result<(Vec<Event>, u64), Stopping> {
         self.ask(|answer| Ask::Events(filter, answer)).await
     }
 

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::names;
 
 use crate::ha::engine::{ConnectError, Event};
 use crate::ha::ids::{HostId, LinkId};
@@ -16,6 +20,9 @@ use crate::tls::{self, Endpoint};
 
 /// Messages that wait for a slow agent, before its connection is closed.
 const MAX_WAITING: usize = 4096;
+
+/// How long one address is tried alone, before the next of the same name is tried as well.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Whom to call.
 #[derive(Debug, Clone)]
@@ -48,18 +55,13 @@ impl Link {
         let stop = Rc::clone(&closed);
         tokio::task::spawn_local(async move {
             let link = call.link;
-            let connecting = tokio::time::timeout(call.timeout, connect(&call, endpoint));
             let stream = tokio::select! {
                 () = stop.notified() => return,
-                connected = connecting => match connected {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => {
+                connected = connect(&call, endpoint) => match connected {
+                    Ok(stream) => stream,
+                    Err(error) => {
                         tracing::debug!(host = %call.host, ?error, "no connection");
                         let _ = events.send(Event::ConnectFailed { link, error }).await;
-                        return;
-                    }
-                    Err(_) => {
-                        let _ = events.send(Event::ConnectFailed { link, error: ConnectError::TimedOut }).await;
                         return;
                     }
                 },
@@ -118,34 +120,61 @@ async fn carry(
     })
 }
 
+/// Calls all addresses, one a little after the other: one that does not answer must not hide the next.
 async fn connect(call: &Call, endpoint: Option<Endpoint>) -> Result<Box<dyn Stream>, ConnectError> {
-    let found = tokio::net::lookup_host((call.address.as_str(), call.port)).await;
-    let addresses: Vec<SocketAddr> = match found {
-        Ok(addresses) => addresses.collect(),
-        Err(error) => return Err(ConnectError::Local(format!("{}: {error}", call.address))),
-    };
+    let until = Instant::now() + call.timeout;
+    let found = tokio::time::timeout_at(until, names::addresses(&call.address, call.port)).await;
+    let addresses =
+        found.map_err(|_| ConnectError::Local(format!("{}: the name service hangs", call.address)))?;
+    let addresses = addresses.map_err(|error| ConnectError::Local(format!("{}: {error}", call.address)))?;
     let mut failed = ConnectError::Local(format!("{} has no address", call.address));
-    for address in addresses {
-        if endpoint.is_none() && !address.ip().is_loopback() {
-            failed =
-                ConnectError::Local(format!("{address} is not a loopback address (--insecure-loopback)"));
-            continue;
-        }
-        let stream = match TcpStream::connect(address).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                failed = connect_error(&error);
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
-        let Some(endpoint) = &endpoint else { return Ok(Box::new(stream)) };
-        match endpoint.connect(&[call.host.as_str(), &call.address], stream).await {
-            Ok(stream) => return Ok(Box::new(stream)),
-            Err(error) => failed = connect_error(&error),
+    let mut attempts = JoinSet::new();
+    for (place, address) in (0..).zip(addresses) {
+        let (call, endpoint) = (call.clone(), endpoint.clone());
+        attempts.spawn_local(async move {
+            tokio::time::sleep(NEXT_ADDRESS * place).await;
+            let attempt = connect_to(address, &call, endpoint);
+            tokio::time::timeout_at(until, attempt).await.unwrap_or(Err(ConnectError::TimedOut))
+        });
+    }
+    let mut first = true;
+    while let Some(ended) = attempts.join_next().await {
+        match ended.unwrap_or_else(|error| Err(ConnectError::Local(error.to_string()))) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if std::mem::take(&mut first) || tells(&error) > tells(&failed) => failed = error,
+            Err(_) => {}
         }
     }
     Err(failed)
+}
+
+/// How much an error tells about the host: of several addresses the one counts that tells most.
+fn tells(error: &ConnectError) -> u8 {
+    match error {
+        ConnectError::Local(_) => 0,
+        ConnectError::TimedOut => 1,
+        ConnectError::Unreachable(_) => 2,
+        ConnectError::Refused(_) => 3,
+        ConnectError::Untrusted(_) => 4,
+    }
+}
+
+async fn connect_to(
+    address: SocketAddr,
+    call: &Call,
+    endpoint: Option<Endpoint>,
+) -> Result<Box<dyn Stream>, ConnectError> {
+    if endpoint.is_none() && !address.ip().is_loopback() {
+        let error = format!("{address} is not a loopback address (--insecure-loopback)");
+        return Err(ConnectError::Local(error));
+    }
+    let stream = TcpStream::connect(address).await.map_err(|error| connect_error(&error))?;
+    let _ = stream.set_nodelay(true);
+    let Some(endpoint) = &endpoint else { return Ok(Box::new(stream)) };
+    match endpoint.connect(&[call.host.as_str(), &call.address], stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(connect_error(&error)),
+    }
 }
 
 /// What an error says about the other side: whether its kernel is alive is what matters.

@@ -13,6 +13,7 @@ pub mod fence_agent;
 pub mod handle;
 mod journal;
 mod links;
+mod names;
 pub mod options;
 pub mod process;
 pub mod reload;

@@ -59,6 +59,7 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    let _flush = logging::Flush;
     let _logging = Logging::start(match options.verbose {
         0 => Verbosity::Normal,
         1 => Verbosity::Info,
@@ -89,7 +90,8 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
     let endpoint = endpoint(options)?;
     listener::raise_file_limit();
     let opened = Journal::open(&options.state_dir, || import(&options.statefile));
-    let (journal, state, lost) = opened.map_err(|error| error.to_string())?;
+    // A disk that is full or a manager that is about to end: the next time it may be better.
+    let (journal, state, lost) = opened.map_err(|error| Failure::System(error.to_string()))?;
     if let LostState::Damaged(what) = &lost {
         tracing::error!("the state was damaged ({what}): agents are asked for the highest epoch");
     }
@@ -105,13 +107,20 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
         let socket = &options.socket;
-        let listener = bind(socket).map_err(|error| format!("{}: {error} (--socket)", socket.display()))?;
+        let listener = bind(socket).map_err(|error| {
+            let text = format!("{}: {error} (--socket)", socket.display());
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => Failure::User(vec![text]),
+                _ => Failure::System(text),
+            }
+        })?;
         let (reported, reports) = mpsc::unbounded_channel();
         let journal = journal.start(move |report| {
             let _ = reported.send(report);
         });
         let journal = journal.map_err(failed)?;
         crate::system::stay_in_memory();
+        crate::system::keep_secrets();
         let agents = AgentPath::from_environment();
         let (run, manager) = shell::start(shell::Parts { start, endpoint, agents, journal, reports });
         let context = api::Context { manager: manager.clone(), config_file: file.clone() };
@@ -124,7 +133,7 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
         tracing::info!(target: NOTICE, "the API is at {}", socket.display());
         supervisor::ready("serving");
         tokio::select! {
-            () = run => {}
+            () = run => return Err(Failure::System("the state could not be stored for too long".to_owned())),
             _ = stop.recv() => tracing::info!("got SIGTERM, exiting; what runs goes on"),
             _ = interrupt.recv() => tracing::info!("got SIGINT, exiting; what runs goes on"),
         }

@@ -31,6 +31,22 @@ impl File {
         }
     }
 
+    /// Appends lines as they are.
+    pub fn append_bytes(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// What is in it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Another file takes its place, as by a rename: at once, and durably.
+    pub fn replace(&mut self, bytes: Vec<u8>) {
+        self.durable = bytes.len();
+        self.bytes = bytes;
+    }
+
     /// How long it is, for [`File::synced`].
     pub fn length(&self) -> usize {
         self.bytes.len()

@@ -7,7 +7,7 @@ use super::machines::{Cause, Kernel};
 use super::managers::{MANAGERS, Manager};
 use super::world::{HostTask, Task, World};
 use crate::ha::ids::{Epoch, ManagerId};
-use crate::ha::state::Record;
+use crate::ha::state::{State, log};
 
 impl World {
     /// Something goes wrong.
@@ -269,8 +269,10 @@ impl World {
             self.report.rivals_other += 1;
             // It may have reigned elsewhere for long.
             if self.rng.faults.one_in(2) {
-                let manager = ManagerId(self.rng.faults.next_u64());
-                other.file.append(&Record::Reign { manager, epoch: Epoch(self.rng.faults.between(1, 40)) });
+                let manager = Some(ManagerId(self.rng.faults.next_u64()));
+                let state =
+                    State { manager, epoch: Epoch(self.rng.faults.between(1, 40)), ..State::default() };
+                other.file.replace(log::file(&state).unwrap_or_default());
             }
         }
         self.managers[1] = other;

@@ -14,7 +14,7 @@ use crate::ha::engine::{ConnectError, Effect, Effects, Engine, Event, LostState,
 use crate::ha::ids::{CallId, LinkId, ManagerId, ManagerRun};
 use crate::ha::protocol::frame;
 use crate::ha::protocol::{FromAgent, ToAgent};
-use crate::ha::state::{Record, State};
+use crate::ha::state::{State, log};
 
 /// The managers that there may be: the site's own, and a rival.
 pub(super) const MANAGERS: usize = 2;
@@ -102,14 +102,16 @@ impl World {
         }
         manager.life += 1;
         let absent = manager.file.length() == 0;
-        let found = manager.file.read::<Record>();
-        let mut state = State::default();
-        found.records.iter().for_each(|record| state.apply(record));
-        let lost = match found.damaged {
-            Some(how) => LostState::Damaged(how),
-            None if absent || state.manager.is_none() => LostState::Absent,
-            None => LostState::No,
+        // As the shell does: what is found is written anew.
+        let (state, lost) = match log::recover(manager.file.bytes()) {
+            _ if absent => (State::default(), LostState::Absent),
+            Ok(found) => (found.state, found.damage.map_or(LostState::No, LostState::Damaged)),
+            Err(why) => return self.fail(format!("manager {number}: {why}")),
         };
+        match log::file(&state) {
+            Ok(bytes) => manager.file.replace(bytes),
+            Err(why) => return self.fail(format!("manager {number}: {why}")),
+        }
         let start = Start {
             config: manager.config.clone(),
             manage: manager.manage,
@@ -272,7 +274,10 @@ impl World {
         let now = self.now;
         for record in &effects.records {
             self.judge_record(number, record);
-            self.managers[number].file.append(record);
+            match log::lines(std::slice::from_ref(record)) {
+                Ok(lines) => self.managers[number].file.append_bytes(&lines),
+                Err(why) => self.fail(format!("manager {number}: {why}")),
+            }
         }
         let length = self.managers[number].file.length();
         let must_wait = self.managers[number].file.durable() < length;

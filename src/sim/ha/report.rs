@@ -82,6 +82,8 @@ counts! {
     agent_unsynced: "agent crashes with unsynced intents", true;
     /// Intents that could not be stored.
     disk_full: "intents that found no space", true;
+    /// Scripts that ended unseen, since their agent had died, and left processes.
+    lost_ends: "scripts that ended unseen and left processes", false;
     /// Agents stopped by a signal while something was active.
     agent_stops: "agents paused with active resources", true;
     /// Operations past their time.

@@ -32,6 +32,8 @@ pub(super) struct Cgroup {
     /// Somebody wants to know when it is empty.
     watched: bool,
     began: u64,
+    /// Which life of the agent began it.
+    life: u64,
     pub(super) timed_out: bool,
 }
 
@@ -95,6 +97,7 @@ impl World {
             killed: false,
             watched: false,
             began: self.now,
+            life: self.hosts[host].agents,
             timed_out: false,
         };
         self.hosts[host].cgroups.insert(order, cgroup);
@@ -392,8 +395,29 @@ impl World {
             left_behind: cgroup.others,
             advised_interval_ms: None,
         };
-        self.tell_agent(host, event);
+        if cgroup.life == machine.agents {
+            self.tell_agent(host, event);
+        }
         self.look_at_cgroup(host, order);
+        self.tell_lost(host, order);
+    }
+
+    /// An agent that did not begin an operation, and watches it, learns no more than that its own process is gone.
+    fn tell_lost(&mut self, host: usize, order: OrderId) {
+        let agents = self.hosts[host].agents;
+        let Some(cgroup) = self.hosts[host].cgroups.get(&order) else { return };
+        if cgroup.life != agents && cgroup.watched && !cgroup.killed && !cgroup.main && cgroup.others {
+            self.report.lost_ends += 1;
+            let event = Event::Exited {
+                order,
+                outcome: Outcome::Lost,
+                reason: String::new(),
+                took_ms: 0,
+                left_behind: true,
+                advised_interval_ms: None,
+            };
+            self.tell_agent(host, event);
+        }
     }
 
     /// Removes a cgroup that is empty, and tells who watches it.
@@ -437,6 +461,7 @@ impl World {
             Some(cgroup) => cgroup.watched = true,
             None => self.tell_agent(host, Event::Emptied { order }),
         }
+        self.tell_lost(host, order);
     }
 
     /// A resource that is active dies by itself.

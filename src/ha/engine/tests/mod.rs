@@ -1,5 +1,6 @@
 //! The engine against agents and fence devices that are played by hand.
 
+mod configs;
 mod device_changes;
 mod failures;
 mod faults;
@@ -7,6 +8,7 @@ mod fencing;
 mod links;
 mod operators;
 mod play;
+mod played;
 mod proofs;
 mod reloads;
 mod unfencing;

@@ -1,60 +1,19 @@
 //! Agents, hosts and fence devices played by hand, on virtual time. Everything answers at once unless a test says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use super::configs::{add_group, add_host, pair};
+pub(super) use super::played::{Played, finished};
 use crate::ha::command::{Accepted, Command, Denied, Request};
-use crate::ha::config::{Config, FenceDevice, FenceLevel, Group, Host, Resource};
+use crate::ha::config::Config;
 use crate::ha::engine::{ConnectError, Effect, Effects, Engine, Event, LostState, Start};
 use crate::ha::fencing::{DeviceAction, DeviceAnswer};
-use crate::ha::ids::{
-    AgentRun, CallId, Epoch, GroupId, HostId, LinkId, ManagerId, ManagerRun, OrderId, ReplyToken, ResourceId,
-};
-use crate::ha::ocf::Outcome;
-use crate::ha::protocol::{
-    Action, Finished, FromAgent, Isolation, Order, Refusal, Rejected, ToAgent, Unfinished, Welcome,
-};
+use crate::ha::ids::{CallId, HostId, LinkId, ManagerId, ManagerRun, ReplyToken, ResourceId};
+use crate::ha::protocol::{Action, FromAgent};
 use crate::ha::state::State;
 use crate::ha::status::{GroupStatus, HostStatus, Phase, Status};
 use crate::time::{Mono, Now, Wall};
-
-/// What a host does.
-#[derive(Debug)]
-pub(super) struct Played {
-    pub(super) alive: bool,
-    /// Nothing answers at all, but what runs goes on.
-    pub(super) silent: bool,
-    /// Connections are accepted, but nobody ever says anything.
-    pub(super) mute: bool,
-    /// Its kernel answers, but no agent listens.
-    pub(super) refuses: bool,
-    pub(super) boot: u64,
-    /// Which run of its agent.
-    pub(super) run: u64,
-    /// The manager that it talks to, and the highest takeover it was asked for.
-    asked_by: Option<(ManagerId, ManagerRun)>,
-    pub(super) sealed: Epoch,
-    pub(super) sealed_by: Option<ManagerRun>,
-    pub(super) obeys: Option<ManagerId>,
-    pub(super) active: BTreeSet<ResourceId>,
-    pub(super) watchdog_ms: Option<u64>,
-    /// The lease that it was told of last.
-    pub(super) lease_ms: Option<u64>,
-    /// Outcomes in place of the usual ones, by action and resource.
-    pub(super) codes: BTreeMap<(&'static str, ResourceId), i32>,
-    /// Its agent cannot store intents.
-    pub(super) full: bool,
-    /// What a monitor says of these until they are stopped.
-    pub(super) sick: BTreeMap<ResourceId, i32>,
-    /// Orders on these are not answered.
-    pub(super) hung: BTreeSet<(&'static str, ResourceId)>,
-    pub(super) unfinished: Vec<Unfinished>,
-    /// Orders that were given, by number of the order.
-    pub(super) orders: Vec<Order>,
-    link: Option<LinkId>,
-    heartbeat: u64,
-}
 
 /// A cluster around an engine.
 #[derive(Debug)]
@@ -84,78 +43,6 @@ pub(super) struct Play {
     beat: Mono,
     /// The sum of all records.
     pub(super) stored: State,
-}
-
-/// Two hosts h0 and h1, and a group of a pool and a target for each: pool0 + ost0 at home on h0, pool1 + ost1 on h1.
-pub(super) fn pair() -> Config {
-    let mut config = Config::default();
-    for number in 0..2 {
-        add_host(&mut config, number);
-    }
-    for number in 0..2 {
-        add_group(&mut config, number, &format!("h{number}"), &[&format!("h{}", 1 - number)]);
-    }
-    config
-}
-
-pub(super) fn add_host(config: &mut Config, number: usize) {
-    let id = HostId::from(format!("h{number}"));
-    let device = FenceDevice {
-        name: format!("test({id})"),
-        agent: "fence_test".to_owned(),
-        parameters: BTreeMap::new(),
-        timeout: Duration::from_secs(5),
-        delay: Duration::ZERO,
-        attempts: 1,
-    };
-    let host = Host {
-        id: id.clone(),
-        address: "10.0.0.1".to_owned(),
-        port: 8000 + number as u16,
-        fencing: vec![FenceLevel { devices: vec![Arc::new(device)] }],
-        self_protection: None,
-        position: number,
-    };
-    config.hosts.insert(id, Arc::new(host));
-}
-
-pub(super) fn add_group(config: &mut Config, number: usize, home: &str, failover: &[&str]) {
-    let root = ResourceId::from(format!("pool{number}"));
-    let child = ResourceId::from(format!("ost{number}"));
-    let group = GroupId::from(root.as_str());
-    for (id, parent, children) in
-        [(&root, None, vec![child.clone()]), (&child, Some(root.clone()), Vec::new())]
-    {
-        let spec = crate::ha::protocol::ResourceSpec {
-            id: id.clone(),
-            kind: "test/Service".to_owned(),
-            parameters: BTreeMap::from([("name".to_owned(), id.to_string())]),
-        };
-        let resource = Resource {
-            identity: Resource::identity_of(&spec.kind, &spec.parameters),
-            spec,
-            group: group.clone(),
-            parent,
-            children,
-            start_timeout: None,
-            stop_timeout: None,
-            monitor_timeout: None,
-            monitor_interval: None,
-            monitor_depth: 0,
-            failures: Default::default(),
-        };
-        config.resources.insert(id.clone(), Arc::new(resource));
-    }
-    let group = Group {
-        id: group,
-        root: root.clone(),
-        members: vec![root, child],
-        home: home.into(),
-        failover: failover.iter().map(|host| HostId::from(*host)).collect(),
-        auto_failback: false,
-        position: number,
-    };
-    config.groups.insert(group.id.clone(), Arc::new(group));
 }
 
 impl Play {
@@ -501,124 +388,4 @@ fn begin(
         run: ManagerRun(run),
     };
     Engine::new(now, start, effects)
-}
-
-impl Played {
-    fn new() -> Self {
-        Self {
-            alive: true,
-            silent: false,
-            refuses: false,
-            mute: false,
-            boot: 1,
-            run: 1,
-            asked_by: None,
-            sealed: Epoch(0),
-            sealed_by: None,
-            obeys: None,
-            active: BTreeSet::new(),
-            watchdog_ms: None,
-            lease_ms: None,
-            codes: BTreeMap::new(),
-            full: false,
-            sick: BTreeMap::new(),
-            hung: BTreeSet::new(),
-            unfinished: Vec::new(),
-            orders: Vec::new(),
-            link: None,
-            heartbeat: 0,
-        }
-    }
-
-    fn receive(&mut self, id: &HostId, message: ToAgent, log: &mut Vec<String>) -> Vec<FromAgent> {
-        match message {
-            ToAgent::Hello(hello) => {
-                let welcome = Welcome {
-                    version: 1,
-                    program: "played".to_owned(),
-                    host: id.clone(),
-                    boot: format!("boot {}", self.boot).into(),
-                    agent: AgentRun(self.boot * 1000 + self.run),
-                    sealed: self.sealed,
-                    obeys: self.obeys,
-                    sealed_by: self.sealed_by,
-                    system_uuid: None,
-                    isolation: Isolation::Cgroup,
-                    watchdog_ms: self.watchdog_ms,
-                };
-                self.asked_by = Some((hello.manager, hello.run));
-                self.lease_ms = hello.lease_ms;
-                vec![FromAgent::Welcome(welcome)]
-            }
-            ToAgent::Seal(seal) => {
-                let (manager, run) = self.asked_by.expect("Hello comes first");
-                if let Some(obeys) = self.obeys.filter(|obeys| *obeys != manager && !seal.takeover) {
-                    return vec![FromAgent::Rejected(Rejected::Manager { obeys })];
-                }
-                if seal.epoch < self.sealed || (seal.epoch == self.sealed && self.sealed_by != Some(run)) {
-                    return vec![FromAgent::Rejected(Rejected::Epoch { sealed: self.sealed })];
-                }
-                (self.obeys, self.sealed_by, self.sealed) = (Some(manager), Some(run), seal.epoch);
-                vec![FromAgent::Sealed { epoch: seal.epoch, unfinished: self.unfinished.clone() }]
-            }
-            ToAgent::Order(order) => self.execute(id, order, log).into_iter().collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn execute(&mut self, id: &HostId, order: Order, log: &mut Vec<String>) -> Option<FromAgent> {
-        let operation = &order.operation;
-        let resource = operation.resource.id.clone();
-        let action = match operation.action {
-            Action::Start => "start",
-            Action::Stop => "stop",
-            Action::Probe | Action::Monitor { .. } => "monitor",
-        };
-        if action != "monitor" && self.full {
-            let reason = Refusal::NotStored("no space left on device".to_owned());
-            return Some(FromAgent::Refused { order: order.id, reason });
-        }
-        if action != "monitor" {
-            log.push(format!("{action} {resource} {id}"));
-        }
-        self.orders.push(order.clone());
-        let Order { id: number, operation, .. } = order;
-        let resource = operation.resource.id.clone();
-        if self.hung.contains(&(action, resource.clone())) {
-            let (order, action, resource) = (number, operation.action, operation.resource);
-            self.unfinished.push(Unfinished { order, resource, action, outcome: None });
-            return None;
-        }
-        let forced = self.codes.get(&(action, resource.clone())).copied();
-        let code = forced.unwrap_or_else(|| match operation.action {
-            Action::Start => {
-                self.active.insert(resource.clone());
-                0
-            }
-            Action::Stop => {
-                self.active.remove(&resource);
-                self.sick.remove(&resource);
-                0
-            }
-            Action::Probe | Action::Monitor { .. } if self.sick.contains_key(&resource) => {
-                self.sick[&resource]
-            }
-            _ if self.active.contains(&resource) => 0,
-            _ => 7,
-        });
-        Some(finished(number, resource, operation.action, code))
-    }
-}
-
-pub(super) fn finished(order: OrderId, resource: ResourceId, action: Action, code: i32) -> FromAgent {
-    FromAgent::Finished(Finished {
-        order,
-        resource,
-        action,
-        outcome: Outcome::Exited(code),
-        unfinished: false,
-        reason: String::new(),
-        took_ms: 1,
-        advised_interval_ms: None,
-    })
 }

@@ -196,7 +196,11 @@ impl Drop for Family {
         self.kill_group();
         if let Some(call) = self.call.take() {
             // On a machine with many processes this takes a while.
-            std::thread::spawn(move || kill_marked(&call));
+            let marked = call.clone();
+            let thread = std::thread::Builder::new().name("fence-kill".to_owned());
+            if thread.spawn(move || kill_marked(&marked)).is_err() {
+                kill_marked(&call);
+            }
         }
     }
 }

@@ -72,6 +72,11 @@ impl Cluster {
         assert!(status.success(), "the agent of {host} ended with {status}");
     }
 
+    /// Sends an agent a signal, if it runs.
+    pub fn signal_agent(&mut self, host: &str, signal: Signal) {
+        self.agent(host).signal(signal);
+    }
+
     /// Freezes an agent: its kernel takes connections, but nobody answers.
     pub fn pause_agent(&mut self, host: &str) {
         self.agent(host).signal(Signal::STOP);
@@ -84,9 +89,9 @@ impl Cluster {
 
     /// Power failure: all processes of a host and what is active on it are gone at once, and nobody said so.
     pub fn power_off(&mut self, host: &str) {
-        write(&self.directory().join("power").join(host), "off");
         self.agent(host).kill();
         kill_all(|| processes_of_host(self.directory(), host));
+        write(&self.directory().join("power").join(host), "off");
         for kind in ["active", "busy"] {
             for entry in fs::read_dir(self.directory().join(kind)).into_iter().flatten().flatten() {
                 if entry.path().extension().is_some_and(|extension| extension == host) {

@@ -237,6 +237,7 @@ impl Cluster {
 
     fn run(&self, mut command: Command) -> Output {
         command.env(TEST_VARIABLE, self.directory()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
     }
 }

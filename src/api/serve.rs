@@ -1,0 +1,79 @@
+//! Connections of clients: so many at once, and none of them for ever without saying anything.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::caller::Caller;
+use super::envelope::Problem;
+
+/// Clients at once. Others wait until one of these is gone.
+const MAX_CLIENTS: usize = 256;
+/// Time for the head of a request, and between requests.
+const HEAD: Duration = Duration::from_secs(10);
+/// Time for a body.
+const BODY: Duration = Duration::from_secs(10);
+/// Largest body of a request, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Answers requests for as long as the manager runs.
+pub async fn serve(socket: UnixListener, router: Router) {
+    let router = router.layer(middleware::from_fn(with_whole_body));
+    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let stream = match socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("the API cannot accept a client: {error}");
+                // Out of descriptors, for instance: it will not be better at once.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let router = router.clone();
+        tokio::task::spawn_local(async move {
+            let caller = Caller::of(&stream).await;
+            answer(stream, router.layer(Extension(ConnectInfo(caller)))).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn answer(stream: UnixStream, router: Router) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = connection.await {
+        tracing::debug!("a client of the API: {error}");
+    }
+}
+
+/// Reads the body before anything else happens.
+async fn with_whole_body(request: Request, next: Next) -> Result<Response, Infallible> {
+    let (head, body) = request.into_parts();
+    let read = tokio::time::timeout(BODY, axum::body::to_bytes(body, MAX_BODY)).await;
+    Ok(match read {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Ok(Err(_)) => {
+            let error = format!("the body is longer than {MAX_BODY} bytes, or broken off");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error).into_response()
+        }
+        Err(_) => {
+            let error = format!("the body did not come within {BODY:?}");
+            Problem::new(StatusCode::REQUEST_TIMEOUT, error).into_response()
+        }
+    })
+}
