@@ -39,11 +39,19 @@ struct Options {
     /// Seconds measured in each run of the scale benchmark
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// More settings of the cluster of the scale benchmark: KEY=VALUE (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
     /// What to measure: failover, silent, starts, plain, tls, beats (default: all)
     names: Vec<String>,
     /// From cargo
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("KEY=VALUE is expected")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -77,6 +85,7 @@ fn main() -> ExitCode {
         time: Duration::from_secs(if options.quick { 2 } else { options.seconds }),
         cycle: Duration::from_secs(if options.quick { 1 } else { 5 }),
         heartbeat: Duration::from_secs(1),
+        settings: &options.set,
     };
     part("plain", &|| scale::measure(scale));
     part("tls", &|| scale::measure(Scale { tls: true, ..scale }));

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 #[derive(Debug)]
 pub struct Dark {
     _listener: TcpListener,
-    _filling: Vec<TcpStream>,
+    _filling: TcpStream,
 }
 
 impl Dark {
@@ -23,10 +23,8 @@ impl Dark {
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(0)?;
-        let mut filling = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(50)) {
-            filling.push(stream);
-        }
+        // A queue of length 0 holds one connection.
+        let filling = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         Ok(Self { _listener: socket.into(), _filling: filling })
     }
 }

@@ -140,7 +140,7 @@ impl Fleet {
         Self { addresses, seen, kills: Some(kills), thread: Some(thread) }
     }
 
-    /// A host loses its power: its connections are closed, its port refuses, and what was active on it is gone.
+    /// A host loses its power: its connections are closed, what was active on it is gone, and its port refuses.
     pub fn kill(&self, host: usize) {
         if let Some(kills) = &self.kills {
             let _ = kills.send(host);

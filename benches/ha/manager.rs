@@ -1,5 +1,6 @@
 //! The real manager for a fleet: its configuration, its process, and its API.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -21,8 +22,8 @@ const AGENTS: &str = "agents";
 /// Resources of each host's group: a pool and targets on it.
 pub const RESOURCES: usize = 4;
 
-/// Settings of a cluster, a line each; what is not named has its default.
-pub type Settings<'a> = &'a [(&'a str, &'a str)];
+/// Settings of a cluster; what is not named has its default.
+pub type Settings = BTreeMap<String, String>;
 
 /// Certificates for a manager and a fleet.
 pub fn endpoint_of_fleet(directory: &Path) -> Endpoint {
@@ -43,12 +44,7 @@ pub struct Manager {
 
 impl Manager {
     /// Starts it and waits until its API answers. `tls`: where its certificates are.
-    pub fn start(
-        directory: &TestDirectory,
-        fleet: &Fleet,
-        settings: Settings<'_>,
-        tls: Option<&Path>,
-    ) -> Self {
+    pub fn start(directory: &TestDirectory, fleet: &Fleet, settings: &Settings, tls: Option<&Path>) -> Self {
         directory.subdirectory("power");
         let config = directory.join("ha.yaml");
         fs::write(&config, configuration(directory.path(), fleet, settings)).expect("a file can be written");
@@ -102,7 +98,7 @@ impl Manager {
 }
 
 /// Hosts in pairs that stand in for each other, each the home of a group of a pool and three targets on it.
-fn configuration(directory: &Path, fleet: &Fleet, settings: Settings<'_>) -> String {
+fn configuration(directory: &Path, fleet: &Fleet, settings: &Settings) -> String {
     let directory = directory.display();
     let mut text = String::from("cluster:\n  name: bench\n");
     let mut add = |line: std::fmt::Arguments<'_>| {

@@ -1,19 +1,22 @@
 //! A thousand agents with four resources each: what they cost the manager.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use harness::{TestDirectory, patience, poll};
 
+use crate::dark::Dark;
 use crate::figures::{Figure, Spread};
 use crate::fleet::{Fleet, name};
 use crate::manager::{Manager, RESOURCES, Settings, endpoint_of_fleet};
 
 /// How large, and how long.
 #[derive(Debug, Clone, Copy)]
-pub struct Scale {
+pub struct Scale<'a> {
     /// Agents.
     pub agents: usize,
     /// Between the agents and the manager.
@@ -26,6 +29,8 @@ pub struct Scale {
     pub cycle: Duration,
     /// Of the heartbeats.
     pub heartbeat: Duration,
+    /// More settings of the cluster.
+    pub settings: &'a [(String, String)],
 }
 
 /// What one run gave.
@@ -48,13 +53,16 @@ struct Run {
 }
 
 /// All runs, and what is wrong with them.
-pub fn measure(scale: Scale) -> (Vec<Figure>, Vec<String>) {
+pub fn measure(scale: Scale<'_>) -> (Vec<Figure>, Vec<String>) {
     let Scale { agents, tls, runs, .. } = scale;
     let (mut all, mut wrong) = (Vec::new(), Vec::new());
     for number in 1..=runs {
         println!("  run {number} of {runs}, load {}", crate::machine::load());
         match run(scale) {
-            Ok(run) => all.push(run),
+            Ok((run, more)) => {
+                all.push(run);
+                wrong.extend(more);
+            }
             Err(why) => wrong.push(format!("scale: {why}")),
         }
     }
@@ -93,19 +101,23 @@ pub fn measure(scale: Scale) -> (Vec<Figure>, Vec<String>) {
     (figures, wrong)
 }
 
-fn run(scale: Scale) -> Result<Run, String> {
+fn run(scale: Scale<'_>) -> Result<(Run, Vec<String>), String> {
     let Scale { agents, tls, time, cycle, heartbeat, .. } = scale;
     let directory = TestDirectory::new("bench");
     let certificates = directory.join("tls");
     let endpoint = tls.then(|| endpoint_of_fleet(&certificates));
     let fleet = Fleet::start(agents, endpoint);
-    let (cycle_text, beat_text) =
-        (format!("{}ms", cycle.as_millis()), format!("{}ms", heartbeat.as_millis()));
-    // A host without an agent is lost at once: HALO's --fence-on-connection-close.
-    let settings: Settings<'_> =
-        &[("monitor_interval", &cycle_text), ("heartbeat_interval", &beat_text), ("agent_grace", "0")];
+    let milliseconds = |time: Duration| format!("{}ms", time.as_millis());
+    let mut settings: Settings = [
+        ("monitor_interval".to_owned(), milliseconds(cycle)),
+        ("heartbeat_interval".to_owned(), milliseconds(heartbeat)),
+        // A host without an agent is lost at once: HALO's --fence-on-connection-close.
+        ("agent_grace".to_owned(), "0".to_owned()),
+    ]
+    .into();
+    settings.extend(scale.settings.iter().cloned());
     let begun = Instant::now();
-    let manager = Manager::start(&directory, &fleet, settings, tls.then_some(certificates.as_path()));
+    let manager = Manager::start(&directory, &fleet, &settings, tls.then_some(certificates.as_path()));
     let wanted = agents * RESOURCES;
     let active = |many: usize| {
         let found = poll(patience(), || (fleet.seen.active() == many).then(Instant::now));
@@ -116,27 +128,42 @@ fn run(scale: Scale) -> Result<Run, String> {
     std::thread::sleep(cycle + cycle / 2);
     steady(&fleet, &manager, time, cycle, &mut run)?;
     status(&manager, agents, &mut run)?;
-    let lose = |hosts: std::ops::Range<usize>| {
-        let begun = Instant::now();
-        for host in hosts.map(|host| host * 2) {
-            switch_off(directory.path(), host);
-            fleet.kill(host);
+    let mut wrong = Vec::new();
+    for (hosts, took) in [(0..1, &mut run.one_lost), (1..1 + agents / 10, &mut run.tenth_lost)] {
+        match lose(directory.path(), &fleet, hosts.clone(), wanted) {
+            Ok(time) => *took = time,
+            Err(why) => wrong.push(format!("{} hosts lost: {why}", hosts.len())),
         }
-        let gone = poll(patience(), || (fleet.seen.active() < wanted).then_some(()));
-        gone.ok_or("hosts are not lost")?;
-        active(wanted).map(|at| at.duration_since(begun))
-    };
-    run.one_lost = lose(0..1)?;
-    run.tenth_lost = lose(1..1 + agents / 10)?;
-    match fleet.seen.doubles.load(Relaxed) {
-        0 => Ok(run),
-        doubles => Err(format!("{doubles} resources were started twice")),
     }
+    let doubles = fleet.seen.doubles.load(Relaxed);
+    if doubles > 0 {
+        wrong.push(format!("{doubles} resources were started twice"));
+    }
+    Ok((run, wrong))
 }
 
-/// Its fence device says from now on that it is off.
-fn switch_off(directory: &Path, host: usize) {
-    fs::write(directory.join("power").join(name(host)), "off\n").expect("a file can be written");
+/// Every second host of these loses its power: its agent is gone, and its fence device says off. How long until all runs again.
+fn lose(directory: &Path, fleet: &Fleet, hosts: Range<usize>, wanted: usize) -> Result<Duration, String> {
+    let begun = Instant::now();
+    let mut lit: BTreeSet<usize> = hosts.map(|host| host * 2).collect();
+    for host in &lit {
+        fs::write(directory.join("power").join(name(*host)), "off\n").map_err(|error| error.to_string())?;
+        fleet.kill(*host);
+    }
+    let gone = poll(patience(), || (fleet.seen.active() < wanted).then_some(()));
+    gone.ok_or("hosts are not lost")?;
+    let mut dark = Vec::new();
+    let back = poll(patience(), || {
+        // Once its device was asked, not even its kernel answers any more.
+        let asked = fs::read_to_string(directory.join("fencing")).unwrap_or_default();
+        let asked: BTreeSet<&str> = asked.lines().filter_map(|line| line.split(' ').next()).collect();
+        lit.retain(|host| {
+            let now = asked.contains(name(*host).as_str()).then(|| Dark::at(fleet.addresses[*host]).ok());
+            now.flatten().map(|one| dark.push(one)).is_none()
+        });
+        (fleet.seen.active() == wanted).then(|| begun.elapsed())
+    });
+    back.ok_or_else(|| format!("only {} of {wanted} resources run again", fleet.seen.active()))
 }
 
 /// Nothing happens but monitors and heartbeats.

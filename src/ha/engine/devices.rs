@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::event::Effect;
 use super::machine::{Caller, Engine};
-use super::monitors::spread;
+use super::monitors::{next_in_cycle, spread};
 use super::timers::Timer;
 use crate::ha::fencing::{DeviceAction, DeviceAnswer, same_machine};
 use crate::ha::ids::HostId;
@@ -35,7 +35,8 @@ impl Engine {
     /// Asks every device of a host whether it works.
     pub(super) fn check_devices(&mut self, now: Now, host: &HostId) {
         let interval = self.config.settings.fence_monitor_interval;
-        self.timers.set(Timer::Devices(host.clone()), now.mono + interval);
+        let next = next_in_cycle(now.mono, interval, spread(host.as_str(), interval));
+        self.timers.set(Timer::Devices(host.clone()), next);
         if self.power.contains_key(host) {
             return;
         }

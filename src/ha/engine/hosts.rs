@@ -261,7 +261,6 @@ impl Engine {
                 self.set_host_state(now, id, HostState::Lost, detail);
                 // Others may be lost at the same moment: decide a little later.
                 wake = Some(now.mono + heartbeat + Duration::from_millis(1));
-                self.touch_all();
             } else {
                 self.set_host_state(now, id, state, detail.to_owned());
                 wake = Some(deadline);

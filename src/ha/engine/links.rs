@@ -164,6 +164,7 @@ impl Engine {
     /// Nothing is known any more of what runs on a host.
     pub(super) fn forget_knowledge(&mut self, now: Now, id: &HostId) {
         self.orders.retain(|_, order| order.host != *id);
+        self.unfinished.remove(id);
         for subject in self.subjects.values_mut() {
             if let Some(known) = subject.on.get_mut(id) {
                 known.forget(now.wall);
@@ -332,6 +333,7 @@ impl Engine {
             self.effect(Effect::Close { link });
         }
         self.orders.retain(|_, order| order.host != *id);
+        self.unfinished.remove(id);
         for timer in [
             Timer::Dial(id.clone()),
             Timer::Host(id.clone()),

@@ -47,6 +47,9 @@ pub struct Engine {
     pub(super) groups: BTreeMap<GroupId, GroupEntry>,
     pub(super) groups_of: BTreeMap<HostId, BTreeSet<GroupId>>,
     pub(super) orders: BTreeMap<OrderId, Given>,
+    /// Every operation that some resource on a host counts as unfinished, so that it need not be looked for among all of
+    /// them each time that an order is done. May name some that no resource counts any more.
+    pub(super) unfinished: BTreeMap<HostId, BTreeSet<OrderId>>,
     pub(super) power: BTreeMap<HostId, PowerRun>,
     pub(super) calls: BTreeMap<CallId, Caller>,
     /// Which fence agents have something to undo when a host joins.
@@ -109,6 +112,7 @@ impl Engine {
             groups: BTreeMap::new(),
             groups_of: BTreeMap::new(),
             orders: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
             power: BTreeMap::new(),
             calls: BTreeMap::new(),
             unfencing_needs: BTreeMap::new(),
@@ -268,6 +272,13 @@ impl Engine {
         if let Some(groups) = self.groups_of.get(host) {
             self.touched.extend(groups.iter().cloned());
         }
+    }
+
+    /// Groups with a host that is out of reach: how it goes with one such host may decide what is done about the others.
+    pub(super) fn touch_groups_of_the_lost(&mut self) {
+        let lost = self.hosts.iter().filter(|(_, host)| !host.is_up());
+        let groups = lost.filter_map(|(id, _)| self.groups_of.get(id)).flatten();
+        self.touched.extend(groups.cloned());
     }
 
     pub(super) fn touch_all(&mut self) {

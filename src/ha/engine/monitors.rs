@@ -7,22 +7,35 @@ use super::machine::Engine;
 use super::timers::Timer;
 use crate::ha::ids::{GroupId, HostId, ResourceId};
 use crate::ha::protocol::Action;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 
 /// A managed resource that runs is looked for on its other hosts this many times less often.
 const ELSEWHERE: u32 = 6;
 
 /// A fixed part of `interval` for each name, so that things that happen regularly do not all happen at once.
 pub(super) fn spread(name: &str, interval: Duration) -> Duration {
+    part(name.bytes(), interval)
+}
+
+fn part(name: impl Iterator<Item = u8>, interval: Duration) -> Duration {
     // FNV-1a, finished as in MurmurHash3: names that differ in one digit must not be neighbours.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in name.bytes() {
+    for byte in name {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^= hash >> 33;
     let nanos = (u128::from(hash) * interval.as_nanos()) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}
+
+/// The first time after `now` that is `place` into a cycle of `interval`. However many things are done at once, what follows
+/// from them regularly is spread again within one cycle, and answers that take their time do not make cycles longer.
+pub(super) fn next_in_cycle(now: Mono, interval: Duration, place: Duration) -> Mono {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let cycle = nanos(interval).max(1);
+    let since = (now.0 % cycle + cycle - nanos(place) % cycle) % cycle;
+    now + Duration::from_nanos(cycle - since)
 }
 
 impl Engine {
@@ -87,20 +100,18 @@ impl Engine {
         if elsewhere && managed && self.acts() { interval * ELSEWHERE } else { interval }
     }
 
-    /// Sets the time of the next look.
+    /// Sets the time of the next look: at the resource's own place in the cycle, within one interval.
     pub(super) fn schedule_look(&mut self, now: Now, subject: SubjectId, host: &HostId) {
-        let at = now.mono + self.interval(subject, host);
-        self.timers.set(Timer::Monitor(subject, host.clone()), at);
+        let Some(entry) = self.subjects.get(&subject) else { return };
+        let interval = self.interval(subject, host);
+        let place = part(entry.spec.id.as_str().bytes().chain([b' ']).chain(host.as_str().bytes()), interval);
+        self.timers.set(Timer::Monitor(subject, host.clone()), next_in_cycle(now.mono, interval, place));
     }
 
-    /// Sets the time of the first regular look, spread over the interval.
+    /// Sets the time of the first regular look.
     pub(super) fn schedule_first_look(&mut self, now: Now, subject: SubjectId, host: &HostId) {
-        let timer = Timer::Monitor(subject, host.clone());
-        if !self.timers.is_set(&timer) {
-            let Some(entry) = self.subjects.get(&subject) else { return };
-            let name = format!("{} {host}", entry.spec.id);
-            let interval = self.interval(subject, host);
-            self.timers.set(timer, now.mono + interval + spread(&name, interval));
+        if !self.timers.is_set(&Timer::Monitor(subject, host.clone())) {
+            self.schedule_look(now, subject, host);
         }
     }
 
@@ -134,5 +145,34 @@ mod tests {
             parts[at.as_secs() as usize] += 1;
         }
         assert!(parts.iter().all(|part| (400..=600).contains(part)), "{parts:?}");
+    }
+
+    #[test]
+    fn everything_has_its_place_in_the_cycle() {
+        let ms = Duration::from_millis;
+        // now, interval, place, next
+        let table = [
+            (0, 5000, 0, 5000),
+            (0, 5000, 1200, 1200),
+            (1199, 5000, 1200, 1200),
+            (1200, 5000, 1200, 6200),
+            (1201, 5000, 1200, 6200),
+            (6200, 5000, 1200, 11200),
+            (7000, 5000, 1200, 11200),
+            (12_345, 5000, 4999, 14_999),
+            (12_345, 0, 0, 12_345),
+        ];
+        for (now, interval, place, next) in table {
+            let found = next_in_cycle(Mono(0) + ms(now), ms(interval), ms(place));
+            let exact = if interval == 0 {
+                found.since(Mono(0) + ms(next)) < ms(1)
+            } else {
+                found == Mono(0) + ms(next)
+            };
+            assert!(exact, "{now} {interval} {place}: {found:?}");
+        }
+        // The clock may have begun long ago.
+        let late = next_in_cycle(Mono(u64::MAX - 7), ms(5000), ms(1));
+        assert!(late > Mono(u64::MAX - 7));
     }
 }

@@ -92,8 +92,7 @@ impl Engine {
         };
         if !finished.unfinished {
             // Another definition of the same name may have waited for it.
-            let related = self.related(given.subject);
-            self.change_unfinished_of(now, host, finished.order, None, related);
+            self.change_unfinished(now, host, finished.order, None);
         }
         let patience = self.patience(now);
         let name = {
@@ -105,8 +104,7 @@ impl Engine {
             }
             if finished.unfinished {
                 known.unfinished.insert(finished.order, patience);
-            } else {
-                known.unfinished.remove(&finished.order);
+                self.unfinished.entry(host.clone()).or_default().insert(finished.order);
             }
             known.advised_interval_ms = finished.advised_interval_ms.or(known.advised_interval_ms);
             subject.spec.id.clone()
@@ -233,29 +231,12 @@ impl Engine {
 
     /// An operation is over (`None`), or may go on until then.
     fn change_unfinished(&mut self, now: Now, host: &HostId, order: OrderId, until: Option<Mono>) {
-        let all = self.subjects.keys().copied().collect();
-        self.change_unfinished_of(now, host, order, until, all);
-    }
-
-    /// All definitions of one name or one device.
-    fn related(&self, subject: SubjectId) -> Vec<SubjectId> {
-        let Some(entry) = self.subjects.get(&subject) else { return Vec::new() };
-        let named = self.by_name.get(&entry.spec.id).into_iter().flatten();
-        let same = self.by_identity.get(&entry.identity).into_iter().flatten();
-        named.chain(same).copied().collect()
-    }
-
-    fn change_unfinished_of(
-        &mut self,
-        now: Now,
-        host: &HostId,
-        order: OrderId,
-        until: Option<Mono>,
-        subjects: Vec<SubjectId>,
-    ) {
+        let Some(left) = self.unfinished.get_mut(host).filter(|left| left.contains(&order)) else { return };
+        if until.is_none() {
+            left.remove(&order);
+        }
         let mut again = Vec::new();
-        for id in &subjects {
-            let Some(subject) = self.subjects.get_mut(id) else { continue };
+        for (id, subject) in &mut self.subjects {
             let Some(known) = subject.on.get_mut(host) else { continue };
             let Some(deadline) = known.unfinished.get_mut(&order) else { continue };
             match until {
@@ -303,6 +284,7 @@ impl Engine {
                 let until = if known.overdue == Some(left.order) { now.mono } else { until };
                 known.unfinished.insert(left.order, until);
                 known.last_active = true;
+                self.unfinished.entry(host.clone()).or_default().insert(left.order);
             }
         }
     }
@@ -329,6 +311,7 @@ impl Engine {
             // Something that we do not know of is under way there: it will be reported when it is over.
             Refusal::Busy(other) => {
                 known.unfinished.entry(*other).or_insert(now.mono + UNKNOWN_TIMEOUT);
+                self.unfinished.entry(host.clone()).or_default().insert(*other);
                 None
             }
             Refusal::Sealed(epoch) => {

@@ -17,6 +17,10 @@ impl Engine {
             return false;
         }
         let Some(group) = self.config.groups.get(group) else { return false };
+        // Mostly none is, and then it does not matter where the group is, which is costly to find out.
+        if self.state.hosts.values().all(|flags| flags.maintenance_until.is_none()) {
+            return true;
+        }
         let in_maintenance =
             |host: &HostId| self.state.hosts.get(host).is_some_and(|flags| flags.maintenance_until.is_some());
         !self.whereabouts(group).keys().any(in_maintenance)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc as threads;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::fence_agent;
 use super::handle::{Ask, EventFilter, Manager, Order, Snapshot};
@@ -14,7 +14,7 @@ use super::journal::Report;
 use super::links::{Call, Link};
 use crate::ha::command::{Accepted, Denied, DeniedKind, Request};
 use crate::ha::engine::{ConnectError, Effect, Effects, Engine, Event, Start};
-use crate::ha::fencing::DeviceAnswer;
+use crate::ha::fencing::{DeviceAction, DeviceAnswer};
 use crate::ha::ids::{LinkId, ReplyToken};
 use crate::ha::protocol::{ToAgent, frame};
 use crate::ha::state::{Event as Happened, Record};
@@ -24,6 +24,8 @@ use crate::system::fence_path::AgentPath;
 use crate::time::{Mono, Now};
 use crate::tls::Endpoint;
 
+/// How many fence devices are checked at the same time. Each is a process or more; what is needed now must not wait for them.
+const CHECKS_AT_ONCE: usize = 8;
 /// Questions that wait. They are answered together, so that many who ask cost little more than one.
 const ASKS: usize = 256;
 /// Longest reason that is kept, in letters.
@@ -42,6 +44,8 @@ pub struct Shell {
     links: HashMap<LinkId, Link>,
     endpoint: Option<Endpoint>,
     agents: Rc<AgentPath>,
+    /// Turns of calls that only check whether a device works: at a start, every device is checked.
+    checks: Rc<Semaphore>,
     events: mpsc::Sender<Event>,
     journal: threads::Sender<(u64, Vec<Record>)>,
     /// The number of the last batch of records.
@@ -99,6 +103,7 @@ impl Shell {
             links: HashMap::new(),
             endpoint: parts.endpoint,
             agents: Rc::new(parts.agents),
+            checks: Rc::new(Semaphore::new(CHECKS_AT_ONCE)),
             events,
             journal: parts.journal,
             batch: 0,
@@ -233,9 +238,15 @@ impl Shell {
             }
             Effect::CallDevice { call, host, device, action, timeout } => {
                 let (agents, events) = (Rc::clone(&self.agents), self.events.clone());
+                let checks = matches!(action, DeviceAction::Monitor | DeviceAction::Identify);
+                let turns = checks.then(|| Rc::clone(&self.checks));
                 // What is recorded says until when it may go on.
                 let timeout = timeout.saturating_sub(waited);
                 tokio::task::spawn_local(async move {
+                    let _turn = match &turns {
+                        Some(turns) => turns.acquire().await.ok(),
+                        None => None,
+                    };
                     let answer = fence_agent::call(&agents, &device, &host, action, timeout).await;
                     let _ = events.send(Event::Fenced { call, answer }).await;
                 });

@@ -21,7 +21,7 @@ use crate::ha::engine::knowledge::SubjectId;
 use crate::ha::engine::machine::{Caller, Engine};
 use crate::ha::engine::timers::Timer;
 use crate::ha::fencing::{DeviceAction, DeviceAnswer, Goal, PowerChange, Step, Verdict};
-use crate::ha::ids::{CallId, CommandId, FenceId, HostId};
+use crate::ha::ids::{CallId, CommandId, FenceId, GroupId, HostId};
 use crate::ha::state::Record;
 use crate::ha::status::HostState;
 use crate::time::{Mono, Now};
@@ -333,7 +333,10 @@ impl Engine {
         }
         self.unfence_if_needed(now, host);
         self.judge_host(now, host);
-        self.touch_all();
+        self.touch_groups_of(host);
+        if !matches!(run.kind, PowerKind::Look | PowerKind::Unfence) {
+            self.touch_groups_of_the_lost();
+        }
     }
 
     /// An automatic fencing failed: again, a little later.
@@ -351,7 +354,8 @@ impl Engine {
         run.witnesses = self.witnesses(host);
         self.power.insert(host.clone(), run);
         self.timers.set(Timer::Power(host.clone()), now.mono + pause);
-        self.touch_all();
+        self.touch_groups_of(host);
+        self.touch_groups_of_the_lost();
     }
 
     fn end_attempt(&mut self, now: Now, host: &HostId, run: &PowerRun, success: bool, result: &str) {

@@ -166,18 +166,16 @@ impl Engine {
     }
 
     /// A group that was on a host and may not be touched.
-    pub(super) fn unmanaged_group_on(&self, host: &HostId) -> Option<&crate::ha::ids::GroupId> {
-        self.config
-            .groups
-            .iter()
-            .filter(|(id, _)| !self.is_managed(id))
-            .find(|(_, group)| {
+    pub(super) fn unmanaged_group_on(&self, host: &HostId) -> Option<&GroupId> {
+        let was_there = |id: &&GroupId| {
+            self.config.groups.get(*id).is_some_and(|group| {
                 group
                     .members
                     .iter()
                     .any(|member| self.known(member, host).is_some_and(|known| known.last_active))
             })
-            .map(|(id, _)| id)
+        };
+        self.groups_of.get(host)?.iter().filter(|id| !self.is_managed(id)).find(was_there)
     }
 
     /// Why a host may not be fenced automatically once more.

@@ -280,7 +280,7 @@ fn what_crashes_altogether_is_restarted_where_it_was() {
     play.log.clear();
     play.host("h0").active.remove("pool1");
     play.host("h0").active.remove("ost1");
-    play.until("it is noticed", |play| !play.log.is_empty());
+    play.until("all of it is noticed", |play| play.log.len() == 2);
     play.runs_on("h0", "h0");
     play.log.sort();
     assert_eq!(play.log, ["start ost1 h0", "start pool1 h0"]);
