@@ -1,6 +1,6 @@
 //! `coordinatool-agent exec-in FILE LEADER PROGRAM ARGUMENT...`: what a child does before it becomes a resource agent. It
-//! puts itself into the cgroup whose `cgroup.procs` FILE is (`-`: none), so that nothing of it ever runs outside, and says
-//! in the file LEADER (`-`: none) who it is.
+//! puts itself into the cgroup whose `cgroup.procs` FILE is, so that nothing of it ever runs outside (`-PID`: it has none, and
+//! is a child of PID), and says in the file LEADER (`-`: none) who it is.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
@@ -28,8 +28,14 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn become_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Infallible, String> {
     let file = arguments.next().ok_or("no cgroup given")?;
-    if file != "-" {
-        // 0 stands for who writes it.
+    if let Some(agent) = file.to_str().and_then(|file| file.strip_prefix('-')) {
+        // An agent that was started meanwhile may have looked for this process before it could be seen.
+        let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().to_string());
+        if parent.as_deref() != Some(agent) {
+            return Err("the agent is gone".to_owned());
+        }
+    } else {
+        // 0 stands for who writes it. The cgroup is not there any more if an agent that was started meanwhile found nobody.
         std::fs::write(&file, "0").map_err(|error| format!("{}: {error}", Path::new(&file).display()))?;
     }
     let leader = arguments.next().ok_or("no file for the leader given")?;

@@ -79,7 +79,8 @@ impl Leftovers {
                 self.isolation.kill(order).await;
                 false
             }
-            Wanted::Watch if self.leaders.is_gone(order) => {
+            // Looked again: it may have been the last.
+            Wanted::Watch if self.leaders.is_gone(order) && self.isolation.is_populated(order).await => {
                 let _ = self.events.send(Event::Exited {
                     order,
                     outcome: Outcome::Lost,

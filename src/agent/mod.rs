@@ -169,7 +169,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         test_id: options.test_id.clone(),
     };
     let failed = |error: std::io::Error| for_now(format!("cannot start: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime = crate::system::runtime().map_err(failed)?;
     let local = tokio::task::LocalSet::new();
     let agent = Agent::new(identity);
     runtime

@@ -50,3 +50,16 @@ pub fn keep_secrets() {
         tracing::debug!("memory may be dumped: {error}");
     }
 }
+
+/// A runtime for the one thread that does everything, with a few more for what may hang. Their stacks are small: they stay
+/// in memory as all of this process does.
+///
+/// # Errors
+/// When the kernel gives no descriptors for it.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(128)
+        .thread_stack_size(512 * 1024)
+        .build()
+}

@@ -1,11 +1,12 @@
 //! An agent that is killed and comes back.
 
 use std::fs;
+use std::process::Command;
 
 use coordinatool::ha::ids::OrderId;
 use coordinatool::ha::ocf::Outcome;
 use coordinatool::ha::protocol::{Action, FromAgent};
-use harness::{patience, poll};
+use harness::{Programs, TestDirectory, patience, poll};
 
 use super::player::{Agent, DONE, Manager};
 
@@ -146,4 +147,20 @@ fn what_runs_survives_an_agent_that_lost_its_records() {
         assert_eq!(manager.does("b", Action::Probe, "exit 7").outcome, Outcome::Exited(7));
         assert!(fs::exists(&process).unwrap(), "{all}");
     }
+}
+
+#[test]
+fn what_was_about_to_begin_when_the_agent_died_never_does() {
+    let directory = TestDirectory::new("orphan");
+    let file = directory.join("touched");
+    let mine = std::process::id();
+    for (first, code) in
+        [("-1".to_owned(), 125), ("/nonexistent/cgroup.procs".to_owned(), 125), (format!("-{mine}"), 0)]
+    {
+        assert!(!file.exists());
+        let mut command = Command::new(Programs::find().path("coordinatool-agent"));
+        let status = command.args(["exec-in", &first, "-", "/usr/bin/touch"]).arg(&file).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{first}");
+    }
+    assert!(file.exists());
 }

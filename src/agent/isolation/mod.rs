@@ -63,7 +63,7 @@ impl Isolation {
     pub fn prepare(&self, order: OrderId) -> io::Result<OsString> {
         match self {
             Self::Cgroups(cgroups) => cgroups.create(order).map(OsString::from),
-            Self::Scan(_) => Ok("-".into()),
+            Self::Scan(_) => Ok(format!("-{}", std::process::id()).into()),
         }
     }
 

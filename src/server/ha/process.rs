@@ -103,7 +103,7 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
         new_manager: ManagerId(crate::system::random().map_err(failed)?),
         run: ManagerRun(crate::system::random().map_err(failed)?),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime = crate::system::runtime().map_err(failed)?;
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
         let socket = &options.socket;
