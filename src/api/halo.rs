@@ -84,10 +84,14 @@ fn projected(group: &GroupStatus, resource: &ResourceStatus) -> serde_json::Valu
     })
 }
 
-/// `2026-11-20 23:20:45.494048554`, in UTC.
+/// `2026-11-20 23:20:45.494048554`, in local time.
 fn timestamp(nanos: i64) -> String {
+    timestamp_in(nanos, jiff::tz::TimeZone::system())
+}
+
+fn timestamp_in(nanos: i64, zone: jiff::tz::TimeZone) -> String {
     let Ok(at) = jiff::Timestamp::from_nanosecond(i128::from(nanos)) else { return String::new() };
-    at.strftime("%Y-%m-%d %H:%M:%S.%9N").to_string()
+    at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S.%9N").to_string()
 }
 
 /// The body of `PATCH /resources/{root}`.
@@ -204,7 +208,7 @@ mod tests {
             (951_782_400_000_000_001, "2000-02-29 00:00:00.000000001"),
             (-1, "1969-12-31 23:59:59.999999999"),
         ] {
-            assert_eq!(timestamp(nanos), text);
+            assert_eq!(timestamp_in(nanos, jiff::tz::TimeZone::UTC), text);
         }
     }
 }
