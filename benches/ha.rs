@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     let runs = if options.quick { 1 } else { options.runs };
     part("failover", &|| failover::declared_dead(runs, options.quick));
     part("silent", &|| failover::silent(runs));
-    part("starts", &|| failover::parallel_starts(runs));
+    part("starts", &|| failover::parallel_starts(runs, options.quick));
     let scale = Scale {
         agents: if options.quick { 100 } else { options.agents },
         tls: false,

@@ -26,7 +26,9 @@ fi
 copy=$PWD/target/mutants
 export CARGO_TARGET_DIR=$copy/target
 build() {
-	(cd "$copy/tree" && cargo build --quiet --profile sim --no-default-features --features sim --bin coordinatool-sim)
+	# A mistake may leave something unused: warnings are shown only when it cannot be built at all.
+	(cd "$copy/tree" && cargo build --quiet --profile sim --no-default-features --features sim --bin coordinatool-sim) \
+		2>"$copy/log" || { cat "$copy/log" >&2; exit 1; }
 }
 
 # Only what has changed is copied, so that little is built anew.

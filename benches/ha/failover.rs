@@ -38,6 +38,8 @@ struct Case {
 const NO_TIME: Duration = Duration::ZERO;
 /// Which hosts are lost at once when their agent is gone, as with HALO's --fence-on-connection-close.
 const NO_GRACE: (&str, &str) = ("agent_grace", "0");
+/// A host that is lost is fenced one heartbeat later: by then it is known whether others are lost as well.
+const SHORT_HEARTBEAT: (&str, &str) = ("heartbeat_interval", "100ms");
 const HALO_CYCLE: (&str, &str) = ("monitor_interval", "5s");
 const HALO_TEST_CYCLE: (&str, &str) = ("monitor_interval", "500ms");
 
@@ -61,6 +63,12 @@ pub fn declared_dead(runs: usize, quick: bool) -> (Vec<Figure>, Vec<String>) {
         cases.push(Case {
             name: "host off, agent gone, 0.5 s cycle",
             settings: &[NO_GRACE, HALO_TEST_CYCLE],
+            halo: "0.31 (0.12-0.49)",
+            ..case(&cases[0])
+        });
+        cases.push(Case {
+            name: "host off, agent gone, 0.5 s cycle, heartbeat 0.1 s",
+            settings: &[NO_GRACE, HALO_TEST_CYCLE, SHORT_HEARTBEAT],
             halo: "0.31 (0.12-0.49)",
             ..case(&cases[0])
         });
@@ -90,17 +98,24 @@ pub fn silent(runs: usize) -> (Vec<Figure>, Vec<String>) {
 }
 
 /// A pool with eight targets on it that take a second each to start.
-pub fn parallel_starts(runs: usize) -> (Vec<Figure>, Vec<String>) {
-    let case = Case {
-        name: "pool and 8 OSTs of 1 s each, host off",
+pub fn parallel_starts(runs: usize, quick: bool) -> (Vec<Figure>, Vec<String>) {
+    let mut cases = vec![Case {
+        name: "pool and 8 OSTs of 1 s each, host off, heartbeat 0.1 s",
         failure: Failure::Off,
-        settings: &[NO_GRACE],
+        settings: &[NO_GRACE, HALO_TEST_CYCLE, SHORT_HEARTBEAT],
         targets: 8,
         start: Duration::from_secs(1),
         halo: "9.9",
         aim: "2.2",
-    };
-    measure(&[case], runs)
+    }];
+    if !quick {
+        cases.push(Case {
+            name: "pool and 8 OSTs of 1 s each, host off",
+            settings: &[NO_GRACE],
+            ..case(&cases[0])
+        });
+    }
+    measure(&cases, runs)
 }
 
 fn case(of: &Case) -> Case {

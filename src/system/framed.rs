@@ -14,6 +14,8 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
+/// How much is read at once, in bytes.
+const READ: usize = 4096;
 /// How long one write may take before the other side counts as gone.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 
@@ -28,7 +30,8 @@ pub async fn read<M: DeserializeOwned>(
     mut take: impl AsyncFnMut(M) -> bool,
 ) -> io::Result<()> {
     let mut decoder = Decoder::default();
-    let mut bytes = vec![0; 16 * 1024];
+    // A manager has one for each of many servers, and most messages are short.
+    let mut bytes = vec![0; READ];
     let mut partial = false;
     loop {
         let read = from.read(&mut bytes).await?;

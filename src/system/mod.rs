@@ -28,8 +28,12 @@ pub fn random() -> std::io::Result<u64> {
 /// Keeps this process in memory and out of the reach of the out-of-memory killer, where that is permitted: it must act when
 /// the machine is in trouble.
 pub fn stay_in_memory() {
-    let flags = rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::FUTURE;
-    if let Err(error) = rustix::mm::mlockall(flags) {
+    use rustix::mm::{MlockAllFlags as Flags, mlockall};
+
+    // The program itself is read now, in case that its disk hangs later. What is allocated later is locked as it is used:
+    // otherwise each thread and each arena of the allocator would hold all of what it only may need.
+    let locked = mlockall(Flags::CURRENT).and_then(|()| mlockall(Flags::FUTURE | Flags::ONFAULT));
+    if let Err(error) = locked {
         tracing::debug!("memory is not locked: {error}");
     }
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {

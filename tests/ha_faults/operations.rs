@@ -156,7 +156,11 @@ fn exit_codes_of_stop() {
     for code in codes {
         behave(&cluster, &format!("c{code}.stop"), code);
     }
+    // All others are gone before it is known that this one is not.
+    cluster.behave("c1.probe.h0", &["delay 2", "once"]);
     cluster.command("hosts/h0/deactivate").unwrap();
+    let left: Vec<_> = cluster.active().into_iter().filter(|(_, host)| host == "h0").collect();
+    assert_eq!(left, [], "the command did not end before");
     let names: Vec<String> = codes.iter().map(|code| format!("c{code}")).collect();
     let placed: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "h1")).collect();
     cluster.wait_placed(&placed);

@@ -39,7 +39,7 @@ pub struct Settings {
     pub startup_fencing: bool,
     /// How often a host may be fenced automatically.
     pub fence_attempts: FenceAttempts,
-    /// Power a fenced host on again.
+    /// Power a host on again that was fenced without an operator, once its groups run elsewhere.
     pub power_on_after_fence: bool,
     /// How often fence devices are asked whether they work. Zero: never.
     pub fence_monitor_interval: Duration,

@@ -3,6 +3,7 @@
 use super::fences::PowerKind;
 use super::machine::Engine;
 use crate::ha::command::Progress;
+use crate::ha::config::Group;
 use crate::ha::ids::{CommandId, GroupId, HostId, ResourceId};
 use crate::ha::state::Record;
 use crate::ha::state::record::GroupFlags;
@@ -107,7 +108,7 @@ impl Engine {
                     .config
                     .groups
                     .values()
-                    .filter(|group| self.is_managed(&group.id) && self.whereabouts(group).contains_key(host))
+                    .filter(|group| self.is_managed(&group.id) && self.may_be_on(group, host))
                     .map(|group| group.id.clone())
                     .collect();
                 let moving = self.config.groups.values().filter(|group| {
@@ -169,6 +170,16 @@ impl Engine {
                 Some(Progress::Running { doing: self.doing(group) })
             }
         }
+    }
+
+    /// Whether something of a group is on a host for all that is known: a stop that failed, or was not looked after yet, has
+    /// not emptied it.
+    fn may_be_on(&self, group: &Group, host: &HostId) -> bool {
+        group
+            .members
+            .iter()
+            .filter_map(|member| self.known(member, host))
+            .any(|known| known.is_here() || (!known.is_stopped() && (known.last_active || known.is_failed())))
     }
 
     /// An operator's wish for a group is fulfilled, or cannot be.

@@ -9,6 +9,14 @@ use crate::ha::ids::{GroupId, HostId, ResourceId};
 use crate::ha::status::Phase;
 use crate::time::Now;
 
+/// Where members of a group are for sure.
+#[derive(Debug, Clone, Copy)]
+enum Place<'a> {
+    Nowhere,
+    On(&'a HostId),
+    Several,
+}
+
 /// What the engine remembers of a group beside its durable flags.
 #[derive(Debug)]
 pub(super) struct GroupEntry {
@@ -56,9 +64,10 @@ impl Engine {
     }
 
     fn next_steps(&mut self, now: Now, group: &Arc<Group>, waits: &mut Vec<String>) -> Phase {
-        let here = self.whereabouts(group);
-        if here.len() > 1 {
-            let places: Vec<String> = here
+        let found = self.place(group);
+        if matches!(found, Place::Several) {
+            let places: Vec<String> = self
+                .whereabouts(group)
                 .iter()
                 .map(|(host, members)| {
                     let names: Vec<&str> = members.iter().map(ResourceId::as_str).collect();
@@ -71,7 +80,7 @@ impl Engine {
             ));
             return Phase::Frozen;
         }
-        let location = here.into_keys().next();
+        let location = if let Place::On(host) = found { Some(host.clone()) } else { None };
         let place = self.groups.get_mut(&group.id).map(|entry| &mut entry.place);
         if let (Some(place), Some(location)) = (place, &location) {
             *place = Some(location.clone());
@@ -110,10 +119,30 @@ impl Engine {
         here
     }
 
+    /// Whether a group is on one host.
+    fn place(&self, group: &Group) -> Place<'_> {
+        let mut place = Place::Nowhere;
+        for member in &group.members {
+            let Some((subject, _)) = self.subject_of(member) else { continue };
+            for (_, entry) in self.same_resource(subject) {
+                for (host, _) in entry.on.iter().filter(|(_, known)| known.is_here()) {
+                    match place {
+                        Place::Nowhere => place = Place::On(host),
+                        Place::On(other) if other == host => {}
+                        Place::On(_) | Place::Several => return Place::Several,
+                    }
+                }
+            }
+        }
+        place
+    }
+
     /// Where a group is, if that is one host.
     pub(super) fn location(&self, group: &Group) -> Option<HostId> {
-        let here = self.whereabouts(group);
-        if here.len() == 1 { here.into_keys().next() } else { None }
+        match self.place(group) {
+            Place::On(host) => Some(host.clone()),
+            Place::Nowhere | Place::Several => None,
+        }
     }
 
     /// It runs nowhere, but one host reports an error for it: there it must be stopped and started again.

@@ -100,11 +100,14 @@ impl Engine {
         if elsewhere && managed && self.acts() { interval * ELSEWHERE } else { interval }
     }
 
-    /// Sets the time of the next look: at the resource's own place in the cycle, within one interval.
+    /// Sets the time of the next look: at its group's own place in the cycle, within one interval. A group is looked at as a
+    /// whole, so that a child is not restarted on a parent that has failed as well.
     pub(super) fn schedule_look(&mut self, now: Now, subject: SubjectId, host: &HostId) {
         let Some(entry) = self.subjects.get(&subject) else { return };
+        let resource = self.config.resources.get(&entry.spec.id);
+        let name = resource.map_or(entry.spec.id.as_str(), |resource| resource.group.as_str());
         let interval = self.interval(subject, host);
-        let place = part(entry.spec.id.as_str().bytes().chain([b' ']).chain(host.as_str().bytes()), interval);
+        let place = part(name.bytes().chain([b' ']).chain(host.as_str().bytes()), interval);
         self.timers.set(Timer::Monitor(subject, host.clone()), next_in_cycle(now.mono, interval, place));
     }
 

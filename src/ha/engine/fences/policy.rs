@@ -48,7 +48,11 @@ impl Engine {
                 ),
                 PowerKind::On => format!("{id} is being powered on"),
                 PowerKind::Unfence => format!("{id} is being let in by its fence devices"),
-                PowerKind::Look => format!("the fence device of {id} is being asked"),
+                // It is asked again and again; what keeps it from being fenced is what an operator must know.
+                PowerKind::Look => match self.may_fence(now, id, group) {
+                    Err(Hold::Until(_, text) | Hold::Look(text) | Hold::Operator(text)) => text,
+                    Ok(_) => format!("the fence device of {id} is being asked"),
+                },
             };
         }
         match self.may_fence(now, id, group) {
