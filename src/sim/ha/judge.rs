@@ -244,6 +244,17 @@ impl World {
                     facts.beats.pop_first();
                 }
             }
+            FromAgent::Sealed { unfinished, .. } => {
+                let told = |order: &OrderId| unfinished.iter().any(|left| left.order == *order);
+                let hidden = self.hosts[host]
+                    .cgroups
+                    .iter()
+                    .find(|(order, cgroup)| cgroup.is_changing() && !told(order))
+                    .map(|(order, _)| *order);
+                if let Some(order) = hidden {
+                    self.fail(format!("h{host} answers a seal without {order}, whose script still runs"));
+                }
+            }
             FromAgent::Finished(finished)
                 if finished.action == Action::Stop && !finished.outcome.succeeded() =>
             {

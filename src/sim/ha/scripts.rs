@@ -42,6 +42,11 @@ impl Cgroup {
         !self.main && !self.others
     }
 
+    /// A start or stop whose own process lives.
+    pub(super) fn is_changing(&self) -> bool {
+        self.main && matches!(self.action, Action::Start | Action::Stop)
+    }
+
     /// A start that is not over.
     pub(super) fn may_activate(&self) -> bool {
         self.action == Action::Start && (self.main || self.acts)
