@@ -42,7 +42,7 @@ struct Options {
     /// More settings of the cluster of the scale benchmark: KEY=VALUE (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
-    /// What to measure: failover, silent, starts, plain, tls, beats (default: all)
+    /// What to measure: failover, grace, silent, starts, plain, tls, beats (default: all)
     names: Vec<String>,
     /// From cargo
     #[arg(long, hide = true)]
@@ -76,6 +76,9 @@ fn main() -> ExitCode {
     };
     let runs = if options.quick { 1 } else { options.runs };
     part("failover", &|| failover::declared_dead(runs, options.quick));
+    if !options.quick {
+        part("grace", &|| failover::with_grace(runs));
+    }
     part("silent", &|| failover::silent(runs));
     part("starts", &|| failover::parallel_starts(runs, options.quick));
     let scale = Scale {
