@@ -1,6 +1,7 @@
 //! Fencing by operators, how often it happens by itself, and when it may not.
 
 use harness::ha::{Cluster, Shape};
+use harness::{patience, poll};
 use serde_json::json;
 
 /// Both groups on h0.
@@ -119,7 +120,13 @@ fn fencing() {
     cluster.start_agent("h0");
     cluster.start_manager();
     let power = |cluster: &Cluster, action: &str| {
-        cluster.command_with("hosts/h1/power", &json!({"action": action})).unwrap()
+        // A host that has just connected is being let in by its fence devices.
+        let done =
+            poll(patience(), || match cluster.command_with("hosts/h1/power", &json!({"action": action})) {
+                Err(busy) if busy.contains("is being changed") => None,
+                done => Some(done),
+            });
+        done.unwrap().unwrap()
     };
     assert_eq!(power(&cluster, "off"), "off");
     assert_eq!(power(&cluster, "status"), "off");
