@@ -24,7 +24,7 @@ if ((${#missing[@]})); then
 	fi
 fi
 if ! command -v cargo >/dev/null; then
-	echo "Missing: cargo. Install a Rust toolchain (1.85 or later) and try again." >&2
+	echo "Missing: cargo. Install a Rust toolchain (1.88 or later) and try again." >&2
 	exit 1
 fi
 

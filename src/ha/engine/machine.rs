@@ -151,9 +151,12 @@ impl Engine {
         engine
     }
 
-    /// Takes one event and adds records and effects.
+    /// Takes one event and adds records and effects. A shell gives all messages that have arrived before it gives
+    /// [`Event::Tick`].
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
-        self.notice_pause(now);
+        let paused = self.notice_pause(now);
+        // Nobody is silent whose messages wait to be read: what they say comes before what time says.
+        let time = paused || event == Event::Tick;
         match event {
             Event::Connected { link } => self.connected(now, link),
             Event::ConnectFailed { link, error } => self.connect_failed(now, link, &error),
@@ -163,7 +166,7 @@ impl Engine {
             Event::Request(request) => self.requested(now, request),
             Event::Tick => {}
         }
-        while let Some(timer) = self.timers.due(now.mono) {
+        while time && let Some(timer) = self.timers.due(now.mono) {
             self.timer_fired(now, timer);
         }
         self.settle(now);

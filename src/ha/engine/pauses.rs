@@ -7,12 +7,12 @@ use super::machine::Engine;
 use crate::time::{Mono, Now};
 
 impl Engine {
-    /// To be called before anything else is done with an event.
-    pub(super) fn notice_pause(&mut self, now: Now) {
+    /// To be called before anything else is done with an event. Whether there was a pause.
+    pub(super) fn notice_pause(&mut self, now: Now) -> bool {
         let late = now.mono.since(self.timers.next());
         let heartbeat = self.config.settings.heartbeat_interval;
         if self.timers.next() == Mono::MAX || late <= heartbeat * 2 {
-            return;
+            return false;
         }
         let text = format!("this manager stood still for {:.1} s", late.as_secs_f64());
         self.note(now, "paused", "cluster", None, "manager", Some(text));
@@ -34,6 +34,7 @@ impl Engine {
             *at += late;
         }
         self.begun += late;
+        true
     }
 
     fn pause_hosts(&mut self, now: Now, late: Duration, heartbeat: Duration) {
