@@ -297,7 +297,7 @@ impl World {
             // A key never changes its action.
             cookie: 1000 * u64::from(item.action)
                 + u64::from(item.cookie)
-                + if item.cookie % 3 == 0 { 1 << 33 } else { 0 },
+                + if item.cookie.is_multiple_of(3) { 1 << 33 } else { 0 },
             gid: u64::from(item.cookie % 2),
             archive_id: if action == Action::Remove {
                 item.archive_id.into()
@@ -406,11 +406,11 @@ impl World {
     }
 
     fn status(&mut self, chunk: u16) {
-        if let Some(cursor) = self.cursor {
-            if self.core.status_chunk(self.now, cursor, chunk.into(), &mut self.text) {
-                self.check_status();
-                self.cursor = None;
-            }
+        if let Some(cursor) = self.cursor
+            && self.core.status_chunk(self.now, cursor, chunk.into(), &mut self.text)
+        {
+            self.check_status();
+            self.cursor = None;
         }
     }
 

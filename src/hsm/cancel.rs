@@ -82,12 +82,12 @@ impl Coordinator {
 
     /// A mover came back and still runs a request whose cancel it was sent: it is sent again.
     pub(super) fn resend_cancel(&mut self, handle: Handle, mover: u32) {
-        if let Some(cancel) = self.cancels.get_mut(&handle) {
-            if cancel.sent {
-                cancel.sent = false;
-                self.counts.pending_cancel += 1;
-                self.movers.at_mut(mover).cancels.push_back(handle);
-            }
+        if let Some(cancel) = self.cancels.get_mut(&handle)
+            && cancel.sent
+        {
+            cancel.sent = false;
+            self.counts.pending_cancel += 1;
+            self.movers.at_mut(mover).cancels.push_back(handle);
         }
     }
 

@@ -99,12 +99,11 @@ impl Tombstones {
         self.next += 1;
         self.keys.insert(key, self.next);
         self.ring.push_back((key, self.next));
-        if self.ring.len() > Self::MOST {
-            if let Some((old, number)) = self.ring.pop_front() {
-                if self.keys.get(&old) == Some(&number) {
-                    self.keys.remove(&old);
-                }
-            }
+        if self.ring.len() > Self::MOST
+            && let Some((old, number)) = self.ring.pop_front()
+            && self.keys.get(&old) == Some(&number)
+        {
+            self.keys.remove(&old);
         }
     }
 

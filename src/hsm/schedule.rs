@@ -335,10 +335,10 @@ impl Coordinator {
     /// A request is about to leave its tag's queue for the mover: the slot begins a new idle time.
     fn keep_slot(&mut self, mover: u32, handle: Handle) {
         let tag = self.classes.at(self.requests.at(handle).class).key.tag;
-        if tag != NIL {
-            if let Some(&slot) = self.tags.at(tag).slots.get(&mover) {
-                self.refresh_slot(mover, slot as usize);
-            }
+        if tag != NIL
+            && let Some(&slot) = self.tags.at(tag).slots.get(&mover)
+        {
+            self.refresh_slot(mover, slot as usize);
         }
     }
 

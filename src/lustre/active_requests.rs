@@ -246,7 +246,7 @@ fn hex(text: &str) -> Option<u64> {
 /// Pairs of hexadecimal digits.
 fn hex_bytes(text: &str) -> Option<Box<[u8]>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);

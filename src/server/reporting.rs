@@ -54,7 +54,7 @@ impl Reporting {
 
     fn send(&mut self, job: Job) {
         if self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
-            if self.dropped % (MAX_WAITING as u64) == 0 {
+            if self.dropped.is_multiple_of(MAX_WAITING as u64) {
                 tracing::warn!(
                     "reporting: {MAX_WAITING} lines wait for the file system, later ones are dropped ({} so far)",
                     self.dropped

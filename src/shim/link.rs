@@ -68,7 +68,7 @@ impl Link {
             return None;
         }
         let round_failed =
-            self.servers > 0 && self.failures > 0 && self.failures as usize % self.servers == 0;
+            self.servers > 0 && self.failures > 0 && (self.failures as usize).is_multiple_of(self.servers);
         if self.servers == 0 || (round_failed && now.since(self.resolved_at) >= ADDRESS_AGE) {
             self.state = State::Resolving;
             return Some(Attempt::Resolve);
@@ -122,7 +122,7 @@ impl Link {
                 self.current = (self.current + 1) % self.servers;
             }
             let rounds = self.failures / u32::try_from(self.servers.max(1)).unwrap_or(u32::MAX);
-            let mid_round = self.servers > 1 && self.failures as usize % self.servers != 0;
+            let mid_round = self.servers > 1 && !(self.failures as usize).is_multiple_of(self.servers);
             if mid_round { now } else { now + self.pause(rounds) }
         };
         self.state = State::Idle { retry_at };

@@ -153,10 +153,10 @@ impl Network {
         for (id, link) in &mut self.links {
             for end in [End::Daemon, End::Peer] {
                 let stream = link.towards(end);
-                if stream.chunks.front().is_some_and(|(at, _)| *at <= now) {
-                    if let Some((_, bytes)) = stream.chunks.pop_front() {
-                        return Some((*id, end, Arrival::Bytes(bytes)));
-                    }
+                if stream.chunks.front().is_some_and(|(at, _)| *at <= now)
+                    && let Some((_, bytes)) = stream.chunks.pop_front()
+                {
+                    return Some((*id, end, Arrival::Bytes(bytes)));
                 }
                 if stream.chunks.is_empty() && stream.broken_at.is_some_and(|at| at <= now) {
                     stream.broken_at = None;

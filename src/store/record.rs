@@ -145,7 +145,7 @@ pub fn frame_len(payload: usize) -> usize {
 
 /// Appends a frame that will stand at `offset` of the segment.
 pub fn push_frame(head: &SegmentHead, offset: u32, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
-    debug_assert!(payload.len() <= MAX_PAYLOAD && offset % 8 == 0);
+    debug_assert!(payload.len() <= MAX_PAYLOAD && offset.is_multiple_of(8));
     let start = out.len();
     out.extend_from_slice(&FRAME_MAGIC);
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -272,7 +272,7 @@ fn next_frame(salt: u32, bytes: &[u8], from: usize) -> Option<usize> {
     let mut from = from;
     loop {
         let found = from + memchr::memmem::find(bytes.get(from..)?, &FRAME_MAGIC)?;
-        if found % 8 == 0 && !matches!(probe(salt, found as u32, &bytes[found..]), Probe::Nothing) {
+        if found.is_multiple_of(8) && !matches!(probe(salt, found as u32, &bytes[found..]), Probe::Nothing) {
             return Some(found);
         }
         from = found + 1;

@@ -157,10 +157,10 @@ fn port(reader: &mut Reader, fields: &Fields<'_>, path: &str, in_name: Option<u1
     let Some(node) = fields.get("port") else { return in_name.unwrap_or(DEFAULT_PORT) };
     let at = below(path, "port");
     let port = reader.whole(node, &at, 1..=65535).and_then(|port| u16::try_from(port).ok());
-    if let (Some(port), Some(in_name)) = (port, in_name) {
-        if port != in_name {
-            reader.error(node.place, &at, format!("the port is {in_name} in `hostname` and {port} here"));
-        }
+    if let (Some(port), Some(in_name)) = (port, in_name)
+        && port != in_name
+    {
+        reader.error(node.place, &at, format!("the port is {in_name} in `hostname` and {port} here"));
     }
     port.or(in_name).unwrap_or(DEFAULT_PORT)
 }

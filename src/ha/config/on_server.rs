@@ -40,11 +40,11 @@ pub fn check_installed(loaded: &Loaded, installed: &dyn Installed) -> Vec<Proble
     let mut problems = Vec::new();
     let mut told = BTreeSet::new();
     let mut tell = |line: Option<&usize>, what: &str, key: String, answer: Result<(), String>| {
-        if let Err(message) = answer {
-            if told.insert(what.to_owned()) {
-                let line = line.copied().unwrap_or(0);
-                problems.push(Problem { line, key, ..Problem::of_file(&loaded.file, message) });
-            }
+        if let Err(message) = answer
+            && told.insert(what.to_owned())
+        {
+            let line = line.copied().unwrap_or(0);
+            problems.push(Problem { line, key, ..Problem::of_file(&loaded.file, message) });
         }
     };
     for (id, host) in &loaded.config.hosts {

@@ -17,10 +17,10 @@ pub(super) fn read(reader: &mut Reader, node: Option<&Node>) -> Settings {
     let Some(node) = node else { return settings };
     let Some(fields) = reader.fields(node, PATH, &keys::CLUSTER) else { return settings };
 
-    if fields.get("name").is_some() {
-        if let Some(name) = reader.name(&fields, PATH, "name") {
-            settings.cluster = name.to_owned();
-        }
+    if fields.get("name").is_some()
+        && let Some(name) = reader.name(&fields, PATH, "name")
+    {
+        settings.cluster = name.to_owned();
     }
     if let Some(node) = fields.get("manage") {
         settings.manage = reader.boolean(node, "cluster.manage");
@@ -47,10 +47,10 @@ pub(super) fn read(reader: &mut Reader, node: Option<&Node>) -> Settings {
     time(reader, "unfinished_limit", &mut settings.unfinished_limit, SHORTEST);
     time(reader, "proof_age", &mut settings.proof_age, SHORTEST);
 
-    if let Some(node) = fields.get("fence_attempts") {
-        if let Some(attempts) = fence_attempts(reader, node) {
-            settings.fence_attempts = attempts;
-        }
+    if let Some(node) = fields.get("fence_attempts")
+        && let Some(attempts) = fence_attempts(reader, node)
+    {
+        settings.fence_attempts = attempts;
     }
     if let Some(node) = fields.get("blast_radius") {
         settings.blast_radius_percent =

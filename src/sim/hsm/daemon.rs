@@ -220,7 +220,7 @@ impl Daemon {
         self.core.handle(now, event, &mut self.effects);
         // The check looks at everything, so not every time.
         self.fed += 1;
-        if self.fed % 64 == 0 {
+        if self.fed.is_multiple_of(64) {
             self.core.check();
         }
         self.settle(now)

@@ -278,23 +278,23 @@ impl World {
             }
             return Ok(());
         }
-        if let Some(entry) = self.agenda.first_entry() {
-            if entry.key().0 <= self.now {
-                let task = entry.remove();
-                return self.perform(task);
-            }
+        if let Some(entry) = self.agenda.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let task = entry.remove();
+            return self.perform(task);
         }
         let clock = self.clock();
-        if let Some(daemon) = &mut self.daemon {
+        if let Some(daemon) = &mut self.daemon
+            && daemon.core.next_deadline().is_some_and(|at| at <= clock.mono)
+        {
+            daemon.tick(clock)?;
             if daemon.core.next_deadline().is_some_and(|at| at <= clock.mono) {
-                daemon.tick(clock)?;
-                if daemon.core.next_deadline().is_some_and(|at| at <= clock.mono) {
-                    // A slice of longer work: the clock moves on a little.
-                    self.now += 1000;
-                }
-                self.note(format_args!("daemon: timer"));
-                return Ok(());
+                // A slice of longer work: the clock moves on a little.
+                self.now += 1000;
             }
+            self.note(format_args!("daemon: timer"));
+            return Ok(());
         }
         for mover in 0..self.movers.len() {
             let due = |m: &Mover| {
@@ -348,11 +348,11 @@ impl World {
             Task::Register { boot } => self.register(boot),
             Task::Probed { boot, link } => {
                 let clock = self.clock();
-                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot && d.knows(link)) {
-                    if self.net.is_cut(link) {
-                        daemon.gone(clock, link)?;
-                        self.note(format_args!("daemon: the peer of {link:?} is dead"));
-                    }
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot && d.knows(link))
+                    && self.net.is_cut(link)
+                {
+                    daemon.gone(clock, link)?;
+                    self.note(format_args!("daemon: the peer of {link:?} is dead"));
                 }
             }
             Task::MoverStart { mover } => return self.start_mover(mover),
@@ -479,13 +479,14 @@ impl World {
             let Some(wish) = self.daemon.as_mut().and_then(|d| d.wishes.pop_front()) else { break };
             self.daemon_wish(wish)?;
         }
-        if let Some(daemon) = &self.daemon {
-            if daemon.unsynced() && !self.sync_planned {
-                self.sync_planned = true;
-                let boot = daemon.boot;
-                let delay = self.rng.between(100_000, self.scenario.sync_delay.max(100_000));
-                self.after(delay, Task::Sync { boot });
-            }
+        if let Some(daemon) = &self.daemon
+            && daemon.unsynced()
+            && !self.sync_planned
+        {
+            self.sync_planned = true;
+            let boot = daemon.boot;
+            let delay = self.rng.between(100_000, self.scenario.sync_delay.max(100_000));
+            self.after(delay, Task::Sync { boot });
         }
         Ok(())
     }
