@@ -59,7 +59,7 @@ pub enum Record {
         host: HostId,
         /// `off` or `on`; `confirm`: no device is asked, an operator answers for it being off.
         action: String,
-        /// No device call of it lives longer than this (wall clock, nanoseconds): a successor waits until then.
+        /// No device is called before [`Record::FenceCall`] says so; without one there is nothing to wait for.
         until: i64,
         /// It counts against the limit on automatic fencing.
         automatic: bool,
@@ -67,6 +67,15 @@ pub enum Record {
         reason: String,
         /// When.
         at: i64,
+    },
+    /// A device is about to be called for it.
+    FenceCall {
+        /// The attempt.
+        id: FenceId,
+        /// Which host.
+        host: HostId,
+        /// The call does not live longer than this (wall clock, nanoseconds): a successor waits until then.
+        until: i64,
     },
     /// How that went.
     FenceResult {
@@ -317,6 +326,14 @@ impl State {
                     at: *at,
                     result: None,
                 });
+            }
+            Record::FenceCall { id, host, until } => {
+                let attempts = self.fences.get_mut(host);
+                if let Some(attempt) =
+                    attempts.and_then(|all| all.iter_mut().find(|attempt| attempt.id == *id))
+                {
+                    attempt.until = attempt.until.max(*until);
+                }
             }
             Record::FenceResult { id, host, success, result, at: _ } => {
                 let Some(attempts) = self.fences.get_mut(host) else { return };

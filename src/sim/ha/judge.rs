@@ -75,8 +75,9 @@ pub(super) struct ManagerFacts {
 #[derive(Debug, Clone)]
 struct Attempt {
     host: HostId,
+    action: String,
     automatic: bool,
-    /// True time at which it ends.
+    /// True time at which its last call ends.
     until: u64,
     /// How the manager's wall clock was set then.
     wall_offset: i64,
@@ -381,12 +382,25 @@ impl World {
                 let until = self.now + u64::try_from(lasts).unwrap_or(0);
                 let intent = Intent { at, host: host.clone(), action: action.clone(), until };
                 let wall_offset = self.managers[manager].clock.wall_offset;
-                let attempt = Attempt { host: host.clone(), automatic: *automatic, until, wall_offset };
+                let (host_of, action_of) = (host.clone(), action.clone());
+                let attempt =
+                    Attempt { host: host_of, action: action_of, automatic: *automatic, until, wall_offset };
                 let facts = &mut self.judge.managers[manager];
                 facts.unsynced.push(intent);
                 facts.open.insert(*id, attempt);
                 if action == "off" && reason.starts_with("manager:") {
                     self.judge_automatic_fence(manager, host, *automatic, reason);
+                }
+            }
+            Record::FenceCall { id, host, until } => {
+                let at = self.managers[manager].file.length();
+                let lasts = until - self.managers[manager].clock.now(self.now).wall.0;
+                let until = self.now + u64::try_from(lasts).unwrap_or(0);
+                let facts = &mut self.judge.managers[manager];
+                if let Some(attempt) = facts.open.get_mut(id) {
+                    attempt.until = until;
+                    let action = attempt.action.clone();
+                    facts.unsynced.push(Intent { at, host: host.clone(), action, until });
                 }
             }
             Record::Event(event) => self.tell(format_args!(

@@ -143,10 +143,9 @@ impl Engine {
             // From now on it may come to life.
             self.no_longer_off(now, host);
         }
-        let (course, end) = course.ending(now.mono);
+        let course = course.ending(now.mono);
         let changes = !matches!(kind, PowerKind::Look | PowerKind::WaitOut);
-        let id =
-            changes.then(|| self.record_intent(now, host, action, end, automatic, format!("{by}: {why}")));
+        let id = changes.then(|| self.record_intent(now, host, action, automatic, format!("{by}: {why}")));
         if matches!(kind, PowerKind::Fence { .. }) {
             self.note(now, "fencing", host.as_str(), None, by, Some(why.to_owned()));
         }
@@ -178,12 +177,12 @@ impl Engine {
         now: Now,
         host: &HostId,
         action: &str,
-        end: Mono,
         automatic: bool,
         reason: String,
     ) -> FenceId {
         let id = FenceId(self.state.last_fence.0 + 1);
-        let until = now.wall_at(end).0;
+        // Each call says for itself how long it may live.
+        let until = now.wall.0;
         let (host, action) = (host.clone(), action.to_owned());
         self.record(Record::FenceIntent { id, host, action, until, automatic, reason, at: now.wall.0 });
         id
@@ -248,7 +247,7 @@ impl Engine {
                 if action == DeviceAction::Off {
                     run.witnesses.switched(now.mono);
                 }
-                self.call_device(host, device, action);
+                self.call_device(now, host, device, action);
             }
             Step::Wait(until) => {
                 self.timers.set(Timer::Power(host.clone()), until.max(now.mono + Duration::from_millis(1)))
@@ -259,6 +258,7 @@ impl Engine {
 
     fn call_device(
         &mut self,
+        now: Now,
         host: &HostId,
         device: Arc<crate::ha::config::FenceDevice>,
         action: DeviceAction,
@@ -270,6 +270,12 @@ impl Engine {
         );
         run.waits_for_answer = true;
         let caller = Caller::Power(host.clone(), run.number);
+        if let (Some(id), true) = (run.id, action != DeviceAction::Status) {
+            // To let a host in, meta-data are asked for as well.
+            let times = if action == DeviceAction::Unfence { 2 } else { 1 };
+            let until = now.wall_at(now.mono + device.timeout * times + PowerChange::AFTERLIFE).0;
+            self.record(Record::FenceCall { id, host: host.clone(), until });
+        }
         let (call, timeout) = (self.new_call(caller), device.timeout);
         self.effect(Effect::CallDevice { call, host: host.clone(), device, action, timeout });
     }
@@ -345,11 +351,10 @@ impl Engine {
         run.repeated += 1;
         why.clone_into(&mut run.failed);
         self.fence_failed(now, host, &run, why);
-        let (course, end) = self.change(host, Goal::Off).ending(now.mono + pause);
-        run.course = course;
+        run.course = self.change(host, Goal::Off).ending(now.mono + pause);
         // A repetition belongs to the same automatic attempt: it does not count once more.
         let reason = format!("manager: {} (again)", run.why);
-        run.id = Some(self.record_intent(now, host, "off", end, false, reason));
+        run.id = Some(self.record_intent(now, host, "off", false, reason));
         run.pause_until = Some(now.mono + pause);
         run.witnesses = self.witnesses(host);
         self.power.insert(host.clone(), run);
@@ -465,17 +470,13 @@ impl Engine {
 
 impl Course {
     /// The same with a fixed end: no call lives longer than that if it begins at `from`.
-    fn ending(self, from: Mono) -> (Self, Mono) {
+    fn ending(self, from: Mono) -> Self {
         match self {
             Self::Change(change) => {
                 let end = from + change.budget();
-                (Self::Change(change.ending_by(end)), end)
+                Self::Change(change.ending_by(end))
             }
-            Self::Unfence(unfencing) => {
-                let end = from + unfencing.budget();
-                (Self::Unfence(unfencing), end)
-            }
-            Self::Listen => (Self::Listen, from),
+            other => other,
         }
     }
 }

@@ -28,14 +28,6 @@ pub(super) struct Unfencing {
     failed: Vec<String>,
 }
 
-impl Unfencing {
-    /// An upper bound of the time of all calls: each asks for the meta-data, then acts.
-    pub(super) fn budget(&self) -> Duration {
-        let one = |device: &Arc<FenceDevice>| device.timeout.saturating_mul(2) + PowerChange::AFTERLIFE;
-        self.devices.iter().map(one).fold(Duration::from_secs(10), Duration::saturating_add)
-    }
-}
-
 impl Engine {
     /// The devices of a host that must be asked, since their agents may have something to undo.
     fn to_unfence(&self, host: &HostId) -> Vec<Arc<FenceDevice>> {
@@ -130,7 +122,7 @@ impl Engine {
         }
         if let Some(device) = course.devices.get(course.next).cloned() {
             course.next += 1;
-            return self.call_device(host, device, DeviceAction::Unfence);
+            return self.call_device(now, host, device, DeviceAction::Unfence);
         }
         self.unfencing_over(now, host);
     }
