@@ -52,6 +52,19 @@ fn a_manager_is_killed_while_it_fences() {
     assert_eq!(cluster.fenced(), ["h1 off"], "it was not fenced twice");
 }
 
+/// Without an operator, its successor waits as long as that one call may live, asks the device, and does it again.
+#[test]
+fn a_fencing_in_which_a_manager_was_killed_is_taken_up_again() {
+    let mut cluster = at_home();
+    cluster.behave("fence.off.h1", &["hang"]);
+    cluster.kill_agent("h1");
+    cluster.wait_until("h1 is being fenced", |cluster| !cluster.fenced().is_empty());
+    cluster.behave("fence.off.h1", &[]);
+    cluster.crash_manager();
+    cluster.wait_placed(&[("g0", "h0"), ("g1", "h0")]);
+    assert_eq!(cluster.fenced(), ["h1 off", "h1 off"]);
+}
+
 #[test]
 fn a_manager_is_killed_after_fencing() {
     // The proof that it is off is all that the next step needs.
