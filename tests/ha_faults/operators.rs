@@ -137,6 +137,8 @@ fn a_group_is_started_by_hand_while_its_host_boots() {
     cluster.behave("fence.off.h1", &["code 1"]);
     cluster.power_off("h1");
     cluster.start_group_by_hand("g1", "h0");
+    // Hands that act within the age of a proof are nobody's to notice.
+    cluster.wait("it is seen on h0", |status| status.seen("g1", "h0") == "running");
     cluster.start_agent("h1");
     cluster.wait_connected();
     cluster.wait_placed(&[("g0", "h0"), ("g1", "h0")]);
