@@ -195,7 +195,7 @@ impl Engine {
     }
 
     /// An operator's wish for a group is fulfilled, or cannot be.
-    fn forget_wish(&mut self, group: &GroupId, host: &HostId) {
+    pub(super) fn forget_wish(&mut self, group: &GroupId, host: &HostId) {
         let Some(flags) = self.state.groups.get(group).filter(|flags| flags.wanted_on.as_ref() == Some(host))
         else {
             return;

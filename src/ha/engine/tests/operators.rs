@@ -131,6 +131,24 @@ fn a_host_that_a_group_is_about_to_come_to_is_not_deactivated_as_its_last_one() 
     play.ask(Command::Deactivate { host: "h0".into(), force: true }).unwrap();
 }
 
+/// A move that a restart of the manager interrupted goes on, and is over once the group is there: it must not draw the group
+/// back later.
+#[test]
+fn the_wish_of_an_interrupted_move_ends_when_it_is_fulfilled() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    let mut state = play.engine.state().clone();
+    state.groups.entry("pool0".into()).or_default().wanted_on = Some("h1".into());
+    play.restart(state, LostState::No);
+    play.runs_on("h1", "h1");
+    play.crash("h1");
+    play.runs_on("h0", "h0");
+    play.boot("h1");
+    play.run(Duration::from_secs(60));
+    play.runs_on("h0", "h0");
+    assert!(!play.engine.state().groups.contains_key("pool0"));
+}
+
 #[test]
 fn what_is_not_managed_is_neither_started_nor_stopped() {
     let mut play = Play::new(pair());
