@@ -296,7 +296,9 @@ fn host_cells(host: &HostStatus, now: i64, options: &StatusOptions) -> Vec<Strin
     }
     let power = host.power.as_ref().map_or(String::new(), |power| {
         let said = one_line(&power.said);
-        if options.verbose { format!("{said} ({} ago)", ago(now, power.at)) } else { said }
+        // Why it is unknown is told by an alert; here it would push the notes out of sight.
+        let short = said.split(':').next().unwrap_or_default().to_owned();
+        if options.verbose { format!("{said} ({} ago)", ago(now, power.at)) } else { short }
     });
     let mut cells = vec![host_state(host.state).to_owned(), power, notes.join(", ")];
     if options.verbose {

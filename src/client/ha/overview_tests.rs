@@ -102,6 +102,16 @@ oss[1-2]  connected  on
     assert_eq!(shown(&status(), &StatusOptions { abnormal: true, ..Default::default() }), "");
 }
 
+/// What a fence agent complains of does not widen the table.
+#[test]
+fn why_the_power_is_unknown_is_told_elsewhere() {
+    let mut status = status();
+    status.hosts[0].power = Some(PowerStatus { said: "unknown: ipmi: no route".into(), at: NOW });
+    let text = shown(&status, &StatusOptions::default());
+    assert!(text.contains("unknown") && !text.contains("no route"), "{text}");
+    assert!(shown(&status, &StatusOptions { verbose: true, ..Default::default() }).contains("no route"));
+}
+
 /// After a failover, with a group that waits and a command under way.
 fn trouble() -> Status {
     let mut status = status();

@@ -13,7 +13,9 @@ impl Engine {
             alerts.push(Alert { severity, object: object.to_owned(), text, command, since });
         };
         if let Some(epoch) = self.superseded {
-            let text = format!("another manager has taken over (epoch {epoch}): this one only observes");
+            let text = format!(
+                "another manager has taken over (epoch {epoch}): this one only observes; one of the two must be stopped"
+            );
             add(
                 Severity::Critical,
                 "cluster",
@@ -61,7 +63,8 @@ impl Engine {
                 HostState::AgentDown => add(Severity::Warning, id.as_str(), host.detail.clone(), None, since),
                 _ => {}
             }
-            if self.is_fenced(id) {
+            // While it is tried again its groups say so.
+            if self.is_fenced(id) && !self.power.get(id).is_some_and(|change| change.is_fence()) {
                 let command = format!("coordinatool-client ha reset {id}");
                 let attempts = self.state.fences.get(id).into_iter().flatten();
                 let done = attempts.into_iter().any(|attempt| matches!(attempt.result, Some((true, _))));

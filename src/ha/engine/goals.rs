@@ -1,7 +1,10 @@
 //! Commands on their way: each has a goal, and ends when that is reached or cannot be any more.
 
+use std::time::Duration;
+
 use super::fences::PowerKind;
 use super::machine::Engine;
+use super::timers::Timer;
 use crate::ha::command::Progress;
 use crate::ha::config::Group;
 use crate::ha::ids::{CommandId, GroupId, HostId, ResourceId};
@@ -167,7 +170,16 @@ impl Engine {
                 if !self.is_managed(group) {
                     return Some(Progress::Failed { reason: format!("{group} is not managed") });
                 }
-                Some(Progress::Running { doing: self.doing(group) })
+                // The rest of the group may go on running: its phase says nothing of this resource.
+                let part = resource.as_str() != group.as_str();
+                let phase = self.groups.get(group).map(|entry| entry.phase);
+                let doing = match phase {
+                    Some(Phase::Starting | Phase::Running | Phase::Partial) if part => {
+                        format!("{resource} is stopping")
+                    }
+                    _ => self.doing(group),
+                };
+                Some(Progress::Running { doing })
             }
         }
     }
@@ -183,7 +195,7 @@ impl Engine {
     }
 
     /// An operator's wish for a group is fulfilled, or cannot be.
-    fn forget_wish(&mut self, group: &GroupId, host: &HostId) {
+    pub(super) fn forget_wish(&mut self, group: &GroupId, host: &HostId) {
         let Some(flags) = self.state.groups.get(group).filter(|flags| flags.wanted_on.as_ref() == Some(host))
         else {
             return;
@@ -217,7 +229,7 @@ impl Engine {
     /// A change of power that a command asked for is over.
     pub(super) fn power_command_over(
         &mut self,
-        _now: Now,
+        now: Now,
         host: &HostId,
         command: CommandId,
         kind: PowerKind,
@@ -228,6 +240,10 @@ impl Engine {
             PowerKind::On => said == "on",
             PowerKind::Look | PowerKind::WaitOut | PowerKind::Unfence => said == "on" || said == "off",
         };
+        if reached && self.checks.get(host).is_some_and(|check| !check.wrong.is_empty()) {
+            // What did not work seems to be mended: the alert shall not stay until the next round.
+            self.timers.by(Timer::Devices(host.clone()), now.mono + Duration::from_secs(1));
+        }
         let progress = if reached {
             Progress::Done { result: said.to_owned() }
         } else if matches!(kind, PowerKind::Fence { .. }) {

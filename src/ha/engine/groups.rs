@@ -50,6 +50,12 @@ impl Engine {
             entry.since = now.wall.0;
         }
         entry.waits_for = waits;
+        // Not only the command that waits for it: after a restart of the manager nobody does.
+        if matches!(phase, Phase::Running | Phase::Partial)
+            && let Some(host) = self.location(&group)
+        {
+            self.forget_wish(id, &host);
+        }
         if was != phase {
             let event = match phase {
                 Phase::Frozen => "frozen",

@@ -45,6 +45,8 @@ pub(super) struct HostEntry {
     pub(super) lost_at: Option<Mono>,
     /// It is proven to be off.
     pub(super) off: Option<OffProof>,
+    /// It counted as off, for this, until something answered there; its agent has not been heard since.
+    pub(super) counted_as_off: Option<&'static str>,
     /// Its devices said "off" while it was still connected: it must fall silent before that is believed.
     pub(super) silence: Option<Silence>,
     /// What its devices said last.
@@ -139,6 +141,7 @@ impl HostEntry {
             refused: None,
             lost_at: None,
             off: None,
+            counted_as_off: None,
             silence: None,
             power: None,
             power_read: None,

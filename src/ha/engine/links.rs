@@ -314,9 +314,11 @@ impl Engine {
             // What could not be stopped, or did not end, is gone with the boot that it was in.
             host.must_fence = None;
         }
-        if let Some(off) = host.off.take() {
+        // Its kernel may have answered before its agent, as after a boot: only now it is known which boot that was.
+        let answered = host.counted_as_off.take();
+        if let Some(how) = host.off.take().map(|off| off.how).or(answered) {
             if same_boot {
-                let text = format!("it counted as off ({}), but it was never rebooted", off.how);
+                let text = format!("it counted as off ({how}), but it was never rebooted");
                 self.distrust(now, id, text);
             }
             self.touch_groups_of(id);

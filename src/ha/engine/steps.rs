@@ -289,6 +289,13 @@ impl Engine {
         }
         let destination = match self.choose(now, group, None) {
             Ok(destination) => destination,
+            Err(reasons)
+                if group.hosts().any(|host| reasons.first() == self.is_being_let_in(host).as_ref()) =>
+            {
+                waits.extend(reasons);
+                let unknown = self.phase_of_unmanaged(group, None);
+                return if unknown == Phase::Unknown { Phase::Unknown } else { Phase::Planned };
+            }
             Err(reasons) => {
                 waits.push(format!("no host can run it: {}", reasons.join(", ")));
                 // Looking is never wrong: it may turn out to run somewhere.

@@ -20,6 +20,15 @@ impl std::fmt::Display for Covered {
     }
 }
 
+/// A time as operators write it: `1h30m`.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let text: String =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    if text.is_empty() { "less than a second".to_owned() } else { text }
+}
+
 impl Engine {
     pub(super) fn plan_maintenance(
         &self,
@@ -42,14 +51,11 @@ impl Engine {
         };
         let until = (!time.is_zero()).then(|| now.wall_at(now.mono + time).0);
         let (consequence, what, then) = match until {
-            Some(_) => {
-                let seconds = time.as_secs();
-                (
-                    format!("nothing is done to {covered} for {seconds} s, then it is looked at anew"),
-                    format!("maintenance of {covered}"),
-                    Then::Nothing,
-                )
-            }
+            Some(_) => (
+                format!("nothing is done to {covered} for {}, then it is looked at anew", in_words(time)),
+                format!("maintenance of {covered}"),
+                Then::Nothing,
+            ),
             None => (
                 format!("{covered} is looked at anew and kept running again"),
                 format!("end the maintenance of {covered}"),

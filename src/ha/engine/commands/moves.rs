@@ -30,6 +30,18 @@ impl Engine {
                 }
             }
         }
+        for group in self.groups_bound_for(now, &host).filter(|_| !force) {
+            if let Err(reasons) = self.choose(now, group, Some(&host)) {
+                let why = reasons.join(", ");
+                return conflict(format!(
+                    "Could not deactivate '{host}': {} is about to start there and has nowhere else to run: {why}",
+                    group.id
+                ));
+            }
+        }
+        if consequences.is_empty() {
+            consequences.push(format!("{host} is kept free of groups; none is there now"));
+        }
         let flags = HostFlags { deactivated: true, ..self.host_flags(&host) };
         Ok(Plan {
             event: "deactivate",
@@ -40,6 +52,24 @@ impl Engine {
             then: Then::Nothing,
             goal: Goal::Empty(host),
         })
+    }
+
+    /// Groups that have to leave their host, or run nowhere, and would be started on this one.
+    fn groups_bound_for<'a>(&'a self, now: Now, host: &'a HostId) -> impl Iterator<Item = &'a Group> {
+        let groups = self.groups_of.get(host).into_iter().flatten();
+        groups.filter_map(|id| self.config.groups.get(id)).map(AsRef::as_ref).filter(move |group| {
+            self.is_managed(&group.id)
+                && !self.is_stopped_by_operator(group)
+                && match self.location(group) {
+                    Some(at) => at != *host && !self.is_active(&at),
+                    None => true,
+                }
+                && self.choose(now, group, None).is_ok_and(|destination| destination == *host)
+        })
+    }
+
+    fn is_stopped_by_operator(&self, group: &Group) -> bool {
+        self.group_flags(&group.id).stopped || self.is_to_be_down(&group.root)
     }
 
     pub(super) fn plan_failback(&self, now: Now, host: HostId) -> Result<Plan, Denied> {
@@ -113,12 +143,17 @@ impl Engine {
                 Err(reasons) => return conflict(format!("Could not move '{id}': {}.", reasons.join(", "))),
             },
         };
+        let consequence = match &location {
+            Some(from) if *from == to => format!("{id} is on {to} already"),
+            Some(from) => format!("{id} is stopped on {from} and started on {to}"),
+            None => format!("{id} is started on {to}"),
+        };
         let flags = GroupFlags { wanted_on: Some(to.clone()), ..self.group_flags(id) };
         Ok(Plan {
             event: "move",
             object: id.to_string(),
             what: format!("move {id} to {to}"),
-            consequences: vec![format!("{id} is stopped on {} and started on {to}", self.located(group))],
+            consequences: vec![consequence],
             records: vec![Record::GroupFlags { group: id.clone(), flags }],
             then: Then::Nothing,
             goal: Goal::On { groups: vec![id.clone()], host: to },

@@ -118,7 +118,7 @@ impl Engine {
     /// No proof that a host is off holds any more; it has time to boot before it counts as lost.
     pub(super) fn no_longer_off(&mut self, now: Now, host: &HostId) {
         let Some(entry) = self.hosts.get_mut(host) else { return };
-        entry.off = None;
+        entry.counted_as_off = entry.off.take().map(|off| off.how).or(entry.counted_as_off);
         entry.silence = None;
         if !entry.is_up() {
             entry.lost_at = None;

@@ -282,6 +282,42 @@ fn who_answers_at_its_address_is_not_off() {
     play.until("it does not any more", |play| play.host_status("h1").state != HostState::Off);
 }
 
+/// Its kernel answers before its agent does, after a boot and after none.
+#[test]
+fn who_was_called_off_and_comes_back_in_the_same_boot_was_never_off() {
+    for rebooted in [false, true] {
+        let mut play = Play::new(pair());
+        play.runs_on("h0", "h1");
+        play.crash("h1");
+        play.until("it counts as off", |play| play.host_status("h1").state == HostState::Off);
+        play.host("h1").refuses = true;
+        play.until("it does not any more", |play| play.host_status("h1").state != HostState::Off);
+        if rebooted {
+            play.boot("h1");
+        } else {
+            play.host("h1").refuses = false;
+            play.host("h1").alive = true;
+        }
+        play.until("it is connected", |play| play.host_status("h1").state == HostState::Connected);
+        let told = play.status().alerts.iter().any(|alert| alert.text.contains("never rebooted"));
+        assert_eq!(told, !rebooted, "{:?}", play.status().alerts);
+    }
+}
+
+/// An operator who has mended it asks it, and looks at the alerts.
+#[test]
+fn a_device_that_answers_an_operator_is_checked_again_at_once() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.device_says.insert("h1".into(), DeviceAnswer::Failed("no password".to_owned()));
+    let wrong = |play: &Play| play.status().alerts.iter().any(|alert| alert.text.contains("does not work"));
+    play.until("it was found out", wrong);
+    play.device_says.clear();
+    play.ask(Command::Power { host: "h1".into(), action: PowerCommand::Status }).unwrap();
+    play.run(Duration::from_secs(2));
+    assert!(!wrong(&play), "{:?}", play.status().alerts);
+}
+
 #[test]
 fn a_device_that_cannot_be_asked_leaves_what_it_said_but_it_is_no_proof() {
     let mut play = Play::new(pair());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::play::{Play, pair};
+use super::play::{Play, add_group, add_host, pair};
 use crate::ha::command::{Command, DeniedKind, Progress};
 use crate::ha::engine::LostState;
 use crate::ha::status::Phase;
@@ -86,6 +86,67 @@ fn a_stop_that_does_not_succeed_ends_in_fencing() {
     play.until("pool0 is on h1", |play| play.group("pool0").phase == Phase::Partial);
     play.run(Duration::from_secs(20));
     assert!(!play.hosts["h1"].active.contains("ost0"));
+}
+
+#[test]
+fn what_is_said_of_a_command_is_what_it_does() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    for (command, expected) in [
+        (Command::Move { group: "pool0".into(), to: Some("h0".into()) }, "pool0 is on h0 already"),
+        (
+            Command::Maintenance { target: None, time: Duration::from_secs(5400) },
+            "nothing is done to cluster for 1h30m, then it is looked at anew",
+        ),
+    ] {
+        assert_eq!(play.ask_for(command, true).unwrap().consequences, [expected]);
+    }
+    play.ask(Command::Deactivate { host: "h0".into(), force: false }).unwrap();
+    play.runs_on("h1", "h1");
+    let accepted = play.ask_for(Command::Deactivate { host: "h0".into(), force: false }, true).unwrap();
+    assert_eq!(accepted.consequences, ["h0 is kept free of groups; none is there now"]);
+    play.ask(Command::Activate { host: "h0".into() }).unwrap();
+    play.ask(stop("ost0")).unwrap();
+    let doing = play.status().commands[0].progress.clone();
+    assert!(
+        matches!(&doing, Progress::Done { .. })
+            || matches!(&doing, Progress::Running { doing } if !doing.contains("starting")),
+        "{doing:?}"
+    );
+}
+
+/// Two hosts of three are deactivated one right after the other, before anything moved.
+#[test]
+fn a_host_that_a_group_is_about_to_come_to_is_not_deactivated_as_its_last_one() {
+    let mut config = pair();
+    add_host(&mut config, 2);
+    add_group(&mut config, 2, "h2", &["h0"]);
+    let mut play = Play::new(config);
+    play.until("pool2 on h2", |play| play.is_on("pool2", "h2"));
+    play.runs_on("h0", "h1");
+    play.host("h2").hung.insert(("stop", "ost2".into()));
+    play.ask(Command::Deactivate { host: "h2".into(), force: false }).unwrap();
+    let refused = play.ask(Command::Deactivate { host: "h0".into(), force: false }).unwrap_err();
+    assert!(refused.message.contains("pool2 is about to start there"), "{refused:?}");
+    play.ask(Command::Deactivate { host: "h0".into(), force: true }).unwrap();
+}
+
+/// A move that a restart of the manager interrupted goes on, and is over once the group is there: it must not draw the group
+/// back later.
+#[test]
+fn the_wish_of_an_interrupted_move_ends_when_it_is_fulfilled() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    let mut state = play.engine.state().clone();
+    state.groups.entry("pool0".into()).or_default().wanted_on = Some("h1".into());
+    play.restart(state, LostState::No);
+    play.runs_on("h1", "h1");
+    play.crash("h1");
+    play.runs_on("h0", "h0");
+    play.boot("h1");
+    play.run(Duration::from_secs(60));
+    play.runs_on("h0", "h0");
+    assert!(!play.engine.state().groups.contains_key("pool0"));
 }
 
 #[test]
