@@ -4,13 +4,18 @@
 #   tests/mutations.sh              all of tests/mutations/
 #   tests/mutations.sh NAME...      these
 #   tests/mutations.sh --part K/N   every Nth, from the Kth on (K from 1)
+#   tests/mutations.sh --check      only whether the texts that they change are there
 #
 # A mutation is a text: what is wrong in one line, `seeds N` (how many seeds may be needed), then changes: `file PATH`,
 # `<<<<`, the old text, `====`, the new text, `>>>>`. The old text must be there exactly once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-names=()
+names=() check=""
+if [[ ${1:-} == --check ]]; then
+	check=yes
+	shift
+fi
 if [[ ${1:-} == --part ]]; then
 	part=${2%/*} parts=${2#*/} number=0
 	for path in tests/mutations/*; do
@@ -71,7 +76,13 @@ apply() {
 	' "$1" "$2"
 }
 
+# That a text is no longer there is said before any time is spent.
+for name in "${names[@]}"; do
+	restore
+	apply "tests/mutations/$name" "$copy/tree"
+done
 restore
+[[ -z $check ]] || exit 0
 build
 missed=0
 printf '%-32s %-7s %s\n' mutation seed found
