@@ -352,9 +352,7 @@ pub fn push_payload(op: &StoreOp, sequence: u64, out: &mut Vec<u8>) -> Kind {
             key(of);
             Kind::Unassign
         }
-        StoreOp::Note { name, value } => {
-            return push_payload(&notes::to_op(name, value.as_deref()), sequence, out);
-        }
+        StoreOp::Note { name, value } => push_payload(&notes::to_op(name, value.as_deref()), sequence, out),
         StoreOp::Remove { key: of } => {
             key(of);
             Kind::Remove
