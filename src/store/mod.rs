@@ -11,6 +11,8 @@ pub mod memory_disk;
 pub mod none;
 pub mod notes;
 pub mod record;
+#[cfg(feature = "daemon")]
+pub mod redis;
 pub mod segments;
 
 use std::io;
