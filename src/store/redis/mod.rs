@@ -2,5 +2,7 @@
 
 pub mod batch;
 pub mod link;
+pub mod meta;
 pub mod names;
+pub mod spill;
 pub mod values;
