@@ -33,6 +33,7 @@ mod requests;
 mod schedule;
 mod sessions;
 mod status;
+mod stored;
 mod timers;
 
 pub use action::{Action, ActionItem, RequestKey};
