@@ -15,6 +15,7 @@ pub mod options;
 pub mod outbox;
 pub mod reporting;
 pub mod shell;
+pub mod stores;
 
 use std::process::ExitCode;
 

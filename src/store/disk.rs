@@ -63,6 +63,14 @@ fn lock(path: &Path) -> io::Result<File> {
 }
 
 impl DirSegments {
+    /// Whether there are segments in a directory.
+    pub fn is_at(path: &Path) -> bool {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries
+            .into_iter()
+            .any(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)))
+    }
+
     /// Opens a directory, and makes it if it is missing. Only its owner may look into it (0700, files 0600).
     ///
     /// Fails with [`io::ErrorKind::WouldBlock`] if another process has it open.
