@@ -151,14 +151,12 @@ impl Batch {
                 for (field, value) in part {
                     command.arg(field.as_bytes()).arg(value.as_slice());
                 }
-                command.ignore();
             }
             for part in removed.chunks(FIELDS) {
                 let command = pipe.cmd("HDEL").arg(name(hash));
                 for field in part {
                     command.arg(field.as_bytes());
                 }
-                command.ignore();
             }
         }
     }

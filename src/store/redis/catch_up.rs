@@ -10,7 +10,7 @@ use redis::RedisError;
 
 use super::batch::Batch;
 use super::link::{Connecting, Server};
-use super::meta::{self, Meta, Stamp};
+use super::meta::{self, Meta};
 use super::names::Hash;
 use super::spill::SpillFile;
 use super::store::RedisStore;
@@ -108,7 +108,7 @@ impl RedisStore {
             connecting: None,
             next_try: now,
             anew: if lost { Anew::Due(now) } else { Anew::No },
-            checked: lost,
+            checked: lost && self.stranger.is_none(),
             replay: None,
             replayed: 0,
             snapshot_bytes: 0,
@@ -200,8 +200,8 @@ impl RedisStore {
     fn look_at_server(&mut self, behind: &mut Behind, now: Instant) -> Result<Duration, RedisError> {
         let Some(link) = &mut self.link else { return Ok(RETRY) };
         let found = Meta::read(link, &self.names)?;
-        let stranger = found.stamp.filter(|stamp| self.is_strange(*stamp));
-        let refused = match (found.check(&self.server, &self.names, &self.fsname), stranger) {
+        self.stranger = self.stranger.or(found.stamp.filter(|stamp| self.is_strange(*stamp)));
+        let refused = match (found.check(&self.server, &self.names, &self.fsname), self.stranger) {
             (Err(error), _) => Some(error.to_string()),
             (Ok(()), Some(stamp)) => Some(format!(
                 "another coordinatool uses the keys `{}_...` since we did (its run is {stamp}, ours {}): nothing more is \
@@ -323,7 +323,8 @@ impl RedisStore {
         } else {
             batch.commands_on(&self.names, &mut pipe);
         }
-        self.linked()?.send(&pipe)
+        self.linked()?.send(&pipe)?;
+        Ok(())
     }
 
     /// Everything is in redis: says so there, and forgets the spill.
@@ -336,22 +337,23 @@ impl RedisStore {
             for hash in Hash::ALL {
                 exist.cmd("EXISTS").arg(self.names.hash_in_the_making(hash));
             }
-            let exist: Vec<bool> = self.linked()?.send(&exist)?;
+            let exist = self.linked()?.send(&exist)?;
             for (hash, exists) in Hash::ALL.into_iter().zip(exist) {
+                let exists: bool = redis::from_redis_value(exists)?;
                 let (new, old) = (self.names.hash_in_the_making(hash), self.names.hash(hash));
                 if exists {
-                    pipe.cmd("RENAME").arg(new).arg(old).ignore();
+                    pipe.cmd("RENAME").arg(new).arg(old);
                 } else {
-                    pipe.cmd("UNLINK").arg(old).ignore();
+                    pipe.cmd("UNLINK").arg(old);
                 }
             }
             meta::write_all(&self.names, &self.fsname, stamp, &mut pipe);
-            self.linked()?.send::<()>(&pipe)?;
+            self.linked()?.send(&pipe)?;
         } else {
             meta::read_stamp(&self.names, &mut pipe);
             meta::write_stamp(&self.names, stamp, &mut pipe);
-            let (before,): (Option<String>,) = self.linked()?.send(&pipe)?;
-            if !self.spill_head().follows(before.as_deref().and_then(Stamp::parse)) {
+            let before = meta::stamp_read(self.linked()?.send(&pipe)?);
+            if !self.spill_head().follows(before) {
                 // Our stamp must not stand there as if nothing had happened.
                 let mut forget = redis::cmd("DEL");
                 forget.arg(self.names.meta());

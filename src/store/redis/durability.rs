@@ -7,8 +7,8 @@ use redis::RedisError;
 
 use super::link::{Link, Server};
 
-/// How often the server is asked. Each time also notices that it is gone while there is nothing to store.
-const CHECK: Duration = Duration::from_secs(30);
+/// How often the server is asked.
+const CHECK: Duration = Duration::from_secs(60);
 /// How often warnings are repeated.
 const REPEAT: Duration = Duration::from_secs(3600);
 
@@ -26,15 +26,15 @@ impl Durability {
         &self.warnings
     }
 
-    /// Asks the server if it is time to, and logs what is new. Returns when it will be time again.
+    /// Asks the server if it is time to, and logs what is new.
     ///
     /// # Errors
     /// Of the connection.
-    pub fn check(&mut self, now: Instant, server: &Server, link: &mut Link) -> Result<Duration, RedisError> {
+    pub fn check(&mut self, now: Instant, server: &Server, link: &mut Link) -> Result<(), RedisError> {
         if let Some(at) = self.checked
             && now < at + CHECK
         {
-            return Ok(at + CHECK - now);
+            return Ok(());
         }
         self.checked = Some(now);
         let warnings = ask(link)?;
@@ -49,7 +49,7 @@ impl Durability {
             tracing::info!("{server}: its settings keep what is stored now");
         }
         self.warnings = warnings;
-        Ok(CHECK)
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 
 use crate::store::StoreError;
 
@@ -140,12 +140,37 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Sends commands and reads their answers.
+    /// Sends commands and gives their results, one for each.
+    ///
+    /// The crate's own way waits for every single answer of a server that does not answer.
     ///
     /// # Errors
-    /// Of the connection, or of any of the commands.
-    pub fn send<T: redis::FromRedisValue>(&mut self, pipe: &redis::Pipeline) -> Result<T, RedisError> {
-        pipe.query(&mut self.connection)
+    /// Of the connection, or the first one of the commands; in a transaction none of them was carried out then, unless one
+    /// met a key of another type.
+    pub fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
+        self.connection.send_packed_command(&pipe.get_packed_pipeline())?;
+        let transaction = pipe.is_transaction();
+        let count = pipe.len() + if transaction { 2 } else { 0 };
+        let mut refused = None;
+        let mut results = Vec::with_capacity(count);
+        for _ in 0..count {
+            match self.connection.recv_response()? {
+                Value::ServerError(error) => drop(refused.get_or_insert(RedisError::from(error))),
+                value => results.push(value),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        if transaction {
+            results = match results.pop() {
+                Some(Value::Array(results)) => results,
+                other => {
+                    return Err(io::Error::other(format!("no result of a transaction: {other:?}")).into());
+                }
+            };
+        }
+        results.into_iter().map(Value::extract_error).collect()
     }
 
     /// Sends one command and reads its answer.

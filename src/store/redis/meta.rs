@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use redis::{Pipeline, RedisError};
+use redis::{Pipeline, RedisError, Value, from_redis_value};
 
 use super::link::{Link, Server};
 use super::names::{CANARY, Hash, Names};
@@ -77,7 +77,10 @@ impl Meta {
         let mut pipe = redis::pipe();
         pipe.cmd("HGETALL").arg(names.meta());
         pipe.cmd("HEXISTS").arg(names.hash(Hash::Assigned)).arg(CANARY);
-        let (fields, canary): (HashMap<String, String>, bool) = link.send(&pipe)?;
+        let mut results = link.send(&pipe)?.into_iter();
+        let mut next = || results.next().unwrap_or(Value::Nil);
+        let fields: HashMap<String, String> = from_redis_value(next())?;
+        let canary: bool = from_redis_value(next())?;
         let stamp = |field| fields.get(field).and_then(|text: &String| Stamp::parse(text));
         Ok(Self {
             version: fields.get(FIELD_VERSION).cloned(),
@@ -124,25 +127,31 @@ pub fn read_stamp(names: &Names, pipe: &mut Pipeline) {
     pipe.cmd("HGET").arg(names.meta()).arg(FIELD_STAMP);
 }
 
+/// The stamp that the first command of a transaction read.
+pub fn stamp_read(results: Vec<Value>) -> Option<Stamp> {
+    let text: Option<String> = from_redis_value(results.into_iter().next()?).ok()?;
+    Stamp::parse(&text?)
+}
+
 /// Adds the command that writes the stamp.
 pub fn write_stamp(names: &Names, stamp: Stamp, pipe: &mut Pipeline) {
-    pipe.cmd("HSET").arg(names.meta()).arg(FIELD_STAMP).arg(stamp.to_string()).ignore();
+    pipe.cmd("HSET").arg(names.meta()).arg(FIELD_STAMP).arg(stamp.to_string());
 }
 
 /// Adds the commands that take the namespace over.
 pub fn write_all(names: &Names, fsname: &str, stamp: Stamp, pipe: &mut Pipeline) {
     pipe.cmd("HSET").arg(names.meta());
     pipe.arg(FIELD_VERSION).arg(VERSION).arg(FIELD_FSNAME).arg(fsname);
-    pipe.arg(FIELD_STAMP).arg(stamp.to_string()).ignore();
-    pipe.cmd("HDEL").arg(names.meta()).arg(FIELD_CLEAN).ignore();
-    pipe.cmd("HDEL").arg(names.hash(Hash::Assigned)).arg(CANARY).ignore();
+    pipe.arg(FIELD_STAMP).arg(stamp.to_string());
+    pipe.cmd("HDEL").arg(names.meta()).arg(FIELD_CLEAN);
+    pipe.cmd("HDEL").arg(names.hash(Hash::Assigned)).arg(CANARY);
 }
 
 /// Adds the commands that note a clean stop.
 pub fn write_clean(names: &Names, stamp: Stamp, pipe: &mut Pipeline) {
-    pipe.cmd("HSET").arg(names.meta()).arg(FIELD_CLEAN).arg(stamp.to_string()).ignore();
+    pipe.cmd("HSET").arg(names.meta()).arg(FIELD_CLEAN).arg(stamp.to_string());
     let value = format!("coordinatool-{:016x}", stamp.run);
-    pipe.cmd("HSET").arg(names.hash(Hash::Assigned)).arg(CANARY).arg(value).ignore();
+    pipe.cmd("HSET").arg(names.hash(Hash::Assigned)).arg(CANARY).arg(value);
 }
 
 #[cfg(test)]

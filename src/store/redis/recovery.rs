@@ -51,7 +51,7 @@ impl RedisStore {
         let mut pipe = redis::pipe();
         pipe.atomic();
         meta::write_all(&self.names, &self.fsname, self.confirmed, &mut pipe);
-        link.send::<()>(&pipe).map_err(|error| self.error("cannot be written", error))?;
+        link.send(&pipe).map_err(|error| self.error("cannot be written", error))?;
         self.link = Some(link);
         let store = format!("{} ({}_...)", self.server, self.names.namespace());
         tracing::info!(store, requests = recovery.requests, suspect = recovery.suspect, "redis read");
@@ -216,8 +216,8 @@ impl RedisStore {
         for (field, value, reason) in &bad {
             let mut name = format!("{key}:").into_bytes();
             name.extend_from_slice(field);
-            pipe.cmd("HSET").arg(&quarantine).arg(&name).arg(value).ignore();
-            pipe.cmd("HDEL").arg(key).arg(field).ignore();
+            pipe.cmd("HSET").arg(&quarantine).arg(&name).arg(value);
+            pipe.cmd("HDEL").arg(key).arg(field);
             self.quarantined += 1;
             if self.quarantined <= LOGGED {
                 let field: String = String::from_utf8_lossy(field).chars().take(64).collect();
@@ -230,7 +230,8 @@ impl RedisStore {
         if self.quarantined > LOGGED {
             tracing::error!("{}: {} values set aside in `{quarantine}`", self.server, self.quarantined);
         }
-        link.send(&pipe)
+        link.send(&pipe)?;
+        Ok(())
     }
 
     /// Gives redis what an earlier run could not. Returns the generation of that run, if there was anything.

@@ -21,6 +21,9 @@ use crate::store::{Health, Recovery, Snapshot, Store, StoreError, record};
 /// Bytes of one transaction; a single request may be longer.
 pub(super) const BATCH_BYTES: usize = 4 << 20;
 
+/// How often redis is looked at while there is nothing to store.
+const WATCH: Duration = Duration::from_secs(2);
+
 /// What can be chosen.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -57,6 +60,10 @@ pub struct RedisStore {
     pub(super) snapshots: u64,
     pub(super) quarantined: u64,
     pub(super) durability: Durability,
+    /// When redis was last looked at.
+    watched: Option<Instant>,
+    /// Another daemon that uses our keys since we did. Only a new start ends that.
+    pub(super) stranger: Option<Stamp>,
 }
 
 /// What a commit found in redis.
@@ -67,6 +74,16 @@ enum Found {
     Other,
     /// The stamp of another daemon that began later.
     Stranger,
+}
+
+impl Found {
+    fn as_reason(&self) -> &'static str {
+        match self {
+            Self::Intact => "it is as it was",
+            Self::Other => "it lost what it had, and is written anew",
+            Self::Stranger => "somebody else has written to it",
+        }
+    }
 }
 
 impl RedisStore {
@@ -102,6 +119,8 @@ impl RedisStore {
             snapshots: 0,
             quarantined: 0,
             durability: Durability::default(),
+            watched: None,
+            stranger: None,
             server: options.server,
         }))
     }
@@ -147,13 +166,10 @@ impl RedisStore {
             meta::read_stamp(&self.names, &mut pipe);
             batch.commands_on(&self.names, &mut pipe);
             meta::write_stamp(&self.names, stamp, &mut pipe);
-            let (before,): (Option<String>,) = self.linked()?.send(&pipe)?;
-            let before = before.as_deref().and_then(Stamp::parse);
+            let before = meta::stamp_read(self.linked()?.send(&pipe)?);
             if let Some(stranger) = before.filter(|before| self.is_strange(*before)) {
-                // It must be seen that it was there.
-                let mut pipe = redis::pipe();
-                meta::write_stamp(&self.names, stranger, &mut pipe);
-                self.linked()?.send::<()>(&pipe)?;
+                // It finds our stamp now, and will write all that it knows anew.
+                self.stranger = Some(stranger);
                 return Ok(Found::Stranger);
             }
             if before != Some(self.confirmed) {
@@ -162,6 +178,25 @@ impl RedisStore {
             self.confirmed = stamp;
         }
         Ok(found)
+    }
+
+    /// Looks now and then whether redis is still what it was, also when there is nothing to store.
+    fn watch(&mut self, now: Instant) -> Result<Found, RedisError> {
+        if self.watched.is_some_and(|at| now < at + WATCH) {
+            return Ok(Found::Intact);
+        }
+        self.watched = Some(now);
+        let mut pipe = redis::pipe();
+        meta::read_stamp(&self.names, &mut pipe);
+        let found = meta::stamp_read(self.linked()?.send(&pipe)?);
+        if found != Some(self.confirmed) {
+            self.stranger = found.filter(|found| self.is_strange(*found));
+            return Ok(if self.stranger.is_some() { Found::Stranger } else { Found::Other });
+        }
+        if let Some(link) = &mut self.link {
+            self.durability.check(now, &self.server, link)?;
+        }
+        Ok(Found::Intact)
     }
 
     /// Whether a stamp is of another daemon that began when or after we did: what it wrote is not ours to replace.
@@ -215,11 +250,11 @@ impl Store for RedisStore {
         if self.behind.is_none() {
             match self.commit(&ops) {
                 Ok(Found::Intact) => return Ok(()),
-                Ok(Found::Other) => {
-                    self.fall_behind("it lost what it had, and is written anew", true);
+                Ok(found @ Found::Other) => {
+                    self.fall_behind(found.as_reason(), true);
                     return Ok(());
                 }
-                Ok(Found::Stranger) => self.fall_behind("somebody else has written to it", false),
+                Ok(found @ Found::Stranger) => self.fall_behind(found.as_reason(), false),
                 Err(error) => self.fall_behind(&error.to_string(), false),
             }
         }
@@ -244,13 +279,14 @@ impl Store for RedisStore {
         if self.behind.is_some() {
             return Some(self.catch_up(now));
         }
-        let (server, link) = (&self.server, self.link.as_mut());
-        let wait = match link {
-            Some(link) => self.durability.check(now, server, link),
-            None => Ok(Duration::ZERO),
-        };
-        match wait {
-            Ok(wait) => Some(wait),
+        match self.watch(now) {
+            Ok(Found::Intact) => {
+                Some(self.watched.map_or(WATCH, |at| (at + WATCH).saturating_duration_since(now)))
+            }
+            Ok(found) => {
+                self.fall_behind(found.as_reason(), true);
+                Some(Duration::ZERO)
+            }
             Err(error) => {
                 self.fall_behind(&error.to_string(), false);
                 Some(Duration::ZERO)
@@ -289,7 +325,8 @@ impl Store for RedisStore {
         let mut pipe = redis::pipe();
         pipe.atomic();
         meta::write_clean(&self.names, self.confirmed, &mut pipe);
-        link.send::<()>(&pipe).map_err(|error| self.error("a clean stop cannot be noted", error))
+        link.send(&pipe).map_err(|error| self.error("a clean stop cannot be noted", error))?;
+        Ok(())
     }
 
     fn describe(&self) -> String {
