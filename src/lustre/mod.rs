@@ -5,9 +5,13 @@
 
 pub mod active_requests;
 #[cfg(feature = "daemon")]
-pub mod ender;
+mod call;
+#[cfg(feature = "daemon")]
+pub mod calls;
 #[cfg(feature = "daemon")]
 pub mod kuc;
+#[cfg(feature = "daemon")]
+mod lane;
 #[cfg(feature = "daemon")]
 pub mod link;
 #[cfg(feature = "daemon")]

@@ -19,7 +19,7 @@ use super::options::Options;
 use super::reporting::Reporting;
 use super::shell::{LustreCalls, Shell};
 use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall};
-use crate::lustre::ender::Ender;
+use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
 use crate::lustre::list;
@@ -305,9 +305,9 @@ impl Daemon<'_> {
             return Ok(None);
         };
         let mount = CurrentMount::new(mount);
-        let ender = Ender::start(mount.clone(), Arc::clone(&tell))?;
+        let calls = Calls::start(mount.clone(), Arc::clone(&tell))?;
         let copytool = Copytool::start(mount, self.settings.hsm.archive_ids.clone(), tell)?;
-        shell.connect_lustre(Rc::new(ender));
+        shell.connect_lustre(Rc::new(calls));
         Ok(Some(copytool))
     }
 
@@ -531,12 +531,12 @@ impl LustreCalls for NoLustre {
     }
 }
 
-impl LustreCalls for Ender {
+impl LustreCalls for Calls {
     fn end(&self, item: ActionItem, errno: i32) {
-        Ender::end(self, item, errno);
+        Calls::end(self, item, errno);
     }
 
     fn ask(&self, call: LustreCall) {
-        Ender::ask(self, call);
+        Calls::ask(self, call);
     }
 }
