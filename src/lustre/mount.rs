@@ -269,4 +269,26 @@ mod tests {
         assert!(matches!(Mount::open(dir.path(), None), Err(MountError::NotLustre { .. })));
         assert!(matches!(Mount::open(&dir.path().join("missing"), None), Err(MountError::Open { .. })));
     }
+
+    /// "No such file" lets a REMOVE go ahead, so nothing else may look like it.
+    #[test]
+    fn only_regular_files_are_opened_and_only_missing_ones_are_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(dir.path()).unwrap().into();
+        let mount = Mount { path: dir.path().to_owned(), fsname: "lus".into(), root };
+        let open =
+            |oid| mount.open_file(Fid::new(0x400, oid, 0)).map_err(|error| error.raw_os_error().unwrap());
+        assert_eq!(open(1).map(drop), Err(libc::EOPNOTSUPP), "no .lustre/fid, as in a subdirectory mount");
+        let by_fid = dir.path().join(".lustre/fid");
+        std::fs::create_dir_all(&by_fid).unwrap();
+        std::fs::write(by_fid.join("0x400:0x1:0x0"), "x").unwrap();
+        std::fs::create_dir(by_fid.join("0x400:0x2:0x0")).unwrap();
+        std::os::unix::fs::symlink("0x400:0x1:0x0", by_fid.join("0x400:0x3:0x0")).unwrap();
+        std::os::unix::net::UnixListener::bind(by_fid.join("0x400:0x4:0x0")).unwrap();
+        assert!(open(1).is_ok());
+        for oid in [2, 3, 4] {
+            assert_eq!(open(oid).map(drop), Err(libc::EINVAL), "{oid}");
+        }
+        assert_eq!(open(5).map(drop), Err(libc::ENOENT));
+    }
 }
