@@ -20,3 +20,5 @@ pub mod list;
 pub mod mount;
 #[cfg(feature = "daemon")]
 mod sys;
+#[cfg(feature = "daemon")]
+pub mod tunables;
