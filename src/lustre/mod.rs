@@ -17,6 +17,8 @@ pub mod link;
 #[cfg(feature = "daemon")]
 pub mod list;
 #[cfg(feature = "daemon")]
+pub mod listing;
+#[cfg(feature = "daemon")]
 pub mod mount;
 #[cfg(feature = "daemon")]
 mod sys;
