@@ -13,7 +13,9 @@ use super::counters::Counters;
 use super::data::DataTable;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
+use super::forgotten::Doubts;
 use super::hosts::Hosts;
+use super::keepalive::KeepAlive;
 use super::movers::Movers;
 use super::queues::{Classes, Crews, Place, Pool};
 use super::reporting::Reports;
@@ -65,6 +67,9 @@ pub struct Coordinator {
     pub(super) cancels: FxHashMap<Handle, Cancel>,
     pub(super) endings: BTreeMap<RequestKey, Ending>,
     pub(super) tombstones: Tombstones,
+    pub(super) keepalive: KeepAlive,
+    /// What the MDT may have forgotten.
+    pub(super) doubts: Doubts,
 
     pub(super) timers: Timers,
     pub(super) reports: Reports,
@@ -146,6 +151,8 @@ impl Coordinator {
             cancels: FxHashMap::default(),
             endings: BTreeMap::new(),
             tombstones: Tombstones::default(),
+            keepalive: KeepAlive::default(),
+            doubts: Doubts::default(),
             timers: Timers::default(),
             reports: Reports::default(),
             status: StatusRuns::default(),
@@ -176,6 +183,7 @@ impl Coordinator {
             Event::RecoveredNotes(notes) => self.recovered_notes(notes),
             Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
             Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
+            Event::RequestTimeout(timeout) => self.told_timeout(timeout),
             Event::StoreFull(full) => self.set_store_full(full),
             Event::Reconfigured(config) => self.reconfigure(*config),
             Event::Tick => {}
@@ -272,6 +280,8 @@ impl Coordinator {
                 Some(Timer::Settle) => self.settle(),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
+                Some(Timer::KeepAlive) => self.keepalive_step(effects),
+                Some(Timer::Doubt) => self.doubt_step(effects),
             }
         }
     }
@@ -337,6 +347,7 @@ impl Coordinator {
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
+            doubtful: self.doubts.len() as u64,
             ..self.counts
         }
     }

@@ -73,6 +73,8 @@ pub enum Event {
         /// What.
         order: Order,
     },
+    /// The smallest `active_request_timeout` of the MDTs, as read from Lustre: it goes before the configuration's.
+    RequestTimeout(std::time::Duration),
     /// The store cannot take more, or can again.
     StoreFull(bool),
     /// The configuration was loaded again.

@@ -21,6 +21,10 @@ pub(super) enum Timer {
     Report,
     /// An end that the MDT could not take is tried again.
     Ending,
+    /// Requests are kept alive.
+    KeepAlive,
+    /// Requests that the MDT may have forgotten are looked at.
+    Doubt,
 }
 
 /// All deadlines, each timer at most once.
