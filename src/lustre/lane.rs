@@ -22,8 +22,8 @@ const MOST_ENDS: usize = 65_536;
 const MOST_KEEPALIVES: usize = 4_096;
 const MOST_QUESTIONS: usize = 4_096;
 
-/// From one keepalive to the next: 2,000 a second to one MDT.
-const KEEPALIVE_GAP: Duration = Duration::from_micros(500);
+/// From one keepalive to the next: 10,000 a second to one MDT, whatever `keepalive_rate` says.
+const KEEPALIVE_GAP: Duration = Duration::from_micros(100);
 
 /// Makes one call and tells what came of it.
 pub(super) type Make = Arc<dyn Fn(&Call) + Send + Sync>;
