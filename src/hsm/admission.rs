@@ -73,7 +73,7 @@ impl Coordinator {
     }
 
     /// Returns whether the request is new.
-    fn admit_and_queue(&mut self, item: ActionItem, effects: &mut Effects) -> bool {
+    pub(super) fn admit_and_queue(&mut self, item: ActionItem, effects: &mut Effects) -> bool {
         let dfid = item.dfid;
         match self.admit(item, effects) {
             Some(Admitted::New(handle)) => {

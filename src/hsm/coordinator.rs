@@ -18,6 +18,7 @@ use super::hosts::Hosts;
 use super::keepalive::KeepAlive;
 use super::movers::Movers;
 use super::queues::{Classes, Crews, Place, Pool};
+use super::reconcile;
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
 use super::status::StatusRuns;
@@ -70,6 +71,7 @@ pub struct Coordinator {
     pub(super) keepalive: KeepAlive,
     /// What the MDT may have forgotten.
     pub(super) doubts: Doubts,
+    pub(super) reconciling: Option<Box<reconcile::Run>>,
 
     pub(super) timers: Timers,
     pub(super) reports: Reports,
@@ -153,6 +155,7 @@ impl Coordinator {
             tombstones: Tombstones::default(),
             keepalive: KeepAlive::default(),
             doubts: Doubts::default(),
+            reconciling: None,
             timers: Timers::default(),
             reports: Reports::default(),
             status: StatusRuns::default(),
@@ -183,6 +186,7 @@ impl Coordinator {
             Event::RecoveredNotes(notes) => self.recovered_notes(notes),
             Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
             Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
+            Event::Reconcile { ask, step } => self.reconcile(ask, step, effects),
             Event::RequestTimeout(timeout) => self.told_timeout(timeout),
             Event::StoreFull(full) => self.set_store_full(full),
             Event::Reconfigured(config) => self.reconfigure(*config),
@@ -294,6 +298,7 @@ impl Coordinator {
         self.replace_slice(&mut left, effects);
         self.persist_slice(&mut left, effects);
         self.report_slice(&mut left, effects);
+        self.reconcile_slice(&mut left, effects);
         if left == 0 {
             self.slice_later();
         }

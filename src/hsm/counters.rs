@@ -37,6 +37,8 @@ pub struct Counters {
     pub requested_again: u64,
     /// Of these, those that were given up: it does not want them any more, or did not hand them over again.
     pub given_up: u64,
+    /// Requests that an MDT listed and that were not known here.
+    pub adopted: u64,
     /// Keepalives, and other questions about what it may have forgotten, that the MDT could not answer.
     pub unanswered: u64,
     /// Requests of each kind that wait, for whatever reason.

@@ -208,9 +208,11 @@ impl Coordinator {
         self.arm_doubts();
     }
 
-    /// The request is not the MDT's any more, or not under this name.
-    fn drop_doubtful(&mut self, handle: Handle, effects: &mut Effects) {
+    /// A request that waits is not the MDT's any more, or not under this name.
+    pub(super) fn drop_waiting(&mut self, handle: Handle, effects: &mut Effects) {
+        let class = self.requests.at(handle).class;
         self.unqueue(handle);
+        self.refresh_class(class);
         self.forget(handle, effects);
         self.arm_doubts();
     }
@@ -261,7 +263,7 @@ impl Coordinator {
                     }
                     tracing::warn!(%key, "the MDT has given this restore up: dropped");
                     self.counts.given_up += 1;
-                    self.drop_doubtful(handle, effects);
+                    self.drop_waiting(handle, effects);
                 }
                 None => {}
             },
@@ -368,7 +370,7 @@ impl Coordinator {
             tracing::info!(%key, "not done, and unknown to the MDT: it is requested again");
             self.doubt_now(handle, Stage::Request);
         } else {
-            self.drop_doubtful(handle, effects);
+            self.drop_waiting(handle, effects);
         }
     }
 
@@ -391,7 +393,7 @@ impl Coordinator {
             0 => {
                 tracing::info!(%key, "requested again");
                 self.counts.requested_again += 1;
-                self.drop_doubtful(handle, effects);
+                self.drop_waiting(handle, effects);
             }
             _ if later && self.now.mono.since(since) < GIVE_UP_AFTER => {
                 self.counts.unanswered += 1;
@@ -400,12 +402,12 @@ impl Coordinator {
             ENOENT => {
                 tracing::info!(%key, "the file of a forgotten request is gone: dropped");
                 self.counts.given_up += 1;
-                self.drop_doubtful(handle, effects);
+                self.drop_waiting(handle, effects);
             }
             _ => {
                 tracing::error!(%key, errno, "the MDT does not take a request again that it had forgotten: dropped");
                 self.counts.given_up += 1;
-                self.drop_doubtful(handle, effects);
+                self.drop_waiting(handle, effects);
             }
         }
     }

@@ -233,6 +233,9 @@ impl Coordinator {
     /// The MDT's answer to a keepalive, whoever asked.
     pub(super) fn kept_alive(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
         self.keepalive.answered(key);
+        if !self.reconcile_answered(key, errno, effects) {
+            return;
+        }
         let Some(handle) = self.requests.find(key) else {
             return;
         };

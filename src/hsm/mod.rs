@@ -13,6 +13,8 @@ pub mod lustre_call;
 pub mod operator;
 pub use crate::time;
 
+pub mod reconcile;
+
 mod absence;
 mod admission;
 mod batches;
