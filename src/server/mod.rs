@@ -13,6 +13,7 @@ pub mod listener;
 pub mod names;
 pub mod options;
 pub mod outbox;
+pub mod reconcile;
 pub mod reporting;
 pub mod shell;
 
