@@ -18,7 +18,7 @@ pub(super) const ECANCELED: i32 = 125;
 
 /// Those with which the MDT may take the same end later: EINTR, EIO, EAGAIN, EBUSY, ENODEV, ENOTCONN, ESHUTDOWN,
 /// ETIMEDOUT, EHOSTUNREACH, EINPROGRESS.
-const LATER: [i32; 10] = [4, 5, 11, 16, 19, 107, 108, 110, 113, 115];
+pub(super) const LATER: [i32; 10] = [4, 5, 11, 16, 19, 107, 108, 110, 113, 115];
 
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const MOST_TRIES: u32 = 720;
@@ -115,7 +115,7 @@ impl Coordinator {
     }
 
     /// Tells the MDT that a request has ended.
-    fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
+    pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
         let key = item.key();
         if self.endings.contains_key(&key) {
             return;
@@ -136,11 +136,12 @@ impl Coordinator {
             }
             return;
         }
+        let cancelled = ending.errno == ECANCELED;
         self.endings.remove(&key);
         match errno {
-            0 => self.counts.done_cancel += 1,
-            ENOENT => tracing::info!(%key, "the MDT had forgotten the cancelled request"),
-            _ => tracing::error!(%key, errno, "the MDT did not take the end of a cancelled request"),
+            0 => self.counts.done_cancel += u64::from(cancelled),
+            ENOENT => tracing::info!(%key, "the MDT had forgotten the request that was ended"),
+            _ => tracing::error!(%key, errno, "the MDT did not take the end of a request"),
         }
     }
 

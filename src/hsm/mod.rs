@@ -13,6 +13,8 @@ pub mod lustre_call;
 pub mod operator;
 pub use crate::time;
 
+pub mod reconcile;
+
 mod absence;
 mod admission;
 mod batches;
@@ -21,9 +23,11 @@ mod check;
 mod coordinator;
 mod data;
 mod ending;
+mod forgotten;
 mod hints;
 mod hosts;
 mod index;
+mod keepalive;
 mod movers;
 mod placing;
 mod queues;
@@ -34,6 +38,7 @@ mod schedule;
 mod sessions;
 mod status;
 mod stored;
+mod stranded;
 mod timers;
 
 pub use action::{Action, ActionItem, RequestKey};
@@ -44,6 +49,7 @@ pub use effect::{Effect, Effects};
 pub use event::{ConnId, Event};
 pub use lustre_call::{FileState, LustreAnswer, LustreCall};
 pub use operator::{AskId, OperatorReply, Order};
+pub use stranded::Stranded;
 pub use time::{Mono, Now, Wall};
 
 /// A running answer to `status`.

@@ -66,6 +66,8 @@ pub(super) enum State {
     Held,
     /// Recovered without a mover, waits for one to claim it.
     Settling,
+    /// The MDT may have forgotten it: handed out only once that is known.
+    Doubtful,
     /// With a mover.
     Running,
 }
@@ -88,6 +90,8 @@ pub(super) const RELEASED: u16 = 64;
 pub(super) const CLAIMED: u16 = 128;
 /// Its reporting file counts it.
 pub(super) const REPORTED: u16 = 256;
+/// It runs, and the MDT has said that it knows nothing of it.
+pub(super) const FORGOTTEN: u16 = 512;
 
 /// What is known of every request.
 #[derive(Debug, Clone)]
