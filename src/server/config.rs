@@ -10,6 +10,7 @@ use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, 
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 
 use super::options::Options;
+use super::reconcile;
 
 const INT_MAX: u64 = i32::MAX as u64;
 /// `LONG_MAX / NS_IN_SEC`: the longest time in seconds that C takes.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub reporting_dir: Option<String>,
     /// Bounds on what peers may do.
     pub limits: Limits,
+    /// What lists the requests of the MDTs.
+    pub reconcile: reconcile::Settings,
     /// For the coordinator's core; `fsname` is filled in when it is known.
     pub hsm: HsmConfig,
 }
@@ -112,6 +115,7 @@ impl Default for Settings {
             redis: Redis::Unset,
             reporting_dir: None,
             limits: Limits::default(),
+            reconcile: reconcile::Settings::default(),
             hsm: HsmConfig { settle: Duration::from_secs(30), ..HsmConfig::default() },
         }
     }
@@ -397,6 +401,14 @@ impl Loader {
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
             "settle_ms" => settings.hsm.settle = millis(INT_MAX)?,
+            "reconcile_command" => settings.reconcile.command = command(value)?,
+            "reconcile_interval_sec" => {
+                settings.reconcile.interval = Duration::from_secs(parse_int(value, 0, INT_MAX)?);
+            }
+            "reconcile_timeout_sec" => {
+                settings.reconcile.timeout = Duration::from_secs(parse_int(value, 1, INT_MAX)?);
+            }
+            "reconcile_adopt" => settings.reconcile.adopt = adopt(value)?,
             "max_message_size" => settings.limits.message_bytes = at_least(parse_size(value)?, 4096)?,
             "max_message_depth" => settings.limits.depth = parse_int(value, 8, 1024)? as usize,
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
@@ -445,6 +457,20 @@ fn text(value: &str) -> Result<String, String> {
 
 fn at_least(value: u32, min: u32) -> Result<usize, String> {
     if value < min { Err(format!("`{value}` is less than {min}")) } else { Ok(value as usize) }
+}
+
+fn adopt(value: &str) -> Result<reconcile::Whose, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "own" => Ok(reconcile::Whose::Own),
+        "all" => Ok(reconcile::Whose::All),
+        "none" => Ok(reconcile::Whose::None),
+        _ => Err(format!("`{value}` is not one of own, all, none")),
+    }
+}
+
+/// Words of a command that is run without a shell, quoted as in one. None for nothing.
+fn command(value: &str) -> Result<Vec<String>, String> {
+    shlex::split(value).ok_or_else(|| format!("`{value}` has a quote that is not closed"))
 }
 
 fn store(value: &str) -> Result<StoreKind, String> {

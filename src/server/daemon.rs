@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::committer::{self, Committer};
@@ -16,6 +17,7 @@ use super::ha::child::HaChild;
 use super::listener;
 use super::names::Names;
 use super::options::Options;
+use super::reconcile::{self, periodic::Periodic};
 use super::reporting::Reporting;
 use super::shell::{LustreCalls, Shell};
 use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall};
@@ -261,7 +263,11 @@ impl Daemon<'_> {
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
-        let mut copytool = self.connect_lustre(&shell, &inputs)?;
+        let mount = self.mount.take().map(CurrentMount::new);
+        let mut copytool = self.connect_lustre(&shell, mount.clone(), &inputs)?;
+        let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
+        let periodic = Periodic::new(Rc::clone(&shell), self.fsname.clone(), mount);
+        tokio::task::spawn_local(periodic.run(told, self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
@@ -272,7 +278,7 @@ impl Daemon<'_> {
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &mut signals).await;
+        self.until_stopped(&shell, &reconcile, &mut signals).await;
 
         supervisor::stopping();
         accept.abort();
@@ -291,8 +297,9 @@ impl Daemon<'_> {
     }
 
     fn connect_lustre(
-        &mut self,
+        &self,
         shell: &Rc<Shell>,
+        mount: Option<CurrentMount>,
         inputs: &UnboundedSender<Input>,
     ) -> Result<Option<Copytool>, DaemonError> {
         let inputs = inputs.clone();
@@ -300,11 +307,10 @@ impl Daemon<'_> {
             // The loop only goes away with the process.
             let _ = inputs.send(Input::Lustre(message));
         });
-        let Some(mount) = self.mount.take() else {
+        let Some(mount) = mount else {
             shell.connect_lustre(Rc::new(NoLustre { tell }));
             return Ok(None);
         };
-        let mount = CurrentMount::new(mount);
         let calls = Calls::start(mount.clone(), Arc::clone(&tell))?;
         let copytool = Copytool::start(mount, self.settings.hsm.archive_ids.clone(), tell)?;
         shell.connect_lustre(Rc::new(calls));
@@ -312,7 +318,12 @@ impl Daemon<'_> {
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
-    async fn until_stopped(&mut self, shell: &Rc<Shell>, signals: &mut Signals) {
+    async fn until_stopped(
+        &mut self,
+        shell: &Rc<Shell>,
+        reconcile: &watch::Sender<reconcile::Settings>,
+        signals: &mut Signals,
+    ) {
         let interval = supervisor::watchdog_interval();
         let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -329,6 +340,11 @@ impl Daemon<'_> {
                 _ = signals.hangup.recv() => {
                     self.ha.iter().for_each(|ha| ha.reload());
                     self.reload(shell);
+                    reconcile.send_if_modified(|settings| {
+                        let changed = *settings != self.settings.reconcile;
+                        settings.clone_from(&self.settings.reconcile);
+                        changed
+                    });
                 }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
@@ -360,6 +376,7 @@ impl Daemon<'_> {
         };
         shell.handle(Event::Reconfigured(Box::new(hsm.clone())));
         self.settings.hsm = hsm;
+        self.settings.reconcile = new.reconcile;
         tracing::info!(target: NOTICE, "configuration loaded again");
     }
 }
