@@ -149,6 +149,7 @@ impl Coordinator {
         self.report_join(handle);
         self.tombstones.remove(item.key());
         self.arm_keepalive();
+        self.arm_strandings();
         self.counts.admitted += 1;
         self.counts.pending[kind.at()] += 1;
         handle

@@ -22,6 +22,7 @@ use super::reconcile;
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
 use super::status::StatusRuns;
+use super::stranded::Strandings;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
 
@@ -71,6 +72,7 @@ pub struct Coordinator {
     pub(super) keepalive: KeepAlive,
     /// What the MDT may have forgotten.
     pub(super) doubts: Doubts,
+    pub(super) strandings: Strandings,
     pub(super) reconciling: Option<Box<reconcile::Run>>,
 
     pub(super) timers: Timers,
@@ -155,6 +157,7 @@ impl Coordinator {
             tombstones: Tombstones::default(),
             keepalive: KeepAlive::default(),
             doubts: Doubts::default(),
+            strandings: Strandings::default(),
             reconciling: None,
             timers: Timers::default(),
             reports: Reports::default(),
@@ -286,6 +289,7 @@ impl Coordinator {
                 Some(Timer::Ending) => self.retry_endings(effects),
                 Some(Timer::KeepAlive) => self.keepalive_step(effects),
                 Some(Timer::Doubt) => self.doubt_step(effects),
+                Some(Timer::Stranded) => self.look_for_stranded(effects),
             }
         }
     }
@@ -352,6 +356,7 @@ impl Coordinator {
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
+            stranded: self.stranded_requests(),
             doubtful: self.doubts.len() as u64,
             ..self.counts
         }
