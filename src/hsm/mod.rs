@@ -18,7 +18,9 @@ pub use crate::time;
 
 mod absence;
 mod admission;
+mod attempts;
 mod batches;
+mod by_file;
 mod cancel;
 mod check;
 mod coordinator;
@@ -29,6 +31,7 @@ mod hints;
 mod history;
 mod hosts;
 mod index;
+mod letter;
 mod movers;
 mod placing;
 mod queues;
@@ -36,8 +39,10 @@ mod recovery;
 mod reporting;
 mod requests;
 mod schedule;
+mod select;
 mod sessions;
 mod status;
+mod sweep;
 mod timers;
 mod top;
 
