@@ -11,6 +11,7 @@ pub mod effect;
 pub mod event;
 pub mod lustre_call;
 pub mod operator;
+pub mod overview;
 pub use crate::time;
 
 mod absence;

@@ -1,0 +1,82 @@
+//! The OpenAPI document of the HSM role, made of one table of what there is.
+
+use axum::Json;
+use serde_json::{Map, Value, json};
+
+/// Names of members with their types in the schema.
+type Members = &'static [(&'static str, &'static str)];
+
+/// An operation of the API.
+struct Operation {
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    query: Members,
+    body: Members,
+}
+
+const fn read(path: &'static str, summary: &'static str, query: Members) -> Operation {
+    Operation { method: "get", path, summary, query, body: &[] }
+}
+
+const fn act(path: &'static str, summary: &'static str, body: Members) -> Operation {
+    Operation { method: "post", path, summary, query: &[], body }
+}
+
+const OPERATIONS: &[Operation] = &[
+    read("/api/v1/hsm/status", "Everything at this moment, requests themselves left out", &[]),
+    act(
+        "/api/v1/hsm/lock",
+        "Whether work is handed out: `lock` is unlocked, locked, or quit (end when nothing runs)",
+        &[("lock", "string")],
+    ),
+    read("/metrics", "Metrics for Prometheus, as text", &[]),
+    read("/api/v1/openapi.json", "This document", &[]),
+];
+
+fn operation(operation: &Operation) -> Value {
+    let in_path = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let parameter = |name: &str, place: &str, kind: &str| {
+        let required = place == "path";
+        json!({"name": name, "in": place, "required": required, "schema": {"type": kind}})
+    };
+    let parameters: Vec<Value> = in_path
+        .map(|name| parameter(name, "path", "string"))
+        .chain(operation.query.iter().map(|(name, kind)| parameter(name, "query", kind)))
+        .collect();
+    let mut described = json!({
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Done, or what was asked for"},
+            "default": {"description": "400 invalid, 404 no such thing, 409 not now, 422 not understood, 503 stopping"},
+        },
+    });
+    if !operation.body.is_empty() {
+        let properties: Map<String, Value> =
+            operation.body.iter().map(|(name, kind)| ((*name).to_owned(), json!({"type": kind}))).collect();
+        described["requestBody"] = json!({"content": {"application/json": {"schema": {
+            "type": "object", "additionalProperties": false, "properties": properties,
+        }}}});
+    }
+    described
+}
+
+/// `GET /api/v1/openapi.json`
+pub async fn document() -> Json<Value> {
+    let mut paths: Map<String, Value> = Map::new();
+    for one in OPERATIONS {
+        let path = paths.entry(one.path).or_insert_with(|| json!({}));
+        path[one.method] = operation(one);
+    }
+    Json(json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "coordinatool, HSM",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "On a unix socket for root. All answers below /api/v1 are {\"errors\": [], \"response\": ..., \
+                \"success\": true}.",
+        },
+        "paths": paths,
+    }))
+}
