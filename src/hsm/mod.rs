@@ -10,8 +10,11 @@ pub mod counters;
 pub mod effect;
 pub mod event;
 pub mod lustre_call;
+pub mod mover_views;
 pub mod operator;
 pub mod overview;
+pub mod reason;
+pub mod views;
 pub use crate::time;
 
 mod absence;
@@ -22,7 +25,9 @@ mod check;
 mod coordinator;
 mod data;
 mod ending;
+mod explain;
 mod hints;
+mod history;
 mod hosts;
 mod index;
 mod movers;
@@ -35,6 +40,7 @@ mod schedule;
 mod sessions;
 mod status;
 mod timers;
+mod top;
 
 pub use action::{Action, ActionItem, RequestKey};
 pub use config::HsmConfig;
@@ -43,7 +49,7 @@ pub use counters::Counters;
 pub use effect::{Effect, Effects};
 pub use event::{ConnId, Event};
 pub use lustre_call::{FileState, LustreAnswer, LustreCall};
-pub use operator::{AskId, OperatorReply, Order};
+pub use operator::{AskId, CancelReport, OperatorReply, Order};
 pub use time::{Mono, Now, Wall};
 
 /// A running answer to `status`.
