@@ -2,6 +2,16 @@
 //!
 //! Members are added, never changed; readers ignore what they do not know and take what is missing for nothing.
 
+mod alerts;
+mod flow;
+mod request;
+mod select;
 mod status;
+mod text;
 
-pub use status::{Counters, Counts, Lock, Status};
+pub use alerts::{Alert, Facts, Severity, alerts};
+pub use flow::{CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, Top};
+pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
+pub use select::{Select, action};
+pub use status::{Counters, Counts, Lock, Status, Store};
+pub use text::{Cookie, Data, FidText};

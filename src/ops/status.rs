@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::alerts::Alert;
+use super::flow::{CancelReport, Mover, Top};
 use crate::hsm;
 
 /// A number for each kind of request.
@@ -136,8 +138,14 @@ pub struct Status {
     pub fsname: String,
     /// The daemon's clock, in nanoseconds since the epoch.
     pub now: i64,
+    /// When the daemon started.
+    pub started: i64,
+    /// What somebody has to know, the worst first.
+    pub alerts: Vec<Alert>,
     /// Whether work is handed out.
     pub lock: Lock,
+    /// Where requests are kept, and how that goes.
+    pub store: Store,
     /// Requests that wait, for whatever reason.
     pub queued: Counts,
     /// Requests that movers have.
@@ -146,4 +154,26 @@ pub struct Status {
     pub done: Counts,
     /// What was counted.
     pub counters: Counters,
+    /// Requests that failed and may be asked for again.
+    pub dead_letters: u64,
+    /// Orders of operators that are being carried out.
+    pub orders: Vec<CancelReport>,
+    /// All movers and peers, connected ones first.
+    pub movers: Vec<Mover>,
+    /// What is going on.
+    pub top: Top,
+}
+
+/// Where requests are kept, and how that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Store {
+    /// What it is; empty for none: then a restart forgets all requests.
+    pub kind: String,
+    /// It takes no more.
+    pub full: bool,
+    /// So much waits for it that peers are not read.
+    pub behind: bool,
+    /// Changes that are not durable yet.
+    pub unstored: u64,
 }

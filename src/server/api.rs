@@ -121,6 +121,8 @@ pub struct Parts {
     pub metrics: Option<String>,
     /// Name of the file system.
     pub fsname: String,
+    /// What keeps the requests; empty for nothing.
+    pub store: String,
 }
 
 /// Begins to serve.
@@ -167,7 +169,12 @@ pub fn start(shell: &Rc<Shell>, parts: Parts) -> io::Result<Api> {
     }
     let (pieces, received) = mpsc::channel(WAITING);
     tokio::task::spawn_local(work(Rc::clone(shell), received));
-    let context = hsm::Context { core: Loop { pieces }, fsname: Arc::from(parts.fsname) };
+    let context = hsm::Context {
+        core: Loop { pieces },
+        fsname: Arc::from(parts.fsname),
+        store: Arc::from(parts.store),
+        started: shell.look(|_, now| now.wall.0),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         let local = tokio::task::LocalSet::new();

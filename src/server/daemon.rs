@@ -254,6 +254,7 @@ impl Daemon<'_> {
         } else {
             tracing::warn!("requests are kept in memory only: a restart forgets them");
         }
+        let kept = store.as_ref().map(|store| store.describe()).unwrap_or_default();
         let committer = store.map(|store| start_committer(store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
@@ -273,7 +274,7 @@ impl Daemon<'_> {
         let accept =
             listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
         let accept = tokio::task::spawn_local(accept);
-        let _api = self.start_api(&shell)?;
+        let _api = self.start_api(&shell, kept)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
@@ -291,12 +292,13 @@ impl Daemon<'_> {
         }
     }
 
-    fn start_api(&self, shell: &Rc<Shell>) -> Result<Api, DaemonError> {
+    fn start_api(&self, shell: &Rc<Shell>, store: String) -> Result<Api, DaemonError> {
         let parts = api::Parts {
             place: self.settings.api.clone(),
             group: self.settings.api_group.clone(),
             metrics: self.settings.metrics_listen.clone(),
             fsname: self.fsname.clone(),
+            store,
         };
         api::start(shell, parts).map_err(DaemonError::Api)
     }

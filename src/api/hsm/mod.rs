@@ -1,20 +1,25 @@
 //! The HTTP API of the HSM role: `/api/v1/hsm` and `/metrics`.
 //!
 //! It runs on a thread of its own and asks the daemon's loop for small pieces of work ([`Loop`]), so that no client of it
-//! can delay a mover. [`status`] shows, [`orders`] acts, [`metrics`] is for Prometheus.
+//! can delay a mover. [`status`] and [`questions`] show, [`orders`] act, [`metrics`] is for Prometheus.
 
 mod body;
 mod metrics;
 mod openapi;
 mod orders;
+mod page;
+mod questions;
 mod status;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::{get, post};
 
-use super::{envelope, serve};
+use super::envelope::{self, Problem};
+use super::serve;
 use crate::server::api::{Loop, Stopping};
 
 /// What every request may need.
@@ -24,11 +29,22 @@ pub struct Context {
     pub core: Loop,
     /// Name of the file system.
     pub fsname: Arc<str>,
+    /// What keeps the requests; empty for nothing.
+    pub store: Arc<str>,
+    /// When the daemon started, in nanoseconds since the epoch.
+    pub started: i64,
 }
 
-impl From<Stopping> for envelope::Problem {
+type Answer = Result<Response, Problem>;
+
+/// What was asked for cannot be.
+fn invalid(error: impl ToString) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, error)
+}
+
+impl From<Stopping> for Problem {
     fn from(stopping: Stopping) -> Self {
-        Self::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, stopping)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, stopping)
     }
 }
 
@@ -36,7 +52,15 @@ impl From<Stopping> for envelope::Problem {
 fn router(context: Context) -> Router {
     let ours = Router::new()
         .route("/hsm/status", get(status::status))
+        .route("/hsm/explain", get(questions::explain))
+        .route("/hsm/history", get(questions::history))
+        .route("/hsm/top", get(questions::top))
+        .route("/hsm/movers", get(questions::movers))
+        .route("/hsm/dead-letters", get(questions::dead_letters))
         .route("/hsm/lock", post(orders::lock))
+        .route("/hsm/cancel", post(orders::cancel))
+        .route("/hsm/movers/{id}/{verb}", post(orders::mover))
+        .route("/hsm/dead-letters/{verb}", post(orders::letters))
         .route("/openapi.json", get(openapi::document));
     let all = Router::new()
         .nest("/api/v1", ours)

@@ -25,6 +25,39 @@ const fn act(path: &'static str, summary: &'static str, body: Members) -> Operat
 
 const OPERATIONS: &[Operation] = &[
     read("/api/v1/hsm/status", "Everything at this moment, requests themselves left out", &[]),
+    read(
+        "/api/v1/hsm/explain",
+        "Requests of a file, why they are where they are, and those that ended",
+        &[("fid", "string"), ("cookie", "string")],
+    ),
+    read(
+        "/api/v1/hsm/history",
+        "Requests that ended, the last first",
+        &[
+            ("fid", "string"),
+            ("mover", "string"),
+            ("status", "integer"),
+            ("failed", "boolean"),
+            ("limit", "integer"),
+        ],
+    ),
+    read(
+        "/api/v1/hsm/top",
+        "What is going on, by action and archive, mover, tag and user",
+        &[("tags", "integer")],
+    ),
+    read("/api/v1/hsm/movers", "All movers and peers", &[]),
+    act("/api/v1/hsm/movers/{id}/drain", "A mover gets nothing new and finishes what it has", &[]),
+    act("/api/v1/hsm/movers/{id}/undrain", "A drained mover gets work again", &[]),
+    act("/api/v1/hsm/movers/{id}/release", "A mover in quarantine gets work again at once", &[]),
+    act(
+        "/api/v1/hsm/cancel",
+        "Cancel requests, or count what would be cancelled (`preview`)",
+        &[("select", "object"), ("preview", "boolean"), ("examples", "integer")],
+    ),
+    read("/api/v1/hsm/dead-letters", "Requests that failed and may be asked for again", &[]),
+    act("/api/v1/hsm/dead-letters/retry", "Ask the MDT for failed requests again", &[("select", "object")]),
+    act("/api/v1/hsm/dead-letters/forget", "Forget failed requests", &[("select", "object")]),
     act(
         "/api/v1/hsm/lock",
         "Whether work is handed out: `lock` is unlocked, locked, or quit (end when nothing runs)",
