@@ -26,6 +26,14 @@ pub struct HsmConfig {
     pub ageing: Ageing,
     /// How long a request that was recovered without a mover is held so that its mover may claim it.
     pub settle: Duration,
+    /// How many ended requests are remembered (`history_size`).
+    pub history_size: usize,
+    /// How many failed requests are kept for an operator (`dead_letters`); 0 keeps none and tries none again.
+    pub dead_letters: usize,
+    /// How often the MDT is asked again for a request that failed (`retry_limit`); 0 for never, as in C.
+    pub retry_limit: u32,
+    /// How long after the first failure that is; twice as long after each further one (`retry_backoff_ms`).
+    pub retry_backoff: Duration,
 }
 
 /// Head start of the more urgent kinds of requests.
@@ -91,6 +99,10 @@ impl Default for HsmConfig {
             reporting_interval: Duration::from_secs(60),
             ageing: Ageing::default(),
             settle: Duration::ZERO,
+            history_size: 10_000,
+            dead_letters: 10_000,
+            retry_limit: 0,
+            retry_backoff: Duration::from_secs(60),
         }
     }
 }

@@ -6,6 +6,7 @@ use lustreapi_sys::Fid;
 use rustc_hash::FxHashMap;
 
 use super::action::RequestKey;
+use super::attempts::Letters;
 use super::batches::Tags;
 use super::cancel::{Cancel, Ending};
 use super::config::HsmConfig;
@@ -13,12 +14,15 @@ use super::counters::Counters;
 use super::data::DataTable;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
+use super::history::History;
 use super::hosts::Hosts;
 use super::movers::Movers;
+use super::operator::AskId;
 use super::queues::{Classes, Crews, Place, Pool};
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
 use super::status::StatusRuns;
+use super::sweep::Sweep;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
 
@@ -70,6 +74,10 @@ pub struct Coordinator {
     pub(super) reports: Reports,
     pub(super) status: StatusRuns,
     pub(super) counts: Counters,
+    pub(super) history: History,
+    pub(super) letters: Letters,
+    /// Cancels of operators that are going on.
+    pub(super) sweeps: BTreeMap<AskId, Sweep>,
     /// Classes with requests, by where they are shown: (place, kind, class). Those of tags are not here.
     pub(super) shown: BTreeSet<(Place, u8, u32)>,
     /// Movers with requests that go back to the queue, slice by slice.
@@ -150,6 +158,9 @@ impl Coordinator {
             reports: Reports::default(),
             status: StatusRuns::default(),
             counts: Counters::default(),
+            history: History::default(),
+            letters: Letters::default(),
+            sweeps: BTreeMap::new(),
             shown: BTreeSet::new(),
             retiring: BTreeSet::new(),
             replacing: None,
@@ -272,6 +283,7 @@ impl Coordinator {
                 Some(Timer::Settle) => self.settle(),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
+                Some(Timer::Retry) => self.retry_due(effects),
             }
         }
     }
@@ -282,6 +294,7 @@ impl Coordinator {
         self.retire_slice(&mut left, effects);
         self.settle_slice(&mut left, effects);
         self.replace_slice(&mut left, effects);
+        self.sweep_slice(&mut left, effects);
         self.persist_slice(&mut left, effects);
         self.report_slice(&mut left, effects);
         if left == 0 {
@@ -307,6 +320,11 @@ impl Coordinator {
     /// The wall clock, but later than any timestamp before.
     pub(super) fn next_timestamp(&mut self) -> i64 {
         self.last_timestamp = self.now.wall.0.max(self.last_timestamp.saturating_add(1));
+        self.last_timestamp
+    }
+
+    /// The last timestamp given out or recovered.
+    pub(super) fn last_timestamp(&self) -> i64 {
         self.last_timestamp
     }
 
@@ -337,6 +355,7 @@ impl Coordinator {
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
+            letters: self.letters.all.len() as u64,
             ..self.counts
         }
     }

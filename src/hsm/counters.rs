@@ -27,6 +27,14 @@ pub struct Counters {
     pub held: u64,
     /// Times that a request was too large for a mover's buffer.
     pub oversized: u64,
+    /// Failed requests for which another attempt was planned.
+    pub retries_planned: u64,
+    /// Failed requests that the MDT took once more.
+    pub retried: u64,
+    /// Failed requests that are kept for an operator or for another attempt.
+    pub letters: u64,
+    /// Failed requests that were given up because there were too many.
+    pub letters_dropped: u64,
     /// Requests of each kind that wait, for whatever reason.
     pub pending: [u64; 3],
     /// Requests of each kind that movers have.

@@ -5,6 +5,7 @@ use super::cancel::ENOSYS;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Done};
 use super::requests::{Handle, REDELIVERED, State};
+use super::views::Outcome;
 
 impl Coordinator {
     pub(super) fn done(&mut self, conn: ConnId, mover: u32, done: Done, effects: &mut Effects) {
@@ -45,6 +46,10 @@ impl Coordinator {
         tracing::info!(%key, mover = %self.movers.at(mover).id, status = done.status, "finished");
         self.report_done(handle, &done, effects);
         self.drop_cancel(handle);
+        match (done.status, cancelled) {
+            (0, _) | (_, Some(_)) => self.note_settled(self.target(handle), effects),
+            (errno, None) => self.note_failure(handle, errno, again, effects),
+        }
         if done.status != 0 && again && cancelled.is_none() {
             self.requests.at_mut(handle).set(REDELIVERED, false);
             self.requeue(handle, effects);
@@ -52,8 +57,10 @@ impl Coordinator {
         }
         self.stop(handle);
         if cancelled == Some(true) && done.status != 0 {
+            self.note_fate(handle, Outcome::Cancelled, done.status);
             self.counts.done_cancel += 1;
         } else {
+            self.note_fate(handle, Outcome::Done, done.status);
             self.counts.done[kind.at()] += 1;
             self.movers.at_mut(mover).done[kind.at()] += 1;
         }

@@ -93,11 +93,15 @@ impl LustreCall {
 }
 
 impl Coordinator {
-    pub(super) fn lustre_answered(&mut self, answer: LustreAnswer, _effects: &mut Effects) {
+    pub(super) fn lustre_answered(&mut self, answer: LustreAnswer, effects: &mut Effects) {
         match answer {
             LustreAnswer::KeptAlive { key, errno } => tracing::debug!(%key, errno, "keepalive answered"),
             LustreAnswer::State { key, state } => tracing::debug!(%key, ?state, "state answered"),
-            LustreAnswer::Requested { key, errno } => tracing::debug!(%key, errno, "request answered"),
+            LustreAnswer::Requested { key, errno } => {
+                if !self.retry_answered(key, errno, effects) {
+                    tracing::debug!(%key, errno, "request answered");
+                }
+            }
         }
     }
 }

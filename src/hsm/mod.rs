@@ -19,7 +19,9 @@ pub use crate::time;
 
 mod absence;
 mod admission;
+mod attempts;
 mod batches;
+mod by_file;
 mod cancel;
 mod check;
 mod coordinator;
@@ -30,6 +32,7 @@ mod hints;
 mod history;
 mod hosts;
 mod index;
+mod letter;
 mod movers;
 mod placing;
 mod queues;
@@ -37,8 +40,10 @@ mod recovery;
 mod reporting;
 mod requests;
 mod schedule;
+mod select;
 mod sessions;
 mod status;
+mod sweep;
 mod timers;
 mod top;
 

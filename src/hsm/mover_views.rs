@@ -102,8 +102,10 @@ pub struct Top {
     pub classes: Vec<(Action, u32, Load)>,
     /// By mover, without `host:port` peers that never asked for work; `oldest` is of what only it may take.
     pub movers: Vec<(String, Load)>,
-    /// By batch tag, those with the most work first; the number of those left out.
-    pub tags: (Vec<(Box<[u8]>, Load)>, usize),
+    /// By batch tag, those with the most work first.
+    pub tags: Vec<(Box<[u8]>, Load)>,
+    /// How many tags are left out.
+    pub more_tags: usize,
     /// By user, where users are known.
     pub users: Vec<(u32, Load)>,
 }

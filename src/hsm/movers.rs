@@ -1,6 +1,7 @@
 //! Connections and movers: who is there, who was, and what they may still hold.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::Coordinator;
 use super::batches::Slot;
@@ -23,7 +24,7 @@ pub(super) struct Listed {
 #[derive(Debug, Default)]
 pub(super) struct Mover {
     /// What it calls itself, or `host:port`.
-    pub(super) id: Box<str>,
+    pub(super) id: Arc<str>,
     /// Unique for each record.
     pub(super) serial: u64,
     /// Order among the connected or among the disconnected ones.
@@ -154,7 +155,7 @@ impl Coordinator {
     pub(super) fn add_absent(&mut self, host: u32) -> u32 {
         let order = self.next_sequence();
         let mover = Mover {
-            id: self.hosts.at(host).name.clone(),
+            id: (*self.hosts.at(host).name).into(),
             serial: order,
             order,
             host,

@@ -88,7 +88,21 @@ impl Coordinator {
                 self.set_lock_to(lock);
                 OperatorReply::Done
             }
-            _ => OperatorReply::Refused("not available".to_owned()),
+            Order::Cancel { select, preview, examples } => {
+                match self.start_sweep(ask, select, preview, examples, effects) {
+                    Some(reply) => reply,
+                    None => return,
+                }
+            }
+            Order::Retry { select } | Order::Forget { select } if select.running.is_some() => {
+                OperatorReply::Refused("failed requests neither wait nor run".to_owned())
+            }
+            Order::Retry { select } | Order::Forget { select } if select.user.is_some() => {
+                OperatorReply::Refused("users of failed requests are not kept".to_owned())
+            }
+            Order::Retry { select } => OperatorReply::Letters(self.retry_letters(&select, effects)),
+            Order::Forget { select } => OperatorReply::Letters(self.forget_letters(&select, effects)),
+            Order::Drain { .. } | Order::Release { .. } => OperatorReply::Refused("not available".to_owned()),
         };
         effects.visible.push(Effect::Operator { ask, reply });
     }
@@ -96,6 +110,9 @@ impl Coordinator {
     /// Takes up what an earlier run noted. A note that nobody knows is of a newer version: it stays in the store.
     pub(super) fn recovered_notes(&mut self, notes: Vec<(String, String)>) {
         for (name, value) in notes {
+            if self.recovered_letter(&name, &value) {
+                continue;
+            }
             tracing::warn!(name, value, "this note of an earlier run means nothing to this version");
         }
     }

@@ -254,7 +254,10 @@ impl Coordinator {
         self.clear_released(handle);
         let linked = self.next_sequence();
         self.requests.start(handle, mover);
+        let now = self.now.mono;
         let request = self.requests.at_mut(handle);
+        let waited = now.0.saturating_sub(request.queued.0) / 1_000_000;
+        request.waited_ms = u32::try_from(waited).unwrap_or(u32::MAX);
         request.linked = linked;
         let (fid, kind, class, stored, key) =
             (request.fid, request.kind, request.class, request.has(STORED), request.key());
@@ -285,6 +288,7 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        self.note_stop(handle);
         self.move_bookmarks(handle);
         let mut active = self.movers.at(owner).active;
         self.requests.slab.unlink(&mut active, handle);
@@ -353,6 +357,7 @@ impl Coordinator {
     /// Forgets a loose request: it has ended.
     pub(super) fn forget(&mut self, handle: Handle, effects: &mut Effects) {
         let let_go = self.clear_released(handle);
+        self.note_ended(handle);
         let request = self.requests.at(handle);
         let (key, kind, class, data) = (request.key(), request.kind, request.class, request.data);
         let (stored, reported) = (request.has(STORED), request.has(REPORTED));

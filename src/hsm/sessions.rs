@@ -103,7 +103,7 @@ impl Coordinator {
             tracing::info!(mover = %entry.id, "mover is back");
             old
         };
-        let name = self.hosts.at(host).name.clone();
+        let name = (*self.hosts.at(host).name).into();
         let entry = self.movers.at_mut(mover);
         entry.id = name;
         entry.host = host;

@@ -86,7 +86,7 @@ impl RequestState {
 /// What an explanation is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Find {
-    /// All requests of a file, by its own FID or one that it had when it was restored.
+    /// All requests of a file, by its own FID.
     File(Fid),
     /// One request.
     Request(RequestKey),
