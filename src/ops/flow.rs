@@ -7,6 +7,7 @@ use super::request::{Attempt, Request};
 use super::text::{Cookie, Data, FidText};
 use crate::hsm::mover_views as core;
 use crate::hsm::operator::CancelReport as CoreReport;
+use crate::hsm::time::Wall;
 
 /// A mover, connected or awaited.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -239,8 +240,8 @@ impl From<&core::Top> for Top {
         Self {
             classes: of.classes.iter().map(class).collect(),
             movers: of.movers.iter().map(|(id, load)| named(id.clone(), load)).collect(),
-            tags: of.tags.0.iter().map(|(tag, load)| named(Data::from(&**tag).text, load)).collect(),
-            more_tags: of.tags.1,
+            tags: of.tags.iter().map(|(tag, load)| named(Data::from(&**tag).text, load)).collect(),
+            more_tags: of.more_tags,
             users: of.users.iter().map(|(user, load)| named(user.to_string(), load)).collect(),
         }
     }
@@ -266,8 +267,9 @@ pub struct CancelReport {
     pub examples: Vec<Request>,
 }
 
-impl From<&CoreReport> for CancelReport {
-    fn from(of: &CoreReport) -> Self {
+impl CancelReport {
+    /// As of now.
+    pub fn new(of: &CoreReport, now: Wall) -> Self {
         Self {
             preview: of.preview,
             selected: of.selected,
@@ -275,7 +277,7 @@ impl From<&CoreReport> for CancelReport {
             running: of.running,
             cancelling: of.cancelling,
             progress: of.progress,
-            examples: of.examples.iter().map(Request::from).collect(),
+            examples: of.examples.iter().map(|request| Request::new(request, now)).collect(),
         }
     }
 }

@@ -33,8 +33,9 @@ pub struct Request {
     pub mover: Option<String>,
 }
 
-impl From<&views::RequestView> for Request {
-    fn from(of: &views::RequestView) -> Self {
+impl Request {
+    /// As of now: the coordinator itself knows the time of the last event only.
+    pub fn new(of: &views::RequestView, now: Wall) -> Self {
         Self {
             fid: FidText(of.key.fid),
             cookie: Cookie(of.key.cookie),
@@ -43,7 +44,7 @@ impl From<&views::RequestView> for Request {
             flags: of.flags,
             data: Data::from(&*of.data),
             queued: of.queued.0,
-            age_ms: u64::try_from(of.age.as_millis()).unwrap_or(u64::MAX),
+            age_ms: now.0.saturating_sub(of.queued.0).max(0).unsigned_abs() / 1_000_000,
             state: of.state.name().to_owned(),
             mover: of.mover.clone(),
         }
@@ -141,7 +142,7 @@ impl Explanation {
     /// As of now.
     pub fn new(of: &views::Explanation, now: Wall) -> Self {
         Self {
-            request: Request::from(&of.request),
+            request: Request::new(&of.request, now),
             position: of.position.map(|at| Position { ahead: at.ahead, of: at.of, exact: at.exact }),
             tag: of.tag.as_deref().map(Data::from),
             reasons: of.reasons.iter().map(|reason| Reason::new(reason, now)).collect(),

@@ -9,6 +9,7 @@ mod openapi;
 mod orders;
 mod page;
 mod questions;
+mod requests;
 mod status;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ impl From<Stopping> for Problem {
 fn router(context: Context) -> Router {
     let ours = Router::new()
         .route("/hsm/status", get(status::status))
+        .route("/hsm/requests", get(requests::requests))
         .route("/hsm/explain", get(questions::explain))
         .route("/hsm/history", get(questions::history))
         .route("/hsm/top", get(questions::top))

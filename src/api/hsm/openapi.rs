@@ -26,6 +26,22 @@ const fn act(path: &'static str, summary: &'static str, body: Members) -> Operat
 const OPERATIONS: &[Operation] = &[
     read("/api/v1/hsm/status", "Everything at this moment, requests themselves left out", &[]),
     read(
+        "/api/v1/hsm/requests",
+        "All requests, in no order, each at most once, one a line within the envelope",
+        &[
+            ("fid", "string"),
+            ("cookie", "string"),
+            ("hint", "string"),
+            ("user", "integer"),
+            ("mover", "string"),
+            ("archive_id", "integer"),
+            ("action", "string"),
+            ("running", "boolean"),
+            ("state", "string"),
+            ("limit", "integer"),
+        ],
+    ),
+    read(
         "/api/v1/hsm/explain",
         "Requests of a file, why they are where they are, and those that ended",
         &[("fid", "string"), ("cookie", "string")],

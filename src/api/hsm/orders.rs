@@ -22,10 +22,11 @@ const MAX_ID: usize = 255;
 /// Gives an order and puts what came of it into an answer.
 async fn order(context: &Context, caller: &Caller, order: Order) -> Answer {
     let reply = context.core.order(caller.to_string(), order).await?;
+    let now = context.core.look(|_, now| now.wall).await?;
     match reply {
         OperatorReply::Done => Ok(good(StatusCode::OK, ())),
         OperatorReply::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
-        OperatorReply::Cancel(report) => Ok(good(StatusCode::OK, CancelReport::from(&report))),
+        OperatorReply::Cancel(report) => Ok(good(StatusCode::OK, CancelReport::new(&report, now))),
         OperatorReply::Letters(count) => Ok(good(StatusCode::OK, json!({"selected": count}))),
     }
 }

@@ -8,6 +8,7 @@ use super::{Answer, Context};
 use crate::hsm::mover_views::{DeadLetter as CoreLetter, MoverView, Top as CoreTop};
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::overview::Overview;
+use crate::hsm::time::Wall;
 use crate::ops::{CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Top, alerts};
 use crate::server::shell::{Shell, StoreState};
 
@@ -45,6 +46,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
     let letters: Vec<DeadLetter> = moment.letters.iter().map(DeadLetter::from).collect();
     let (top, counters) = (Top::from(&moment.top), moment.counters.into());
     let lock = moment.overview.lock.into();
+    let now = Wall(moment.overview.now);
     let facts = Facts {
         lock,
         store_full: moment.overview.store_full,
@@ -72,7 +74,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
         done: Counts::from(moment.counters.done),
         counters,
         dead_letters: letters.len() as u64,
-        orders: moment.orders.iter().map(CancelReport::from).collect(),
+        orders: moment.orders.iter().map(|order| CancelReport::new(order, now)).collect(),
         movers,
         top,
     };
