@@ -14,5 +14,6 @@ pub mod link;
 pub mod list;
 #[cfg(feature = "daemon")]
 pub mod mount;
+pub mod path;
 #[cfg(feature = "daemon")]
 mod sys;
