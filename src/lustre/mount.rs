@@ -94,6 +94,20 @@ impl Mount {
         Ok(Self { path: path.to_owned(), fsname: found, root })
     }
 
+    /// The mount whose root an earlier run had open, if that is still what is mounted at the same place.
+    pub fn adopt(self, root: OwnedFd) -> Result<Self, (Self, OwnedFd)> {
+        let id = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+        match (id(self.root()), id(root.as_fd())) {
+            (Some(now), Some(then)) if now == then => Ok(Self { root, ..self }),
+            _ => Err((self, root)),
+        }
+    }
+
+    /// The open root, which keeps the registration.
+    pub fn clone_root(&self) -> io::Result<OwnedFd> {
+        self.root.try_clone()
+    }
+
     /// The mount point.
     pub fn path(&self) -> &Path {
         &self.path
