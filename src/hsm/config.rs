@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+pub use super::bucket::Rate;
+pub use super::limits::{Limit, Limits};
+pub use super::quarantine::QuarantineConfig;
+
 /// Configuration of the coordinator's core, already checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HsmConfig {
@@ -34,6 +38,10 @@ pub struct HsmConfig {
     pub retry_limit: u32,
     /// How long after the first failure that is; twice as long after each further one (`retry_backoff_ms`).
     pub retry_backoff: Duration,
+    /// When movers that fail get nothing for a while.
+    pub quarantine: QuarantineConfig,
+    /// `limit_mover`, `limit_hint` and `limit_user`.
+    pub limits: Limits,
 }
 
 /// Head start of the more urgent kinds of requests.
@@ -103,6 +111,8 @@ impl Default for HsmConfig {
             dead_letters: 10_000,
             retry_limit: 0,
             retry_backoff: Duration::from_secs(60),
+            quarantine: QuarantineConfig::default(),
+            limits: Limits::default(),
         }
     }
 }

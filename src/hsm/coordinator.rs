@@ -12,10 +12,12 @@ use super::cancel::{Cancel, Ending};
 use super::config::HsmConfig;
 use super::counters::Counters;
 use super::data::DataTable;
+use super::duty::Duties;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
 use super::history::History;
 use super::hosts::Hosts;
+use super::limits::Limited;
 use super::movers::Movers;
 use super::operator::AskId;
 use super::queues::{Classes, Crews, Place, Pool};
@@ -76,6 +78,8 @@ pub struct Coordinator {
     pub(super) counts: Counters,
     pub(super) history: History,
     pub(super) letters: Letters,
+    pub(super) duties: Duties,
+    pub(super) limited: Limited,
     /// Cancels of operators that are going on.
     pub(super) sweeps: BTreeMap<AskId, Sweep>,
     /// Classes with requests, by where they are shown: (place, kind, class). Those of tags are not here.
@@ -160,6 +164,8 @@ impl Coordinator {
             counts: Counters::default(),
             history: History::default(),
             letters: Letters::default(),
+            duties: Duties::default(),
+            limited: Limited::default(),
             sweeps: BTreeMap::new(),
             shown: BTreeSet::new(),
             retiring: BTreeSet::new(),
@@ -269,6 +275,8 @@ impl Coordinator {
         if self.config.reporting_hint.is_none() {
             self.timers.clear(Timer::Report);
         }
+        self.review_movers();
+        self.review_limits();
         self.wake_everyone();
     }
 
@@ -284,6 +292,8 @@ impl Coordinator {
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
                 Some(Timer::Retry) => self.retry_due(effects),
+                Some(Timer::Duty) => self.duty_due(),
+                Some(Timer::Limits) => self.limits_due(),
             }
         }
     }
@@ -295,6 +305,7 @@ impl Coordinator {
         self.settle_slice(&mut left, effects);
         self.replace_slice(&mut left, effects);
         self.sweep_slice(&mut left, effects);
+        self.limits_slice(&mut left);
         self.persist_slice(&mut left, effects);
         self.report_slice(&mut left, effects);
         if left == 0 {

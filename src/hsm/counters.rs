@@ -25,6 +25,10 @@ pub struct Counters {
     pub unpersisted: u64,
     /// Times that a request had to wait for another of the same file.
     pub held: u64,
+    /// Times that a request was set aside because a limit was reached.
+    pub limited: u64,
+    /// Times that a mover was put into quarantine.
+    pub quarantines: u64,
     /// Times that a request was too large for a mover's buffer.
     pub oversized: u64,
     /// Failed requests for which another attempt was planned.

@@ -5,6 +5,7 @@ use super::cancel::ENOSYS;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Done};
 use super::requests::{Handle, REDELIVERED, State};
+use super::top::PACE;
 use super::views::Outcome;
 
 impl Coordinator {
@@ -46,6 +47,11 @@ impl Coordinator {
         tracing::info!(%key, mover = %self.movers.at(mover).id, status = done.status, "finished");
         self.report_done(handle, &done, effects);
         self.drop_cancel(handle);
+        let now = self.now.mono;
+        self.movers.at_mut(mover).pace.add(PACE, now, done.status == 0);
+        if cancelled.is_none() {
+            self.judge_mover(mover, handle, done.status);
+        }
         match (done.status, cancelled) {
             (0, _) | (_, Some(_)) => self.note_settled(self.target(handle), effects),
             (errno, None) => self.note_failure(handle, errno, again, effects),

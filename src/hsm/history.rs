@@ -10,7 +10,9 @@ use super::index::NIL;
 use super::mover_views::Flow;
 use super::requests::{Handle, Kind};
 use super::time::Wall;
+use super::top::PACE;
 use super::views::{Ended, HistoryQuery, Outcome};
+use super::window::Window;
 
 /// How much of a request's data is remembered.
 const MOST_DATA: usize = 128;
@@ -40,11 +42,40 @@ pub(super) struct History {
     ring: VecDeque<Ended>,
     pub(super) fate: Fate,
     /// By action and archive id.
-    flows: BTreeMap<(Kind, u32), Flow>,
+    pub(super) flows: BTreeMap<(Kind, u32), Flow>,
+    /// Ends of the last minute, likewise.
+    pub(super) paces: BTreeMap<(Kind, u32), Window>,
     errors: BTreeMap<i32, u64>,
 }
 
+impl History {
+    fn flow_key(&self, kind: Kind, archive_id: u32) -> (Kind, u32) {
+        // Beyond that, archive ids are somebody's invention: they are counted together.
+        let known = self.flows.contains_key(&(kind, archive_id)) || self.flows.len() < MOST_KINDS;
+        (kind, if known { archive_id } else { u32::MAX })
+    }
+}
+
 impl Coordinator {
+    fn flow(&mut self, handle: Handle) -> &mut Flow {
+        let request = self.requests.at(handle);
+        let archive_id = self.classes.at(request.class).key.archive_id;
+        let at = self.history.flow_key(request.kind, archive_id);
+        self.history.flows.entry(at).or_default()
+    }
+
+    /// A request has come.
+    pub(super) fn note_new(&mut self, handle: Handle) {
+        self.flow(handle).waiting += 1;
+    }
+
+    /// A request is being sent to a mover.
+    pub(super) fn note_start(&mut self, handle: Handle) {
+        let flow = self.flow(handle);
+        flow.waiting = flow.waiting.saturating_sub(1);
+        flow.running += 1;
+    }
+
     /// A request is being taken from its mover; if it is forgotten in the same step, that is who had it.
     pub(super) fn note_stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
@@ -56,6 +87,9 @@ impl Coordinator {
             *fate = Fate { handle, ..Fate::default() };
         }
         fate.ran = Some((mover, ran));
+        let flow = self.flow(handle);
+        flow.running = flow.running.saturating_sub(1);
+        flow.waiting += 1;
     }
 
     /// Says how a request ends that is about to be forgotten. Whoever does not say so drops it.
@@ -103,10 +137,11 @@ impl Coordinator {
     }
 
     fn count_ended(&mut self, kind: Kind, archive_id: u32, waited_ms: u32, fate: &Fate) {
-        let flows = &mut self.history.flows;
-        // Beyond that, archive ids are somebody's invention: they are counted together.
-        let known = flows.contains_key(&(kind, archive_id)) || flows.len() < MOST_KINDS;
-        let flow = flows.entry((kind, if known { archive_id } else { u32::MAX })).or_default();
+        let at = self.history.flow_key(kind, archive_id);
+        let good = (fate.outcome, fate.status) == (Outcome::Done, 0);
+        self.history.paces.entry(at).or_default().add(PACE, self.now.mono, good);
+        let flow = self.history.flows.entry(at).or_default();
+        flow.waiting = flow.waiting.saturating_sub(1);
         match (fate.outcome, fate.status) {
             (Outcome::Done, 0) => flow.done += 1,
             (Outcome::Done, _) => flow.failed += 1,

@@ -13,6 +13,8 @@ pub struct MoverView {
     pub id: String,
     /// It has no name of its own: it loses its work when it disconnects.
     pub anonymous: bool,
+    /// It identified itself or asked for work; others are peers like `coordinatool-client`.
+    pub is_mover: bool,
     /// Whether it is connected.
     pub connected: bool,
     /// When it disconnected, and until when its work stays its own, for one that is away.
@@ -85,7 +87,7 @@ pub struct Load {
     pub waiting: u64,
     /// Requests with movers.
     pub running: u64,
-    /// How long the one at the head of a queue has waited; what is held aside does not count.
+    /// How long the one at the head of a queue has waited; what is set aside does not count.
     pub oldest: Option<Duration>,
     /// Requests that ended well since the start.
     pub done: u64,
@@ -95,19 +97,34 @@ pub struct Load {
     pub rate: f64,
 }
 
+/// A batch with work.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TagLoad {
+    /// What its requests have in common.
+    pub tag: Box<[u8]>,
+    /// Archive id.
+    pub archive_id: u32,
+    /// Requests in its queue.
+    pub waiting: u64,
+    /// Requests with movers.
+    pub running: u64,
+    /// How long the one at the head of its queue has waited.
+    pub oldest: Option<Duration>,
+    /// Movers with a slot for it.
+    pub movers: Vec<String>,
+}
+
 /// What is going on, by several measures.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Top {
     /// By action and archive id.
     pub classes: Vec<(Action, u32, Load)>,
-    /// By mover, without `host:port` peers that never asked for work; `oldest` is of what only it may take.
+    /// By mover, without peers that never asked for work; `waiting` and `oldest` are of what only it may take.
     pub movers: Vec<(String, Load)>,
-    /// By batch tag, those with the most work first.
-    pub tags: Vec<(Box<[u8]>, Load)>,
-    /// How many tags are left out.
+    /// By batch, those with the most work first.
+    pub tags: Vec<TagLoad>,
+    /// How many batches are left out.
     pub more_tags: usize,
-    /// By user, where users are known.
-    pub users: Vec<(u32, Load)>,
 }
 
 /// Times of requests: how many took at most so many seconds.
@@ -141,6 +158,10 @@ impl Histogram {
 /// What went through, for one action and archive id, since the start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Flow {
+    /// Requests that wait, for whatever reason.
+    pub waiting: u64,
+    /// Requests with movers.
+    pub running: u64,
     /// Requests that ended well.
     pub done: u64,
     /// Requests that failed on a mover.

@@ -80,6 +80,10 @@ pub struct CancelReport {
     pub examples: Vec<RequestView>,
 }
 
+fn answer(result: Result<(), String>) -> OperatorReply {
+    result.map_or_else(OperatorReply::Refused, |()| OperatorReply::Done)
+}
+
 impl Coordinator {
     pub(super) fn operator(&mut self, ask: AskId, who: &str, order: Order, effects: &mut Effects) {
         tracing::info!(who, ?order, "order of an operator");
@@ -102,7 +106,8 @@ impl Coordinator {
             }
             Order::Retry { select } => OperatorReply::Letters(self.retry_letters(&select, effects)),
             Order::Forget { select } => OperatorReply::Letters(self.forget_letters(&select, effects)),
-            Order::Drain { .. } | Order::Release { .. } => OperatorReply::Refused("not available".to_owned()),
+            Order::Drain { mover, on } => answer(self.drain(&mover, on, effects)),
+            Order::Release { mover } => answer(self.release(&mover)),
         };
         effects.visible.push(Effect::Operator { ask, reply });
     }
@@ -110,7 +115,7 @@ impl Coordinator {
     /// Takes up what an earlier run noted. A note that nobody knows is of a newer version: it stays in the store.
     pub(super) fn recovered_notes(&mut self, notes: Vec<(String, String)>) {
         for (name, value) in notes {
-            if self.recovered_letter(&name, &value) {
+            if self.recovered_letter(&name, &value) || self.recovered_drain(&name) {
                 continue;
             }
             tracing::warn!(name, value, "this note of an earlier run means nothing to this version");

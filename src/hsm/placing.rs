@@ -167,6 +167,7 @@ impl Coordinator {
                 self.requests.slab.unlink(&mut list, handle);
                 self.settling = list;
             }
+            State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
                 unreachable!("a request that does not wait is not taken out of a queue")
             }
@@ -272,6 +273,8 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        self.note_start(handle);
+        self.charge(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
         self.counts.running[kind.at()] += 1;
@@ -312,6 +315,7 @@ impl Coordinator {
             }
         }
         self.requests.stop(handle);
+        self.discharge(handle, owner);
         self.requests.at_mut(handle).set(CLAIMED, false);
         self.counts.running[kind.at()] -= 1;
         self.counts.pending[kind.at()] += 1;
@@ -462,6 +466,7 @@ impl Coordinator {
                 self.release_held(fid);
             }
             State::Settling => self.let_settle(handle),
+            State::Limited if self.set_aside_if_limited(handle) => {}
             _ => {
                 self.enqueue(handle, false);
                 self.report_assign(handle, effects);

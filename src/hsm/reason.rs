@@ -39,6 +39,8 @@ pub enum Reason {
     HostAbsent {
         /// Which.
         mover: String,
+        /// Since when, if it was there.
+        since: Option<Wall>,
     },
     /// It may go to some movers only, by `archive_on_hosts`, and none of them is connected.
     HostsAbsent {
@@ -98,6 +100,11 @@ pub enum Reason {
         mover: String,
         /// When it is tried again.
         until: Wall,
+    },
+    /// The mover failed too often and has one request on trial.
+    OnTrial {
+        /// Which.
+        mover: String,
     },
     /// The mover has no room for more of this kind.
     MoverFull {
@@ -169,6 +176,7 @@ impl Reason {
             Self::TooLarge { .. } => "too_large",
             Self::Draining { .. } => "draining",
             Self::Quarantined { .. } => "quarantined",
+            Self::OnTrial { .. } => "on_trial",
             Self::MoverFull { .. } => "mover_full",
             Self::MoverLimit { .. } => "mover_limit",
             Self::MoverNotAsking { .. } => "mover_not_asking",
@@ -185,7 +193,8 @@ impl Reason {
         match self {
             Self::Running { mover, .. }
             | Self::MoverAway { mover, .. }
-            | Self::HostAbsent { mover }
+            | Self::HostAbsent { mover, .. }
+            | Self::OnTrial { mover }
             | Self::NotServed { mover, .. }
             | Self::FileBusy { mover, .. }
             | Self::Draining { mover }
@@ -263,8 +272,9 @@ impl fmt::Display for Text<'_> {
             }
             Reason::NoMover { archive_id: 0 } => f.write_str("no mover is connected"),
             Reason::NoMover { archive_id } => write!(f, "no connected mover serves archive {archive_id}"),
-            Reason::HostAbsent { mover } => {
-                write!(f, "it goes to mover {mover} only (archive_on_hosts), which is not connected")
+            Reason::HostAbsent { mover, since } => {
+                write!(f, "it goes to mover {mover} only (archive_on_hosts), which is not connected")?;
+                since.map_or(Ok(()), |since| write!(f, " since {} ago", self.ago(since)))
             }
             Reason::HostsAbsent { movers } => write!(
                 f,
@@ -295,6 +305,9 @@ impl fmt::Display for Text<'_> {
             Reason::Draining { mover } => write!(f, "mover {mover} is drained and gets nothing new"),
             Reason::Quarantined { mover, until } => {
                 write!(f, "mover {mover} failed too often and gets nothing for another {}", self.left(*until))
+            }
+            Reason::OnTrial { mover } => {
+                write!(f, "mover {mover} failed too often and has one request on trial")
             }
             Reason::MoverFull { mover, running, most } => {
                 write!(f, "mover {mover} runs {running} of at most {most} of this kind")

@@ -67,6 +67,8 @@ pub(super) enum State {
     Held,
     /// Recovered without a mover, waits for one to claim it.
     Settling,
+    /// Waits until a limit has room.
+    Limited,
     /// With a mover.
     Running,
 }

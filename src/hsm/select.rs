@@ -87,6 +87,7 @@ impl Coordinator {
                 State::Parked => RequestState::Oversized,
                 State::Held => RequestState::Held,
                 State::Settling => RequestState::Settling,
+                State::Limited => RequestState::Limited,
                 State::Running => RequestState::Running,
                 State::Queued | State::Loose | State::Free => RequestState::Queued,
             },
