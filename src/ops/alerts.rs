@@ -90,7 +90,7 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
         add(Severity::Critical, "store_behind", text, None);
     }
     for class in facts.top.classes.iter().filter(|class| class.load.waiting > 0) {
-        let at_work = |mover: &&Mover| mover.connected && serves(mover, class.archive_id);
+        let at_work = |mover: &&Mover| mover.connected && mover.is_mover && serves(mover, class.archive_id);
         let able: Vec<&Mover> = facts.movers.iter().filter(at_work).collect();
         let count = plural(class.load.waiting, "request");
         let what = format!("{count} of {} for archive {}", class.action, class.archive_id);
@@ -148,7 +148,13 @@ mod tests {
     use super::*;
 
     fn kinds(change: impl FnOnce(&mut Vec<Mover>, &mut Top, &mut Counters)) -> Vec<String> {
-        let mover = Mover { id: "m1".into(), connected: true, archive_ids: vec![1], ..Mover::default() };
+        let mover = Mover {
+            id: "m1".into(),
+            connected: true,
+            is_mover: true,
+            archive_ids: vec![1],
+            ..Mover::default()
+        };
         let load = Load { waiting: 3, ..Load::default() };
         let class = ClassLoad { action: "ARCHIVE".into(), archive_id: 1, load };
         let mut top = Top { classes: vec![class], ..Top::default() };

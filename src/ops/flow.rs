@@ -17,6 +17,8 @@ pub struct Mover {
     pub id: String,
     /// It has no name of its own: it loses its work when it disconnects.
     pub anonymous: bool,
+    /// It said who it is or asked for work; others only look.
+    pub is_mover: bool,
     /// Whether it is connected.
     pub connected: bool,
     /// When it disconnected, in nanoseconds since the epoch.
@@ -62,6 +64,7 @@ impl From<&core::MoverView> for Mover {
         Self {
             id: of.id.clone(),
             anonymous: of.anonymous,
+            is_mover: of.is_mover,
             connected: of.connected,
             away_since: of.away.map(|(since, _)| since.0),
             away_until: of.away.map(|(_, until)| until.0),
@@ -181,7 +184,7 @@ impl From<&core::Load> for Load {
         Self {
             waiting: of.waiting,
             running: of.running,
-            oldest_ms: of.oldest.map(|oldest| u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX)),
+            oldest_ms: of.oldest.map(milliseconds),
             done: of.done,
             failed: of.failed,
             rate: of.rate,
@@ -206,11 +209,33 @@ pub struct ClassLoad {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NamedLoad {
-    /// The mover's id, the tag, the user's number.
+    /// The mover's id.
     pub name: String,
     /// How much.
     #[serde(flatten)]
     pub load: Load,
+}
+
+/// A batch with work.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TagLoad {
+    /// What its requests have in common.
+    pub tag: Data,
+    /// Archive id.
+    pub archive_id: u32,
+    /// Requests in its queue.
+    pub waiting: u64,
+    /// Requests with movers.
+    pub running: u64,
+    /// How long the one at the head of its queue has waited, in milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// Movers with a slot for it.
+    pub movers: Vec<String>,
+}
+
+fn milliseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What is going on, by several measures.
@@ -221,12 +246,23 @@ pub struct Top {
     pub classes: Vec<ClassLoad>,
     /// By mover.
     pub movers: Vec<NamedLoad>,
-    /// By batch tag, those with the most work first.
-    pub tags: Vec<NamedLoad>,
-    /// How many tags are left out.
+    /// By batch, those with the most work first.
+    pub tags: Vec<TagLoad>,
+    /// How many batches are left out.
     pub more_tags: usize,
-    /// By user, where users are known.
-    pub users: Vec<NamedLoad>,
+}
+
+impl From<&core::TagLoad> for TagLoad {
+    fn from(of: &core::TagLoad) -> Self {
+        Self {
+            tag: Data::from(&*of.tag),
+            archive_id: of.archive_id,
+            waiting: of.waiting,
+            running: of.running,
+            oldest_ms: of.oldest.map(milliseconds),
+            movers: of.movers.clone(),
+        }
+    }
 }
 
 impl From<&core::Top> for Top {
@@ -240,9 +276,8 @@ impl From<&core::Top> for Top {
         Self {
             classes: of.classes.iter().map(class).collect(),
             movers: of.movers.iter().map(|(id, load)| named(id.clone(), load)).collect(),
-            tags: of.tags.iter().map(|(tag, load)| named(Data::from(&**tag).text, load)).collect(),
+            tags: of.tags.iter().map(TagLoad::from).collect(),
             more_tags: of.more_tags,
-            users: of.users.iter().map(|(user, load)| named(user.to_string(), load)).collect(),
         }
     }
 }

@@ -10,7 +10,7 @@ mod status;
 mod text;
 
 pub use alerts::{Alert, Facts, Severity, alerts};
-pub use flow::{CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, Top};
+pub use flow::{CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, TagLoad, Top};
 pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
 pub use select::{Select, action};
 pub use status::{Counters, Counts, Lock, Status, Store};

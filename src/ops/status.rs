@@ -88,6 +88,18 @@ pub struct Counters {
     pub held: u64,
     /// Times that a request was too large for a mover's buffer.
     pub oversized: u64,
+    /// Times that a request was set aside because a limit was reached.
+    pub limited: u64,
+    /// Times that a mover was put into quarantine.
+    pub quarantines: u64,
+    /// Failed requests for which another attempt was planned.
+    pub retries_planned: u64,
+    /// Failed requests that the MDT took once more.
+    pub retried: u64,
+    /// Failed requests that were given up because there were too many.
+    pub letters_dropped: u64,
+    /// Now: failed requests that are kept for an operator or for another attempt.
+    pub letters: u64,
     /// Now: requests that the store does not have.
     pub unpersisted: u64,
     /// Now: cancels that wait for their mover.
@@ -117,6 +129,12 @@ impl From<hsm::Counters> for Counters {
             requeued: of.requeued,
             held: of.held,
             oversized: of.oversized,
+            limited: of.limited,
+            quarantines: of.quarantines,
+            retries_planned: of.retries_planned,
+            retried: of.retried,
+            letters_dropped: of.letters_dropped,
+            letters: of.letters,
             unpersisted: of.unpersisted,
             pending_cancel: of.pending_cancel,
             ending: of.ending,

@@ -264,7 +264,7 @@ impl Daemon<'_> {
         } else {
             tracing::warn!("requests are kept in memory only: a restart forgets them");
         }
-        let kept = store.as_ref().map(|store| store.describe()).unwrap_or_default();
+        let kind = store.as_ref().map(|store| store.describe()).unwrap_or_default();
         let committer = store.map(|store| start_committer(store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
@@ -284,7 +284,7 @@ impl Daemon<'_> {
         let accept =
             listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
         let accept = tokio::task::spawn_local(accept);
-        let _api = self.start_api(&shell, kept)?;
+        let _api = self.start_api(&shell, kind)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 

@@ -22,7 +22,6 @@ struct Moment {
     movers: Vec<MoverView>,
     flows: Vec<(Action, u32, Flow)>,
     errors: Vec<(i32, u64)>,
-    letters: usize,
     store: StoreState,
 }
 
@@ -35,7 +34,6 @@ fn moment(shell: &Shell) -> Moment {
         movers: core.movers_view(),
         flows: core.flows(),
         errors: core.errors(),
-        letters: core.dead_letters().len(),
         store,
     })
 }
@@ -79,7 +77,7 @@ fn state(page: &mut Page, moment: &Moment) {
     let help = "Changes that the store has not made durable yet.";
     page.single("lustre_hsm_store_backlog", "gauge", help, moment.store.unstored as f64);
     let help = "Requests that failed and may be asked for again.";
-    page.single("lustre_hsm_dead_letters", "gauge", help, moment.letters as f64);
+    page.single("lustre_hsm_dead_letters", "gauge", help, moment.counters.letters as f64);
 }
 
 fn requests(page: &mut Page, top: &Top) {
@@ -170,6 +168,23 @@ fn counters(page: &mut Page, counters: &Counters) {
         page.value(&[("action", kind)], count as f64);
     }
     let totals = [
+        (
+            "lustre_hsm_limited_total",
+            "Times that a request was set aside because a limit was reached.",
+            counters.limited,
+        ),
+        ("lustre_hsm_quarantines_total", "Times that a mover was put into quarantine.", counters.quarantines),
+        (
+            "lustre_hsm_retries_planned_total",
+            "Failed requests for which another attempt was planned.",
+            counters.retries_planned,
+        ),
+        ("lustre_hsm_retried_total", "Failed requests that the MDT took once more.", counters.retried),
+        (
+            "lustre_hsm_dead_letters_dropped_total",
+            "Failed requests that were given up because there were too many.",
+            counters.letters_dropped,
+        ),
         ("lustre_hsm_admitted_total", "Requests taken.", counters.admitted),
         ("lustre_hsm_duplicates_total", "Requests that were known already.", counters.duplicates),
         ("lustre_hsm_forgotten_total", "Requests forgotten, for whatever reason.", counters.ended),

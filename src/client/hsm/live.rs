@@ -118,8 +118,7 @@ pub fn overview(status: &Status) -> String {
     if status.store.kind.is_empty() {
         out.push_str("requests are kept in memory only: a restart forgets them\n");
     }
-    let movers: Vec<_> =
-        status.movers.iter().filter(|mover| !mover.anonymous || mover.running.sum() > 0).cloned().collect();
+    let movers: Vec<_> = status.movers.iter().filter(|mover| mover.is_mover).cloned().collect();
     if !movers.is_empty() {
         out.push('\n');
         out.push_str(&words::movers(&movers, status.now));
@@ -155,6 +154,27 @@ fn table(first: &str, rows: impl Iterator<Item = (String, Load)>, out: &mut Stri
     }
 }
 
+fn tags(top: &Top, out: &mut String) {
+    let mut table = Table::new(&["BATCH", "ARCHIVE", "WAITING", "RUNNING", "OLDEST", "SLOTS"]);
+    for tag in &top.tags {
+        table.row(vec![
+            words::data(&tag.tag),
+            tag.archive_id.to_string(),
+            tag.waiting.to_string(),
+            tag.running.to_string(),
+            tag.oldest_ms.map(|oldest| span(Duration::from_millis(oldest))).unwrap_or_default(),
+            one_line(&tag.movers.join(",")),
+        ]);
+    }
+    if !table.is_empty() {
+        out.push('\n');
+        table.print(out);
+    }
+    if top.more_tags > 0 {
+        out.push_str(&format!("and {} more\n", top.more_tags));
+    }
+}
+
 /// All tables of `top`.
 fn loads(top: &Top) -> String {
     let mut out = String::new();
@@ -167,11 +187,7 @@ fn loads(top: &Top) -> String {
         list.iter().map(|one| (one_line(&one.name), one.load.clone())).collect()
     };
     table("MOVER", named(&top.movers).into_iter(), &mut out);
-    table("TAG", named(&top.tags).into_iter(), &mut out);
-    if top.more_tags > 0 {
-        out.push_str(&format!("and {}\n", words::count(top.more_tags as u64, "more tag")));
-    }
-    table("USER", named(&top.users).into_iter(), &mut out);
+    tags(top, &mut out);
     if out.is_empty() {
         out.push_str("nothing is here, and nothing has been\n");
     }

@@ -123,11 +123,8 @@ pub async fn movers(api: &Api, plain: Plain) -> Run {
         return Ok(some(&all));
     }
     let all: Vec<Mover> = api.get(path).await?;
-    // A client that asks the mover protocol for the status is a peer, but no mover.
-    let shown: Vec<Mover> = all
-        .into_iter()
-        .filter(|mover| !mover.anonymous || mover.running.sum() > 0 || mover.waiting)
-        .collect();
+    // Whoever asks for the status over the movers' port is a peer, too.
+    let shown: Vec<Mover> = all.into_iter().filter(|mover| mover.is_mover).collect();
     if shown.is_empty() {
         return Ok(nothing(false, "no mover is connected or awaited"));
     }
