@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::api::{self, Api};
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
 use super::ha::child::HaChild;
@@ -71,6 +72,9 @@ pub enum DaemonError {
         /// What the system said.
         source: io::Error,
     },
+    /// Where the API is to be.
+    #[error("cannot serve the API: {0}")]
+    Api(io::Error),
     /// Something that the system has to provide.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -260,6 +264,7 @@ impl Daemon<'_> {
         } else {
             tracing::warn!("requests are kept in memory only: a restart forgets them");
         }
+        let kind = store.as_ref().map(|store| store.describe()).unwrap_or_default();
         let committer = store.map(|store| start_committer(store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
@@ -279,6 +284,7 @@ impl Daemon<'_> {
         let accept =
             listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
         let accept = tokio::task::spawn_local(accept);
+        let _api = self.start_api(&shell, kind)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
@@ -299,6 +305,17 @@ impl Daemon<'_> {
                 Err(DaemonError::KilledTwice)
             }
         }
+    }
+
+    fn start_api(&self, shell: &Rc<Shell>, store: String) -> Result<Api, DaemonError> {
+        let parts = api::Parts {
+            place: self.settings.api.clone(),
+            group: self.settings.api_group.clone(),
+            metrics: self.settings.metrics_listen.clone(),
+            fsname: self.fsname.clone(),
+            store,
+        };
+        api::start(shell, parts).map_err(DaemonError::Api)
     }
 
     fn max_connections(&self, limits: Limits) -> usize {
@@ -440,6 +457,9 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("redis_host", old.redis != new.redis),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        ("api_socket", old.api != new.api),
+        ("api_group", old.api_group != new.api_group),
+        ("metrics_listen", old.metrics_listen != new.metrics_listen),
         ("a limit on peers", old.limits != new.limits),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
