@@ -96,7 +96,7 @@ impl Coordinator {
         // Not to be found at the head of its queue by each mover in turn.
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
-        } else {
+        } else if !self.joins_limited(handle) {
             self.enqueue(handle, false);
         }
     }
@@ -147,6 +147,7 @@ impl Coordinator {
         let queued = self.queued_at(item.timestamp);
         let handle = self.requests.add(item, kind, queued, class, data);
         self.report_join(handle);
+        self.note_new(handle);
         self.tombstones.remove(item.key());
         self.arm_keepalive();
         self.arm_strandings();

@@ -10,6 +10,7 @@ use super::action::{ActionItem, RequestKey};
 use super::effect::{Effect, Effects};
 use super::requests::{CANCELLING, Handle, State};
 use super::timers::Timer;
+use super::views::Outcome;
 
 /// `errno` values that mean something here.
 pub(super) const ENOENT: i32 = 2;
@@ -75,6 +76,8 @@ impl Coordinator {
         tracing::info!(%key, "cancelled while it waited");
         self.unqueue(handle);
         self.refresh_class(class);
+        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
+        self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
         self.end_at_lustre(item, ECANCELED, effects);
         self.release_held(fid);
@@ -109,6 +112,8 @@ impl Coordinator {
         let fid = self.requests.at(handle).fid;
         let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
         self.stop(handle);
+        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
+        self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
         self.end_at_lustre(item, ECANCELED, effects);
         self.release_held(fid);

@@ -267,7 +267,7 @@ impl Coordinator {
                 }
                 None => {}
             },
-            State::Queued | State::Parked | State::Held | State::Settling => {
+            State::Queued | State::Parked | State::Held | State::Settling | State::Limited => {
                 if self.doubts.len() >= MOST {
                     return;
                 }

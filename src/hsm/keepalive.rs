@@ -206,7 +206,7 @@ impl Coordinator {
                     return false;
                 }
             }
-            State::Queued | State::Parked | State::Held | State::Settling => {}
+            State::Queued | State::Parked | State::Held | State::Settling | State::Limited => {}
         }
         let key = request.key();
         if self.keepalive.asked.contains(&key) {

@@ -168,6 +168,7 @@ impl Coordinator {
                 self.settling = list;
             }
             State::Doubtful => self.doubts.remove(handle),
+            State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
                 unreachable!("a request that does not wait is not taken out of a queue")
             }
@@ -255,7 +256,10 @@ impl Coordinator {
         self.clear_released(handle);
         let linked = self.next_sequence();
         self.requests.start(handle, mover);
+        let now = self.now.mono;
         let request = self.requests.at_mut(handle);
+        let waited = now.0.saturating_sub(request.queued.0) / 1_000_000;
+        request.waited_ms = u32::try_from(waited).unwrap_or(u32::MAX);
         request.linked = linked;
         let (fid, kind, class, stored, key) =
             (request.fid, request.kind, request.class, request.has(STORED), request.key());
@@ -270,6 +274,8 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        self.note_start(handle);
+        self.charge(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
         self.counts.running[kind.at()] += 1;
@@ -286,6 +292,7 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        self.note_stop(handle);
         self.move_bookmarks(handle);
         let mut active = self.movers.at(owner).active;
         self.requests.slab.unlink(&mut active, handle);
@@ -309,6 +316,7 @@ impl Coordinator {
             }
         }
         self.requests.stop(handle);
+        self.discharge(handle, owner);
         let request = self.requests.at_mut(handle);
         request.set(CLAIMED, false);
         request.set(FORGOTTEN, false);
@@ -356,6 +364,7 @@ impl Coordinator {
     /// Forgets a loose request: it has ended.
     pub(super) fn forget(&mut self, handle: Handle, effects: &mut Effects) {
         let let_go = self.clear_released(handle);
+        self.note_ended(handle);
         let request = self.requests.at(handle);
         let (key, kind, class, data) = (request.key(), request.kind, request.class, request.data);
         let (stored, reported) = (request.has(STORED), request.has(REPORTED));
@@ -467,6 +476,7 @@ impl Coordinator {
                 self.release_held(fid);
             }
             State::Settling => self.let_settle(handle),
+            State::Limited if self.set_aside_if_limited(handle) => {}
             _ => {
                 self.enqueue(handle, false);
                 self.report_assign(handle, effects);
