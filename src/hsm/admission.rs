@@ -4,7 +4,7 @@ use super::Coordinator;
 use super::action::{Action, ActionItem};
 use super::effect::{Effect, Effects, Reply, StoreOp};
 use super::event::{ConnId, Queue};
-use super::requests::{Handle, Kind, REDELIVERED, STORED, State};
+use super::requests::{ENDED_BEFORE, Handle, Kind, REDELIVERED, STORED, State};
 use super::time::Mono;
 
 /// What came of a request that was handed in.
@@ -146,7 +146,9 @@ impl Coordinator {
         let queued = self.queued_at(item.timestamp);
         let handle = self.requests.add(item, kind, queued, class, data);
         self.report_join(handle);
-        self.tombstones.remove(item.key());
+        if self.tombstones.remove(item.key()) {
+            self.requests.at_mut(handle).set(ENDED_BEFORE, true);
+        }
         self.counts.admitted += 1;
         self.counts.pending[kind.at()] += 1;
         handle

@@ -114,8 +114,12 @@ impl Coordinator {
         self.release_held(fid);
     }
 
-    /// Tells the MDT that a request has ended.
-    fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
+    /// Tells the MDT that a request has ended, and how.
+    ///
+    /// # Panics
+    /// For a success: only who has done a request may say so. A restore ended that way would be taken for the data.
+    pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
+        assert!(errno > 0, "the coordinator ends no request with success");
         let key = item.key();
         if self.endings.contains_key(&key) {
             return;
@@ -136,11 +140,12 @@ impl Coordinator {
             }
             return;
         }
+        let cancelled = ending.errno == ECANCELED;
         self.endings.remove(&key);
         match errno {
-            0 => self.counts.done_cancel += 1,
-            ENOENT => tracing::info!(%key, "the MDT had forgotten the cancelled request"),
-            _ => tracing::error!(%key, errno, "the MDT did not take the end of a cancelled request"),
+            0 => self.counts.done_cancel += u64::from(cancelled),
+            ENOENT => tracing::info!(%key, "the MDT had forgotten the request that was ended"),
+            _ => tracing::error!(%key, errno, "the MDT did not take the end of a request"),
         }
     }
 

@@ -26,6 +26,8 @@ pub struct HsmConfig {
     pub ageing: Ageing,
     /// How long a request that was recovered without a mover is held so that its mover may claim it.
     pub settle: Duration,
+    /// Whether there is a Lustre to ask about requests before they are sent. Without one nobody could tell, so all are sent.
+    pub ask_lustre: bool,
 }
 
 /// Head start of the more urgent kinds of requests.
@@ -91,6 +93,7 @@ impl Default for HsmConfig {
             reporting_interval: Duration::from_secs(60),
             ageing: Ageing::default(),
             settle: Duration::ZERO,
+            ask_lustre: false,
         }
     }
 }

@@ -21,6 +21,7 @@ use super::requests::{Handle, List, Requests};
 use super::status::StatusRuns;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
+use super::vetting::{LateArchives, Vetting};
 
 /// Requests handled in one step of work that is cut into slices.
 pub(super) const SLICE: usize = 1024;
@@ -65,6 +66,8 @@ pub struct Coordinator {
     pub(super) cancels: FxHashMap<Handle, Cancel>,
     pub(super) endings: BTreeMap<RequestKey, Ending>,
     pub(super) tombstones: Tombstones,
+    pub(super) vetting: Vetting,
+    pub(super) late_archives: LateArchives,
 
     pub(super) timers: Timers,
     pub(super) reports: Reports,
@@ -107,8 +110,9 @@ impl Tombstones {
         }
     }
 
-    pub(super) fn remove(&mut self, key: RequestKey) {
-        self.keys.remove(&key);
+    /// Returns whether it was there.
+    pub(super) fn remove(&mut self, key: RequestKey) -> bool {
+        self.keys.remove(&key).is_some()
     }
 
     pub(super) fn contains(&self, key: RequestKey) -> bool {
@@ -146,6 +150,8 @@ impl Coordinator {
             cancels: FxHashMap::default(),
             endings: BTreeMap::new(),
             tombstones: Tombstones::default(),
+            vetting: Vetting::default(),
+            late_archives: LateArchives::default(),
             timers: Timers::default(),
             reports: Reports::default(),
             status: StatusRuns::default(),
@@ -272,6 +278,7 @@ impl Coordinator {
                 Some(Timer::Settle) => self.settle(),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
+                Some(Timer::Vetting) => self.vet_again(effects),
             }
         }
     }
@@ -337,6 +344,7 @@ impl Coordinator {
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
+            asking: self.vetting.len() as u64,
             ..self.counts
         }
     }

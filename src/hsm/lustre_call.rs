@@ -93,10 +93,10 @@ impl LustreCall {
 }
 
 impl Coordinator {
-    pub(super) fn lustre_answered(&mut self, answer: LustreAnswer, _effects: &mut Effects) {
+    pub(super) fn lustre_answered(&mut self, answer: LustreAnswer, effects: &mut Effects) {
         match answer {
-            LustreAnswer::KeptAlive { key, errno } => tracing::debug!(%key, errno, "keepalive answered"),
-            LustreAnswer::State { key, state } => tracing::debug!(%key, ?state, "state answered"),
+            LustreAnswer::KeptAlive { key, errno } => self.vetting_alive(key, errno, effects),
+            LustreAnswer::State { key, state } => self.vetting_state(key, state, effects),
             LustreAnswer::Requested { key, errno } => tracing::debug!(%key, errno, "request answered"),
         }
     }

@@ -34,6 +34,8 @@ mod schedule;
 mod sessions;
 mod status;
 mod timers;
+mod verdict;
+mod vetting;
 
 pub use action::{Action, ActionItem, RequestKey};
 pub use config::HsmConfig;
