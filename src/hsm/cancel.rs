@@ -18,7 +18,7 @@ pub(super) const ECANCELED: i32 = 125;
 
 /// Those with which the MDT may take the same end later: EINTR, EIO, EAGAIN, EBUSY, ENODEV, ENOTCONN, ESHUTDOWN,
 /// ETIMEDOUT, EHOSTUNREACH, EINPROGRESS.
-const LATER: [i32; 10] = [4, 5, 11, 16, 19, 107, 108, 110, 113, 115];
+pub(super) const LATER: [i32; 10] = [4, 5, 11, 16, 19, 107, 108, 110, 113, 115];
 
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const MOST_TRIES: u32 = 720;

@@ -28,6 +28,17 @@ pub struct HsmConfig {
     pub settle: Duration,
     /// Whether there is a Lustre to ask about requests before they are sent. Without one nobody could tell, so all are sent.
     pub ask_lustre: bool,
+    /// `active_request_timeout` of the MDTs, unless the shell reads it from Lustre ([`super::Event::RequestTimeout`]). Each
+    /// request is kept alive every quarter of it; zero keeps nothing alive.
+    pub request_timeout: Duration,
+    /// How long a request that runs is kept alive: what runs longer and reports no progress is timed out by the MDT.
+    pub keepalive_running_max: Duration,
+    /// Keepalives sent in a second at most, 0 for no limit.
+    pub keepalive_rate: u32,
+    /// How many requests of one class may wait although no mover can take them; 0 for any number.
+    pub stranded_max: u32,
+    /// After how long without a mover that can take it a request is ended with an error; zero for never.
+    pub stranded_timeout: Duration,
 }
 
 /// Head start of the more urgent kinds of requests.
@@ -94,6 +105,12 @@ impl Default for HsmConfig {
             ageing: Ageing::default(),
             settle: Duration::ZERO,
             ask_lustre: false,
+            request_timeout: Duration::from_secs(3600),
+            keepalive_running_max: Duration::from_secs(7 * 86_400),
+            keepalive_rate: 2000,
+            stranded_max: 100_000,
+            // A mover that dies on Friday evening is back on Monday.
+            stranded_timeout: Duration::from_secs(3 * 86_400),
         }
     }
 }

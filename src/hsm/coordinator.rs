@@ -13,9 +13,12 @@ use super::counters::Counters;
 use super::data::DataTable;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
+use super::forgotten::Doubts;
 use super::hosts::Hosts;
+use super::keepalive::KeepAlive;
 use super::movers::Movers;
 use super::queues::{Classes, Crews, Place, Pool};
+use super::reconcile;
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
 use super::status::StatusRuns;
@@ -68,6 +71,10 @@ pub struct Coordinator {
     pub(super) tombstones: Tombstones,
     pub(super) vetting: Vetting,
     pub(super) late_archives: LateArchives,
+    pub(super) keepalive: KeepAlive,
+    /// What the MDT may have forgotten.
+    pub(super) doubts: Doubts,
+    pub(super) reconciling: Option<Box<reconcile::Run>>,
 
     pub(super) timers: Timers,
     pub(super) reports: Reports,
@@ -152,6 +159,9 @@ impl Coordinator {
             tombstones: Tombstones::default(),
             vetting: Vetting::default(),
             late_archives: LateArchives::default(),
+            keepalive: KeepAlive::default(),
+            doubts: Doubts::default(),
+            reconciling: None,
             timers: Timers::default(),
             reports: Reports::default(),
             status: StatusRuns::default(),
@@ -182,6 +192,8 @@ impl Coordinator {
             Event::RecoveredNotes(notes) => self.recovered_notes(notes),
             Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
             Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
+            Event::Reconcile { ask, step } => self.reconcile(ask, step, effects),
+            Event::RequestTimeout(timeout) => self.told_timeout(timeout),
             Event::StoreFull(full) => self.set_store_full(full),
             Event::Reconfigured(config) => self.reconfigure(*config),
             Event::Tick => {}
@@ -279,6 +291,8 @@ impl Coordinator {
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
                 Some(Timer::Vetting) => self.vet_again(effects),
+                Some(Timer::KeepAlive) => self.keepalive_step(effects),
+                Some(Timer::Doubt) => self.doubt_step(effects),
             }
         }
     }
@@ -291,6 +305,7 @@ impl Coordinator {
         self.replace_slice(&mut left, effects);
         self.persist_slice(&mut left, effects);
         self.report_slice(&mut left, effects);
+        self.reconcile_slice(&mut left, effects);
         if left == 0 {
             self.slice_later();
         }
@@ -345,6 +360,7 @@ impl Coordinator {
             classes: self.classes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
             asking: self.vetting.len() as u64,
+            doubtful: self.doubts.len() as u64,
             ..self.counts
         }
     }

@@ -13,6 +13,8 @@ pub mod lustre_call;
 pub mod operator;
 pub use crate::time;
 
+pub mod reconcile;
+
 mod absence;
 mod admission;
 mod batches;
@@ -21,9 +23,11 @@ mod check;
 mod coordinator;
 mod data;
 mod ending;
+mod forgotten;
 mod hints;
 mod hosts;
 mod index;
+mod keepalive;
 mod movers;
 mod placing;
 mod queues;

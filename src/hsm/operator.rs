@@ -21,6 +21,8 @@ pub enum OperatorReply {
     Done,
     /// It was not, and why.
     Refused(String),
+    /// What came of comparing a listing with what is here.
+    Reconciled(Box<super::reconcile::Reconciled>),
 }
 
 impl Coordinator {

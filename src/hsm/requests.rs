@@ -68,6 +68,8 @@ pub(super) enum State {
     Settling,
     /// Set aside until the MDT has said whether it may be sent.
     Vetting,
+    /// The MDT may have forgotten it: handed out only once that is known.
+    Doubtful,
     /// With a mover.
     Running,
 }
@@ -92,6 +94,8 @@ pub(super) const CLAIMED: u16 = 128;
 pub(super) const REPORTED: u16 = 256;
 /// It has ended here before and was delivered again.
 pub(super) const ENDED_BEFORE: u16 = 0x4000;
+/// It runs, and the MDT has said that it knows nothing of it.
+pub(super) const FORGOTTEN: u16 = 512;
 
 /// What is known of every request.
 #[derive(Debug, Clone)]

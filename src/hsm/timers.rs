@@ -23,6 +23,10 @@ pub(super) enum Timer {
     Ending,
     /// The MDT is asked again about requests that wait for its word.
     Vetting,
+    /// Requests are kept alive.
+    KeepAlive,
+    /// Requests that the MDT may have forgotten are looked at.
+    Doubt,
 }
 
 /// All deadlines, each timer at most once.

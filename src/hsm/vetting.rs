@@ -325,7 +325,15 @@ impl Coordinator {
                     self.enqueue_in_order(handle, AHEAD);
                 }
             }
-            Verdict::Later | Verdict::Forgotten => {
+            Verdict::Forgotten => {
+                if state == State::Vetting {
+                    self.unqueue(handle);
+                    self.enqueue_in_order(handle, AHEAD);
+                }
+                self.vetting.forget(handle);
+                self.unknown_at_mdt(handle, effects);
+            }
+            Verdict::Later => {
                 let pause = Duration::from_secs(1 << tries.min(5)).min(LONGEST_PAUSE);
                 tracing::debug!(%key, action = %kind.action(), ?verdict, "asked again later");
                 if let Some(inquiry) = self.vetting.inquiries.get_mut(&handle) {
@@ -335,11 +343,7 @@ impl Coordinator {
                 self.set_vetting_timer();
             }
             Verdict::End(errno) => self.refuse(handle, errno, effects),
-            Verdict::Ended => {
-                tracing::info!(%key, action = %kind.action(), "delivered again after its end: dropped");
-                self.counts.late_deliveries += 1;
-                self.drop_waiting(handle, effects);
-            }
+            Verdict::Ended => self.drop_late(handle, effects),
         }
         // A mover that was not given this one may have the next.
         if self.classes.in_use(class) {
@@ -348,6 +352,15 @@ impl Coordinator {
         if was_full && !self.vetting.is_full() {
             self.wake_everyone();
         }
+    }
+
+    /// A request that was delivered again after its end is not the MDT's any more.
+    pub(super) fn drop_late(&mut self, handle: Handle, effects: &mut Effects) {
+        let request = self.requests.at(handle);
+        let (key, kind) = (request.key(), request.kind);
+        tracing::info!(%key, action = %kind.action(), "delivered again after its end: dropped");
+        self.counts.late_deliveries += 1;
+        self.drop_waiting(handle, effects);
     }
 
     /// A request must not be done: it ends here and at the MDT.
@@ -375,16 +388,6 @@ impl Coordinator {
         self.report_done(handle, &Done { cookie, dfid, status: errno }, effects);
         self.drop_waiting(handle, effects);
         self.end_at_lustre(item, errno, effects);
-    }
-
-    /// Forgets a request that waits somewhere.
-    fn drop_waiting(&mut self, handle: Handle, effects: &mut Effects) {
-        let request = self.requests.at(handle);
-        let (class, fid) = (request.class, request.fid);
-        self.unqueue(handle);
-        self.refresh_class(class);
-        self.forget(handle, effects);
-        self.release_held(fid);
     }
 
     /// The time has come to ask again.

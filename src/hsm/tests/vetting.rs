@@ -179,6 +179,7 @@ fn a_user_may_cancel_it_while_it_is_asked_about() {
     assert_eq!(s.core.counters().pending, [0; 3]);
 }
 
+/// Whether it is asked for anew is decided elsewhere; this one is not sent.
 #[test]
 fn a_remove_that_its_mdt_does_not_know_is_not_sent() {
     let mut s = asking();
@@ -189,6 +190,22 @@ fn a_remove_that_its_mdt_does_not_know_is_not_sent() {
     let effects = alive(&mut s, 1, ENOENT);
     assert_eq!(cookies(&effects, 1), [0; 0]);
     assert_eq!(endings(&effects), []);
+    assert_eq!(s.core.counters().doubtful, 1);
+}
+
+/// Nobody wants it yet, and a keepalive finds that the MDT does not know it.
+#[test]
+fn what_ended_before_is_never_asked_for_again() {
+    let mut s = asking();
+    s.mover(1, "m0");
+    s.lustre(vec![archive(1, "")]);
+    assert_eq!(s.work(1, ANY), [1]);
+    s.done(1, 1, 1, 0);
+    s.lustre(vec![archive(1, ""), archive(2, "")]);
+    alive(&mut s, 1, ENOENT);
+    alive(&mut s, 2, ENOENT);
+    let counters = s.core.counters();
+    assert_eq!((counters.late_deliveries, counters.doubtful), (1, 1), "the other one is another matter");
 }
 
 /// What another request did to the file makes earlier answers worthless.
