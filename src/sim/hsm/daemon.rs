@@ -92,6 +92,7 @@ impl Daemon {
         let mut core = Coordinator::new(config.clone(), seed, now);
         let mut effects = Effects::default();
         let mut put = BTreeMap::new();
+        let mut reports = BTreeSet::new();
         if let Some(store) = &mut store {
             let mut found = Vec::new();
             let recovery = store
@@ -104,6 +105,9 @@ impl Daemon {
                 ));
             }
             put.extend(found.iter().map(|(item, _)| (item.key(), 0)));
+            // Their files are there from before.
+            let hints = found.iter().filter_map(|(item, _)| item.data.strip_prefix(b"cr="));
+            reports.extend(hints.map(|name| String::from_utf8_lossy(name).into_owned()));
             core.handle(now, Event::Recovered { requests: found, suspect: recovery.suspect }, &mut effects);
             let notes = store.take_notes();
             if !notes.is_empty() {
@@ -124,7 +128,7 @@ impl Daemon {
             pipe: Vec::new(),
             wishes: VecDeque::new(),
             fed: 0,
-            reports: BTreeSet::new(),
+            reports,
         };
         daemon.settle(now)?;
         Ok(daemon)
