@@ -3,7 +3,7 @@
 //! A request that waited in user space may have lost its sense meanwhile, and two of these do harm: a REMOVE of a file that
 //! was released since destroys the only copy (Lustre looks at the file's state only when it sends the REMOVE, and a release
 //! does not look at requests: mdt_coordinator.c, mdt_open.c), and a second ARCHIVE of a file that is archived already
-//! overwrites or doubles its copy in the back end.
+//! overwrites or doubles its copy in the back end, or fails and leaves a released file dirty, so that it cannot be restored.
 
 use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY, HS_LOST, HSM_FORCE_ACTION};
 
@@ -42,17 +42,16 @@ pub(super) struct Subject {
     pub(super) flags: u64,
     /// It has ended here before and was delivered again.
     pub(super) ended_before: bool,
-    /// An archive of the same file stopped lately, here or at a mover.
-    pub(super) archived_lately: bool,
+    /// An archive of the same file may have stopped while this one waited.
+    pub(super) may_be_archived: bool,
 }
 
 impl Subject {
     /// What must be known before it may be sent.
     pub(super) fn questions(&self) -> Questions {
-        let forced = self.flags & HSM_FORCE_ACTION != 0;
         let state = match self.kind {
             Kind::Remove => true,
-            Kind::Archive => self.archived_lately && !forced,
+            Kind::Archive => self.may_be_archived,
             Kind::Restore => self.ended_before,
         };
         Questions { alive: self.kind == Kind::Remove || self.ended_before, state }
@@ -87,11 +86,13 @@ impl Subject {
         }
     }
 
-    /// Whether there is nothing left to archive.
+    /// Whether there is nothing left to archive. The data of a released file is not even there, and the error that its
+    /// archive would end with leaves it dirty and released, which no restore can undo.
     fn is_archived(&self, file: FileState) -> bool {
-        file.states & (HS_ARCHIVED | HS_DIRTY | HS_LOST) == HS_ARCHIVED
-            && file.archive_id == self.archive_id
-            && self.flags & HSM_FORCE_ACTION == 0
+        file.is_released()
+            || file.states & (HS_ARCHIVED | HS_DIRTY | HS_LOST) == HS_ARCHIVED
+                && file.archive_id == self.archive_id
+                && self.flags & HSM_FORCE_ACTION == 0
     }
 }
 
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     fn subject(kind: Kind) -> Subject {
-        Subject { kind, archive_id: 1, flags: 0, ended_before: false, archived_lately: false }
+        Subject { kind, archive_id: 1, flags: 0, ended_before: false, may_be_archived: false }
     }
 
     fn file(states: u32) -> Option<Result<FileState, i32>> {
@@ -130,15 +131,15 @@ mod tests {
             let questions = subject.questions();
             (questions.alive, questions.state)
         };
-        let lately = |kind| Subject { archived_lately: true, ..subject(kind) };
+        let after = |kind| Subject { may_be_archived: true, ..subject(kind) };
         let before = |kind| Subject { ended_before: true, ..subject(kind) };
         for (subject, expected) in [
             (subject(Kind::Remove), (true, true)),
             (subject(Kind::Archive), (false, false)),
             (subject(Kind::Restore), (false, false)),
-            (lately(Kind::Archive), (false, true)),
-            (lately(Kind::Restore), (false, false)),
-            (Subject { flags: HSM_FORCE_ACTION, ..lately(Kind::Archive) }, (false, false)),
+            (after(Kind::Archive), (false, true)),
+            (after(Kind::Restore), (false, false)),
+            (Subject { flags: HSM_FORCE_ACTION, ..after(Kind::Archive) }, (false, true)),
             (Subject { flags: HSM_FORCE_ACTION, ..subject(Kind::Remove) }, (true, true)),
             (before(Kind::Archive), (true, false)),
             (before(Kind::Restore), (true, true)),
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_second_archive_is_sent_only_when_there_is_something_to_archive() {
-        let archive = Subject { archived_lately: true, ..subject(Kind::Archive) };
+        let archive = Subject { may_be_archived: true, ..subject(Kind::Archive) };
         let other = Subject { archive_id: 2, ..archive };
         let forced = Subject { flags: HSM_FORCE_ACTION, ..archive };
         for (archive, state, expected) in [
@@ -191,6 +192,8 @@ mod tests {
             (archive, Some(Err(11)), Verdict::Later),
             (other, file(HS_ARCHIVED), Verdict::Send),
             (forced, file(HS_ARCHIVED), Verdict::Send),
+            (forced, file(HS_ARCHIVED | HS_RELEASED), Verdict::End(EALREADY)),
+            (other, file(HS_ARCHIVED | HS_RELEASED), Verdict::End(EALREADY)),
         ] {
             assert_eq!(archive.judge(None, state), expected, "{archive:?} {state:?}");
         }

@@ -17,7 +17,7 @@ use super::effect::{Effect, Effects};
 use super::event::Done;
 use super::index::NIL;
 use super::lustre_call::{FileState, LustreCall};
-use super::requests::{ENDED_BEFORE, Handle, Kind, State};
+use super::requests::{ENDED_BEFORE, Handle, Kind, RECOVERED, State};
 use super::time::Mono;
 use super::timers::Timer;
 use super::verdict::{Questions, Subject, Verdict};
@@ -149,19 +149,28 @@ impl Vetting {
 pub(super) struct LateArchives {
     ring: std::collections::VecDeque<(Fid, Mono)>,
     files: rustc_hash::FxHashMap<Fid, Mono>,
+    /// Since when all of them are known.
+    since: Mono,
 }
 
 impl LateArchives {
     const MOST: usize = 65_536;
+
+    /// Whether an archive of the file may have stopped after this time, which is not that of a request before our start.
+    fn may_have(&self, fid: Fid, after: Mono) -> bool {
+        after < self.since || self.files.contains_key(&fid)
+    }
 
     pub(super) fn note(&mut self, fid: Fid, at: Mono) {
         self.files.insert(fid, at);
         self.ring.push_back((fid, at));
         if self.ring.len() > Self::MOST
             && let Some((fid, at)) = self.ring.pop_front()
-            && self.files.get(&fid) == Some(&at)
         {
-            self.files.remove(&fid);
+            self.since = at;
+            if self.files.get(&fid) == Some(&at) {
+                self.files.remove(&fid);
+            }
         }
     }
 
@@ -179,7 +188,8 @@ impl Coordinator {
             archive_id: class.archive_id,
             flags: class.flags,
             ended_before: request.has(ENDED_BEFORE),
-            archived_lately: request.kind == Kind::Archive && self.late_archives.last(request.fid).is_some(),
+            may_be_archived: request.kind == Kind::Archive
+                && (request.has(RECOVERED) || self.late_archives.may_have(request.fid, request.queued)),
         }
     }
 

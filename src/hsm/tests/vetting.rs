@@ -273,7 +273,22 @@ fn a_forced_archive_is_sent() {
     s.lustre(vec![archive(1, ""), second]);
     assert_eq!(s.work(1, ANY), [1]);
     s.recv(1, ANY);
-    assert_eq!(cookies(&s.done(1, 1, 1, 0), 1), [100]);
+    assert_eq!(asked(&s.done(1, 1, 1, 0)), [("state", 100)]);
+    assert_eq!(cookies(&state_of_second(&mut s, HS_ARCHIVED, 1), 1), [100]);
+}
+
+/// Another may have archived the file before the restart.
+#[test]
+fn a_recovered_archive_is_asked_about() {
+    let mut s = asking();
+    s.event(Event::Recovered {
+        requests: vec![(archive(1, ""), None), (archive(2, ""), None)],
+        suspect: false,
+    });
+    s.mover(1, "m0");
+    assert_eq!(asked(&s.recv(1, ANY)), [("state", 1), ("state", 2)]);
+    assert_eq!(endings(&state(&mut s, 1, HS_ARCHIVED | HS_RELEASED)), [(1, EALREADY)]);
+    assert_eq!(cookies(&state(&mut s, 2, 0), 1), [2]);
 }
 
 /// Its mover died after the MDT had taken its end, before we heard of it.

@@ -72,6 +72,8 @@ pub struct Daemon {
     pub wishes: VecDeque<Wish>,
     /// Events handled.
     fed: u64,
+    /// Work that was decided on since the world looked last.
+    pub given: Vec<ActionItem>,
     /// Names of reporting files that exist.
     pub reports: BTreeSet<String>,
 }
@@ -128,6 +130,7 @@ impl Daemon {
             pipe: Vec::new(),
             wishes: VecDeque::new(),
             fed: 0,
+            given: Vec::new(),
             reports,
         };
         daemon.settle(now)?;
@@ -281,6 +284,7 @@ impl Daemon {
                             }
                             Some(_) => {}
                         }
+                        self.given.push(item.clone());
                     }
                     let mut bytes = Vec::new();
                     write_work(&list, &self.fsname, &mut bytes);
