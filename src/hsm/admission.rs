@@ -151,6 +151,7 @@ impl Coordinator {
             self.requests.at_mut(handle).set(ENDED_BEFORE, true);
         }
         self.arm_keepalive();
+        self.arm_strandings();
         self.counts.admitted += 1;
         self.counts.pending[kind.at()] += 1;
         handle

@@ -73,10 +73,11 @@ impl Coordinator {
             return;
         }
         tracing::info!(%key, "cancelled while it waited");
+        let errno = self.harmless_error(handle, ECANCELED);
         self.unqueue(handle);
         self.refresh_class(class);
         self.forget(handle, effects);
-        self.end_at_lustre(item, ECANCELED, effects);
+        self.end_at_lustre(item, errno, effects);
         self.release_held(fid);
     }
 
@@ -108,9 +109,10 @@ impl Coordinator {
         let cancel = self.drop_cancel(handle);
         let fid = self.requests.at(handle).fid;
         let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
+        let errno = self.harmless_error(handle, ECANCELED);
         self.stop(handle);
         self.forget(handle, effects);
-        self.end_at_lustre(item, ECANCELED, effects);
+        self.end_at_lustre(item, errno, effects);
         self.release_held(fid);
     }
 

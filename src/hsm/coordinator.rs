@@ -22,6 +22,7 @@ use super::reconcile;
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
 use super::status::StatusRuns;
+use super::stranded::Strandings;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
 use super::vetting::{LateArchives, Vetting};
@@ -74,6 +75,7 @@ pub struct Coordinator {
     pub(super) keepalive: KeepAlive,
     /// What the MDT may have forgotten.
     pub(super) doubts: Doubts,
+    pub(super) strandings: Strandings,
     pub(super) reconciling: Option<Box<reconcile::Run>>,
 
     pub(super) timers: Timers,
@@ -161,6 +163,7 @@ impl Coordinator {
             late_archives: LateArchives::default(),
             keepalive: KeepAlive::default(),
             doubts: Doubts::default(),
+            strandings: Strandings::default(),
             reconciling: None,
             timers: Timers::default(),
             reports: Reports::default(),
@@ -293,6 +296,7 @@ impl Coordinator {
                 Some(Timer::Vetting) => self.vet_again(effects),
                 Some(Timer::KeepAlive) => self.keepalive_step(effects),
                 Some(Timer::Doubt) => self.doubt_step(effects),
+                Some(Timer::Stranded) => self.look_for_stranded(effects),
             }
         }
     }
@@ -360,6 +364,7 @@ impl Coordinator {
             classes: self.classes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
             asking: self.vetting.len() as u64,
+            stranded: self.stranded_requests(),
             doubtful: self.doubts.len() as u64,
             ..self.counts
         }

@@ -39,6 +39,8 @@ pub struct Counters {
     pub given_up: u64,
     /// Requests that an MDT listed and that were not known here.
     pub adopted: u64,
+    /// Requests that were ended because no mover could take them.
+    pub stranded_ended: u64,
     /// Keepalives, and other questions about what it may have forgotten, that the MDT could not answer.
     pub unanswered: u64,
     /// Requests of each kind that wait, for whatever reason.
@@ -55,6 +57,8 @@ pub struct Counters {
     pub waiting_for_file: u64,
     /// Of `pending`: not handed out because the MDT may have forgotten them.
     pub doubtful: u64,
+    /// Of `pending`: queued, and nobody who is connected can take them, when this was last looked at.
+    pub stranded: u64,
     /// Different data in use.
     pub different_data: u64,
     /// Queues in use.

@@ -37,6 +37,7 @@ mod requests;
 mod schedule;
 mod sessions;
 mod status;
+mod stranded;
 mod timers;
 mod verdict;
 mod vetting;
@@ -49,6 +50,7 @@ pub use effect::{Effect, Effects};
 pub use event::{ConnId, Event};
 pub use lustre_call::{FileState, LustreAnswer, LustreCall};
 pub use operator::{AskId, OperatorReply, Order};
+pub use stranded::Stranded;
 pub use time::{Mono, Now, Wall};
 
 /// A running answer to `status`.

@@ -398,6 +398,7 @@ impl Coordinator {
         self.data.release(data);
         self.tombstones.add(key);
         self.disarm_keepalive();
+        self.disarm_strandings();
         self.counts.pending[kind.at()] -= 1;
         self.counts.ended += 1;
         if let_go {

@@ -27,6 +27,8 @@ pub(super) enum Timer {
     KeepAlive,
     /// Requests that the MDT may have forgotten are looked at.
     Doubt,
+    /// Work that no mover can take is looked for.
+    Stranded,
 }
 
 /// All deadlines, each timer at most once.

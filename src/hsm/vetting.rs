@@ -20,7 +20,7 @@ use super::lustre_call::{FileState, LustreCall};
 use super::requests::{ENDED_BEFORE, Handle, Kind, RECOVERED, State};
 use super::time::Mono;
 use super::timers::Timer;
-use super::verdict::{Questions, Subject, Verdict};
+use super::verdict::{EALREADY, Questions, Subject, Verdict};
 
 /// How long answers count, from when the questions were asked.
 const FRESH: Duration = Duration::from_secs(10);
@@ -195,6 +195,12 @@ impl Coordinator {
 
     fn questions(&self, handle: Handle) -> Questions {
         if self.config.ask_lustre { self.subject(handle).questions() } else { Questions::default() }
+    }
+
+    /// With what error a request may be ended at the MDT: that of an ARCHIVE marks a file dirty that is archived by now, and
+    /// if it is released as well nothing brings its data back (Lustre `hsm_cdt_request_completed`, since LU-19829).
+    pub(super) fn harmless_error(&self, handle: Handle, errno: i32) -> i32 {
+        if self.config.ask_lustre && self.subject(handle).may_be_archived { EALREADY } else { errno }
     }
 
     fn is_fresh(&self, handle: Handle, inquiry: &Inquiry) -> bool {

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod names;
 pub mod options;
 pub mod outbox;
+pub mod reconcile;
 pub mod reporting;
 pub mod shell;
 
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
     let _flush = crate::system::logging::Flush;
     let logging = crate::system::logging::Logging::start(loaded.settings.verbose);
     crate::system::logging::exit_on_panic();
+    let inherited = crate::system::handover::Inherited::take(&loaded.settings.hsm.archive_ids);
     let socket = options.ha_socket.clone().unwrap_or_else(|| ha::options::SOCKET.into());
     let child =
         options.ha_arguments().map(|arguments| ha::child::HaChild::start(arguments, socket)).transpose();
@@ -74,7 +76,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match daemon::run(&options, loaded, &logging, child.as_ref()) {
+    match daemon::run(&options, loaded, &logging, child.as_ref(), inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

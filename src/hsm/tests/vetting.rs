@@ -384,3 +384,16 @@ fn a_limit_on_what_is_asked_about() {
     assert!((64..=4096).contains(&asking), "{asking}");
     assert_eq!(s.core.counters().pending, [0, 5000, 1]);
 }
+
+/// The error of an ARCHIVE makes an archived file dirty, and a released one unreadable.
+#[test]
+fn a_cancel_of_what_may_be_archived_does_not_make_the_file_dirty() {
+    let (mut s, second) = duplicate();
+    s.done(1, 1, 1, 0);
+    let cancel = |item: &ActionItem| ActionItem { action: Action::Cancel, ..item.clone() };
+    assert_eq!(endings(&s.lustre(vec![cancel(&second)])), [(100, EALREADY)]);
+    let other = archive(2, "");
+    s.lock(1, Lock::Locked);
+    s.lustre(vec![other.clone()]);
+    assert_eq!(endings(&s.lustre(vec![cancel(&other)])), [(2, ECANCELED)]);
+}

@@ -40,6 +40,7 @@ impl World {
             mdt::Effect::Reply { id, result, .. } => {
                 let Some(then) = self.waiting.remove(&id) else { return Ok(()) };
                 self.note(format_args!("MDT: {then:?}: {result:?}"));
+                self.look_at_end(&then)?;
                 // What is in a file changes now, not when the user hears of it.
                 match (&then, &result) {
                     (Then::Wrote { fid }, Ok(_)) => self.new_content(*fid),

@@ -61,6 +61,8 @@ pub struct Report {
     pub refused_removes: u64,
     /// Files released in the moment in which their copy was removed.
     pub lost_to_releases: u64,
+    /// Files whose data Lustre locked away after a failed archive.
+    pub locked_by_lustre: u64,
     /// ARCHIVEs that the daemon did not repeat.
     pub needless_archives: u64,
     /// Requests that the daemon dropped because they came again after their end.
@@ -68,7 +70,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 29] {
+    fn rows(&self) -> [(&'static str, u64, bool); 30] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -98,6 +100,7 @@ impl Report {
             ("statuses read", self.statuses, true),
             ("removes refused for a release", self.refused_removes, true),
             ("files lost to a release in the remove", self.lost_to_releases, false),
+            ("files locked by a failed archive", self.locked_by_lustre, false),
             ("archives not repeated", self.needless_archives, true),
             ("late deliveries dropped", self.late_deliveries, true),
         ]
@@ -134,6 +137,7 @@ impl Report {
             statuses,
             refused_removes,
             lost_to_releases,
+            locked_by_lustre,
             needless_archives,
             late_deliveries,
         } = other;
@@ -165,6 +169,7 @@ impl Report {
         self.statuses += statuses;
         self.refused_removes += refused_removes;
         self.lost_to_releases += lost_to_releases;
+        self.locked_by_lustre += locked_by_lustre;
         self.needless_archives += needless_archives;
         self.late_deliveries += late_deliveries;
     }

@@ -127,6 +127,8 @@ pub(super) struct World {
     pub given_at: BTreeMap<RequestKey, u64>,
     /// Files whose copy a mover has removed.
     pub removed: BTreeSet<Fid>,
+    /// Files that Lustre made dirty although they are released, after an end that a mover gave.
+    pub locked: BTreeSet<Fid>,
     /// What the back end holds.
     pub backend: BTreeMap<Fid, u64>,
     /// MDTs that restarted while they had these requests in memory.
@@ -185,6 +187,7 @@ impl World {
             released_at: BTreeMap::new(),
             given_at: BTreeMap::new(),
             removed: BTreeSet::new(),
+            locked: BTreeSet::new(),
             backend: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             calm: false,
