@@ -52,7 +52,7 @@ impl Side {
         let tell: Tell = Arc::new(move |message| drop(send.send(message)));
         let mount = CurrentMount::new(Mount::open(bed.mount(0), None).unwrap());
         let calls = Calls::start(mount.clone(), Arc::clone(&tell)).unwrap();
-        let copytool = Copytool::start(mount, Vec::new(), tell).unwrap();
+        let copytool = Copytool::start(mount, Vec::new(), tell, std::time::Duration::ZERO).unwrap();
         Self { calls, copytool, told, items: VecDeque::new(), answers: Vec::new() }
     }
 

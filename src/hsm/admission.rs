@@ -96,7 +96,7 @@ impl Coordinator {
         // Not to be found at the head of its queue by each mover in turn.
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
-        } else {
+        } else if !self.joins_limited(handle) {
             self.enqueue(handle, false);
         }
     }
@@ -150,6 +150,7 @@ impl Coordinator {
         if self.tombstones.remove(item.key()) {
             self.requests.at_mut(handle).set(ENDED_BEFORE, true);
         }
+        self.note_new(handle);
         self.arm_keepalive();
         self.arm_strandings();
         self.counts.admitted += 1;

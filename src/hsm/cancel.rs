@@ -10,6 +10,7 @@ use super::action::{ActionItem, RequestKey};
 use super::effect::{Effect, Effects};
 use super::requests::{CANCELLING, Handle, State};
 use super::timers::Timer;
+use super::views::Outcome;
 
 /// `errno` values that mean something here.
 pub(super) const ENOENT: i32 = 2;
@@ -76,6 +77,8 @@ impl Coordinator {
         let errno = self.harmless_error(handle, ECANCELED);
         self.unqueue(handle);
         self.refresh_class(class);
+        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
+        self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
         self.end_at_lustre(item, errno, effects);
         self.release_held(fid);
@@ -111,6 +114,8 @@ impl Coordinator {
         let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
         let errno = self.harmless_error(handle, ECANCELED);
         self.stop(handle);
+        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
+        self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
         self.end_at_lustre(item, errno, effects);
         self.release_held(fid);

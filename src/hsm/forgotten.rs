@@ -269,12 +269,12 @@ impl Coordinator {
                 None => {}
             },
             // It ended before it was delivered again: not to be asked for once more.
-            State::Queued | State::Parked | State::Held | State::Settling
+            State::Queued | State::Parked | State::Held | State::Settling | State::Limited
                 if request.has(ENDED_BEFORE) && kind != Kind::Restore =>
             {
                 self.drop_late(handle, effects);
             }
-            State::Queued | State::Parked | State::Held | State::Settling => {
+            State::Queued | State::Parked | State::Held | State::Settling | State::Limited => {
                 if self.doubts.len() >= MOST {
                     return;
                 }

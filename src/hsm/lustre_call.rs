@@ -109,7 +109,9 @@ impl Coordinator {
             }
             LustreAnswer::Requested { key, errno } => {
                 tracing::debug!(%key, errno, "request answered");
-                self.doubt_requested(key, errno, effects);
+                if !self.retry_answered(key, errno, effects) {
+                    self.doubt_requested(key, errno, effects);
+                }
             }
         }
     }

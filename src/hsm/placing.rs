@@ -187,6 +187,7 @@ impl Coordinator {
                 self.vetting.aside.remove(&handle);
             }
             State::Doubtful => self.doubts.remove(handle),
+            State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
                 unreachable!("a request that does not wait is not taken out of a queue")
             }
@@ -277,7 +278,10 @@ impl Coordinator {
         self.vetting.forget(handle);
         let linked = self.next_sequence();
         self.requests.start(handle, mover);
+        let now = self.now.mono;
         let request = self.requests.at_mut(handle);
+        let waited = now.0.saturating_sub(request.queued.0) / 1_000_000;
+        request.waited_ms = u32::try_from(waited).unwrap_or(u32::MAX);
         request.linked = linked;
         let (fid, kind, class, stored, key) =
             (request.fid, request.kind, request.class, request.has(STORED), request.key());
@@ -292,6 +296,8 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        self.note_start(handle);
+        self.charge(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
         self.counts.running[kind.at()] += 1;
@@ -308,6 +314,7 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        self.note_stop(handle);
         self.move_bookmarks(handle);
         let mut active = self.movers.at(owner).active;
         self.requests.slab.unlink(&mut active, handle);
@@ -334,6 +341,7 @@ impl Coordinator {
         if kind == Kind::Archive {
             self.late_archives.note(fid, self.now.mono);
         }
+        self.discharge(handle, owner);
         let request = self.requests.at_mut(handle);
         request.set(CLAIMED, false);
         request.set(FORGOTTEN, false);
@@ -382,6 +390,7 @@ impl Coordinator {
     pub(super) fn forget(&mut self, handle: Handle, effects: &mut Effects) {
         let let_go = self.clear_released(handle);
         self.vetting.forget(handle);
+        self.note_ended(handle);
         let request = self.requests.at(handle);
         let (key, kind, class, data) = (request.key(), request.kind, request.class, request.data);
         let (stored, reported) = (request.has(STORED), request.has(REPORTED));
@@ -494,6 +503,7 @@ impl Coordinator {
             }
             State::Settling => self.let_settle(handle),
             State::Vetting => self.vet(handle, effects),
+            State::Limited if self.set_aside_if_limited(handle) => {}
             _ => {
                 self.enqueue(handle, false);
                 self.report_assign(handle, effects);

@@ -29,6 +29,12 @@ pub(super) enum Timer {
     Doubt,
     /// Work that no mover can take is looked for.
     Stranded,
+    /// The MDT is asked again for requests that failed.
+    Retry,
+    /// A mover's allowance changes by time.
+    Duty,
+    /// Limits of hints and users are looked at.
+    Limits,
 }
 
 /// All deadlines, each timer at most once.
@@ -55,6 +61,11 @@ impl Timers {
 
     pub(super) fn is_set(&self, timer: Timer) -> bool {
         self.set.contains_key(&timer)
+    }
+
+    /// When a timer is due.
+    pub(super) fn at(&self, timer: Timer) -> Option<Mono> {
+        self.set.get(&timer).copied()
     }
 
     /// Hosts whose first connection is being probed.

@@ -129,7 +129,7 @@ impl Vetting {
     pub(super) fn check(&self, state: impl Fn(Handle) -> State) {
         for (&handle, inquiry) in &self.inquiries {
             assert!(
-                matches!(state(handle), State::Queued | State::Parked | State::Vetting),
+                matches!(state(handle), State::Queued | State::Parked | State::Vetting | State::Limited),
                 "only what waits for a mover is asked about"
             );
             let again = inquiry.again.is_some_and(|at| self.again.contains(&(at, handle)));
