@@ -20,6 +20,7 @@ pub mod list;
 pub mod listing;
 #[cfg(feature = "daemon")]
 pub mod mount;
+pub mod path;
 #[cfg(feature = "daemon")]
 mod sys;
 #[cfg(feature = "daemon")]

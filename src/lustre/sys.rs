@@ -88,3 +88,10 @@ pub(super) fn mdt_index(root: BorrowedFd<'_>, fid: Fid) -> io::Result<u32> {
     let mut fid = lu_fid::from(fid);
     call(root, ioctl::FID2MDTIDX, std::ptr::from_mut(&mut fid)).map(|index| index as u32)
 }
+
+/// FID of an open file.
+pub(super) fn fid_of(file: BorrowedFd<'_>) -> io::Result<Fid> {
+    let mut fid = lu_fid::default();
+    call(file, ioctl::PATH2FID, std::ptr::from_mut(&mut fid))?;
+    Ok(Fid::from(fid))
+}

@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::api::{self, Api};
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
 use super::ha::child::HaChild;
 use super::listener;
 use super::names::Names;
 use super::options::Options;
+use super::reconcile::{self, periodic::Periodic};
 use super::reporting::Reporting;
 use super::shell::{LustreCalls, Shell};
 use super::stores::{self, OpenError};
@@ -70,6 +73,9 @@ pub enum DaemonError {
         /// What the system said.
         source: io::Error,
     },
+    /// Where the API is to be.
+    #[error("cannot serve the API: {0}")]
+    Api(io::Error),
     /// Something that the system has to provide.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -163,7 +169,8 @@ impl Daemon<'_> {
         let mut signals = Signals::new()?;
         let (inputs, received) = unbounded_channel();
         let clock = Clock::new();
-        let hsm = HsmConfig { fsname: self.fsname.clone(), ..self.settings.hsm.clone() };
+        let ask_lustre = matches!(self.settings.lustre, Lustre::Mount(_));
+        let hsm = HsmConfig { fsname: self.fsname.clone(), ask_lustre, ..self.settings.hsm.clone() };
         let mut core = Coordinator::new(hsm, seed(&clock), clock.now());
 
         // The kernel waits while nobody reads its pipe, so what an earlier run left is read first of all.
@@ -177,6 +184,7 @@ impl Daemon<'_> {
         } else {
             tracing::warn!("requests are kept in memory only: a restart forgets them");
         }
+        let kind = store.as_ref().map(|opened| opened.store.describe()).unwrap_or_default();
         let committer = store.map(|opened| start_committer(opened.store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
@@ -188,7 +196,10 @@ impl Daemon<'_> {
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
-        let mut copytool = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
+        let periodic = Periodic::new(Rc::clone(&shell), self.fsname.clone(), mount);
+        tokio::task::spawn_local(periodic.run(told, self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
@@ -196,10 +207,11 @@ impl Daemon<'_> {
         let accept =
             listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
         let accept = tokio::task::spawn_local(accept);
+        let _api = self.start_api(&shell, kind)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &mut signals).await;
+        self.until_stopped(&shell, &reconcile, &mut signals).await;
 
         supervisor::stopping();
         accept.abort();
@@ -216,6 +228,17 @@ impl Daemon<'_> {
                 Err(DaemonError::KilledTwice)
             }
         }
+    }
+
+    fn start_api(&self, shell: &Rc<Shell>, store: String) -> Result<Api, DaemonError> {
+        let parts = api::Parts {
+            place: self.settings.api.clone(),
+            group: self.settings.api_group.clone(),
+            metrics: self.settings.metrics_listen.clone(),
+            fsname: self.fsname.clone(),
+            store,
+        };
+        api::start(shell, parts).map_err(DaemonError::Api)
     }
 
     fn max_connections(&self, limits: Limits) -> usize {
@@ -252,7 +275,7 @@ impl Daemon<'_> {
         taken_over: Option<(CurrentMount, Copytool)>,
         shell: &Rc<Shell>,
         inputs: &UnboundedSender<Input>,
-    ) -> Result<Option<Copytool>, DaemonError> {
+    ) -> Result<(Option<Copytool>, Option<CurrentMount>), DaemonError> {
         let tell = tell_of(inputs);
         let (mount, copytool) = match (taken_over, self.mount.take()) {
             (Some(taken), _) => taken,
@@ -265,11 +288,11 @@ impl Daemon<'_> {
             }
             (None, None) => {
                 shell.connect_lustre(Rc::new(NoLustre { tell }));
-                return Ok(None);
+                return Ok((None, None));
             }
         };
-        shell.connect_lustre(Rc::new(Calls::start(mount, tell)?));
-        Ok(Some(copytool))
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?));
+        Ok((Some(copytool), Some(mount)))
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -293,7 +316,12 @@ impl Daemon<'_> {
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
-    async fn until_stopped(&mut self, shell: &Rc<Shell>, signals: &mut Signals) {
+    async fn until_stopped(
+        &mut self,
+        shell: &Rc<Shell>,
+        reconcile: &watch::Sender<reconcile::Settings>,
+        signals: &mut Signals,
+    ) {
         let interval = supervisor::watchdog_interval();
         let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -310,6 +338,11 @@ impl Daemon<'_> {
                 _ = signals.hangup.recv() => {
                     self.ha.iter().for_each(|ha| ha.reload());
                     self.reload(shell);
+                    reconcile.send_if_modified(|settings| {
+                        let changed = *settings != self.settings.reconcile;
+                        settings.clone_from(&self.settings.reconcile);
+                        changed
+                    });
                 }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
@@ -335,12 +368,14 @@ impl Daemon<'_> {
         }
         let hsm = HsmConfig {
             fsname: self.fsname.clone(),
+            ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
             ..new.hsm.clone()
         };
         shell.handle(Event::Reconfigured(Box::new(hsm.clone())));
         self.settings.hsm = hsm;
+        self.settings.reconcile = new.reconcile;
         tracing::info!(target: NOTICE, "configuration loaded again");
     }
 }
@@ -358,6 +393,9 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("a key of redis", old.redis_server != new.redis_server),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        ("api_socket", old.api != new.api),
+        ("api_group", old.api_group != new.api_group),
+        ("metrics_listen", old.metrics_listen != new.metrics_listen),
         ("a limit on peers", old.limits != new.limits),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

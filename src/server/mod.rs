@@ -1,15 +1,17 @@
 //! The daemon: everything around the coordinator's core that touches the world.
 //!
 //! One thread runs the core, the connections and the timers ([`shell`]). Threads of their own are: the store
-//! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`])
-//! and reporting files ([`reporting`]); none of them can delay another.
+//! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`]),
+//! reporting files ([`reporting`]) and HTTP ([`api`]); none of them can delay another.
 
+pub mod api;
 pub mod committer;
 pub mod config;
 pub mod connection;
 pub mod daemon;
 pub mod ha;
 pub mod listener;
+pub mod local_socket;
 pub mod names;
 pub mod options;
 pub mod outbox;

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::outbox::SLICE;
 use super::reporting::Reporting;
 use crate::hsm::effect::{Reply, StoreOp};
+use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
     StatusCursor,
@@ -35,6 +36,15 @@ pub trait LustreCalls {
 
     /// Begins any other call; [`Event::LustreAnswered`] must follow.
     fn ask(&self, call: LustreCall);
+}
+
+/// How it goes with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreState {
+    /// Operations that are not durable yet.
+    pub unstored: usize,
+    /// They are so many that peers are not read.
+    pub behind: bool,
 }
 
 /// The core and what its effects reach.
@@ -157,16 +167,21 @@ impl Shell {
 
     /// Gives the core an operator's order. What came of it is known once it is durable.
     pub fn operator(&self, who: String, order: Order) -> oneshot::Receiver<OperatorReply> {
-        let (send, reply) = oneshot::channel();
-        let ask = {
-            let mut inner = self.inner.borrow_mut();
-            inner.asks += 1;
-            let ask = AskId(inner.asks);
-            inner.operators.insert(ask, send);
-            ask
-        };
+        let (ask, reply) = self.inner.borrow_mut().new_ask();
         self.handle(Event::Operator { ask, who, order });
         reply
+    }
+
+    /// Begins a comparison with what the MDTs list. What came of it is known some time after the last step.
+    pub fn reconcile(&self, listing: Listing) -> (AskId, oneshot::Receiver<OperatorReply>) {
+        let (ask, reply) = self.inner.borrow_mut().new_ask();
+        self.reconcile_step(ask, Reconcile::Begin(listing));
+        (ask, reply)
+    }
+
+    /// Goes on with it.
+    pub fn reconcile_step(&self, ask: AskId, step: Reconcile) {
+        self.handle(Event::Reconcile { ask, step });
     }
 
     /// Looks at the core, for answers that change nothing.
@@ -223,6 +238,11 @@ impl Shell {
     /// Whether so much waits for the store that peers should not be read.
     pub fn store_is_behind(&self) -> bool {
         self.inner.borrow().unstored_ops > MAX_UNSTORED
+    }
+
+    /// How it goes with the store.
+    pub fn store_state(&self) -> StoreState {
+        StoreState { unstored: self.inner.borrow().unstored_ops, behind: self.store_is_behind() }
     }
 
     /// Whether all that was to be stored is, or was given up on.
@@ -376,6 +396,14 @@ impl Shell {
 }
 
 impl Inner {
+    fn new_ask(&mut self) -> (AskId, oneshot::Receiver<OperatorReply>) {
+        let (send, reply) = oneshot::channel();
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        self.operators.insert(ask, send);
+        (ask, reply)
+    }
+
     /// Sends the operations to the store and sorts the effects to whom they concern.
     fn dispatch(&mut self, max_client_buffer: usize) {
         if self.effects.is_empty() {

@@ -9,6 +9,7 @@ mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod vetting;
 
 use std::time::Duration;
 
