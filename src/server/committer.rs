@@ -98,8 +98,7 @@ struct Worker {
 
 impl Worker {
     fn new(store: Box<dyn Store>, report: Box<dyn FnMut(Report) + Send>) -> Self {
-        let health = store.health();
-        Self { store, report, backlog: Backlog::default(), full: false, wanted: 0, health }
+        Self { store, report, backlog: Backlog::default(), full: false, wanted: 0, health: Health::default() }
     }
 
     fn run(mut self, queue: &Receiver<Job>) {
