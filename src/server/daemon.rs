@@ -19,7 +19,7 @@ use super::ha::child::HaChild;
 use super::listener;
 use super::names::Names;
 use super::options::Options;
-use super::reconcile::{self, periodic::Periodic};
+use super::reconcile::{self, Intake, periodic::Periodic};
 use super::reporting::Reporting;
 use super::shell::{LustreCalls, Shell};
 use super::stores::{self, OpenError};
@@ -197,8 +197,9 @@ impl Daemon<'_> {
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
         let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
         let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
-        let periodic = Periodic::new(Rc::clone(&shell), self.fsname.clone(), mount);
-        tokio::task::spawn_local(periodic.run(told, self.settings.hsm.settle));
+        let intake = Intake::new(&self.fsname, mount, told);
+        let periodic = Periodic::new(Rc::clone(&shell), intake);
+        tokio::task::spawn_local(periodic.run(self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
