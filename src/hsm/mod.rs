@@ -9,12 +9,16 @@ pub mod config;
 pub mod counters;
 pub mod effect;
 pub mod event;
+pub mod listing;
 pub mod lustre_call;
 pub mod mover_views;
 pub mod operator;
+pub mod overview;
 pub mod reason;
 pub mod views;
 pub use crate::time;
+
+pub mod reconcile;
 
 mod absence;
 mod admission;
@@ -29,10 +33,12 @@ mod data;
 mod duty;
 mod ending;
 mod explain;
+mod forgotten;
 mod hints;
 mod history;
 mod hosts;
 mod index;
+mod keepalive;
 mod letter;
 pub mod limits;
 mod movers;
@@ -46,6 +52,7 @@ mod schedule;
 mod select;
 mod sessions;
 mod status;
+mod stranded;
 mod sweep;
 mod timers;
 mod top;
@@ -59,6 +66,7 @@ pub use effect::{Effect, Effects};
 pub use event::{ConnId, Event};
 pub use lustre_call::{FileState, LustreAnswer, LustreCall};
 pub use operator::{AskId, CancelReport, OperatorReply, Order};
+pub use stranded::Stranded;
 pub use time::{Mono, Now, Wall};
 
 /// A running answer to `status`.

@@ -88,6 +88,7 @@ impl Coordinator {
                 State::Held => RequestState::Held,
                 State::Settling => RequestState::Settling,
                 State::Limited => RequestState::Limited,
+                State::Doubtful => RequestState::Doubtful,
                 State::Running => RequestState::Running,
                 State::Queued | State::Loose | State::Free => RequestState::Queued,
             },
