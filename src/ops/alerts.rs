@@ -92,8 +92,8 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
     for class in facts.top.classes.iter().filter(|class| class.load.waiting > 0) {
         let at_work = |mover: &&Mover| mover.connected && mover.is_mover && serves(mover, class.archive_id);
         let able: Vec<&Mover> = facts.movers.iter().filter(at_work).collect();
-        let count = plural(class.load.waiting, "request");
-        let what = format!("{count} of {} for archive {}", class.action, class.archive_id);
+        let what = plural(class.load.waiting, &format!("{} request", class.action));
+        let what = format!("{what} for archive {}", class.archive_id);
         if able.is_empty() {
             let text = format!("{what}: no connected mover serves it");
             add(Severity::Critical, "no_mover", text, client("movers"));
