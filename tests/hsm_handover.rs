@@ -1,6 +1,8 @@
 //! An upgrade closes nothing: the daemon leaves its listening socket and its registration to a service manager, and the
 //! next one goes on. The service manager is this test: it keeps descriptors as systemd does (`FDSTORE=1`).
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;

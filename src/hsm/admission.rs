@@ -73,7 +73,7 @@ impl Coordinator {
     }
 
     /// Returns whether the request is new.
-    fn admit_and_queue(&mut self, item: ActionItem, effects: &mut Effects) -> bool {
+    pub(super) fn admit_and_queue(&mut self, item: ActionItem, effects: &mut Effects) -> bool {
         let dfid = item.dfid;
         match self.admit(item, effects) {
             Some(Admitted::New(handle)) => {
@@ -81,7 +81,7 @@ impl Coordinator {
                 true
             }
             Some(Admitted::Known(handle)) => {
-                self.delivered_again(handle, dfid);
+                self.delivered_again(handle, dfid, effects);
                 false
             }
             None => false,
@@ -101,7 +101,7 @@ impl Coordinator {
         }
     }
 
-    fn delivered_again(&mut self, handle: Handle, dfid: lustreapi_sys::Fid) {
+    fn delivered_again(&mut self, handle: Handle, dfid: lustreapi_sys::Fid, effects: &mut Effects) {
         self.counts.duplicates += 1;
         self.requests.add_alias(handle, dfid);
         let request = self.requests.at_mut(handle);
@@ -114,6 +114,7 @@ impl Coordinator {
         } else {
             tracing::info!(%key, "duplicate of a queued request");
         }
+        self.known_at_mdt(handle, effects);
     }
 
     /// Takes a request, if it is not known. Its timestamp is kept when it has one.
@@ -148,6 +149,8 @@ impl Coordinator {
         self.report_join(handle);
         self.note_new(handle);
         self.tombstones.remove(item.key());
+        self.arm_keepalive();
+        self.arm_strandings();
         self.counts.admitted += 1;
         self.counts.pending[kind.at()] += 1;
         handle

@@ -141,11 +141,12 @@ impl Coordinator {
             }
             return;
         }
+        let cancelled = ending.errno == ECANCELED;
         self.endings.remove(&key);
         match errno {
-            0 => self.counts.done_cancel += 1,
-            ENOENT => tracing::info!(%key, "the MDT had forgotten the cancelled request"),
-            _ => tracing::error!(%key, errno, "the MDT did not take the end of a cancelled request"),
+            0 => self.counts.done_cancel += u64::from(cancelled),
+            ENOENT => tracing::info!(%key, "the MDT had forgotten the request that was ended"),
+            _ => tracing::error!(%key, errno, "the MDT did not take the end of a request"),
         }
     }
 

@@ -84,10 +84,12 @@ impl Coordinator {
         self.walk(self.settling, |handle| {
             settling.insert(handle);
         });
+        self.doubts.check();
         for handle in self.handles() {
             let request = self.requests.at(handle);
             assert_eq!(request.state == State::Queued, queued.contains(&handle));
             assert_eq!(request.state == State::Settling, settling.contains(&handle));
+            assert_eq!(request.state == State::Doubtful, self.doubts.contains(handle));
             let held = (request.fid, request.class, request.timestamp, handle);
             assert_eq!(request.state == State::Held, self.held.contains(&held));
         }

@@ -15,15 +15,19 @@ use super::data::DataTable;
 use super::duty::Duties;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
+use super::forgotten::Doubts;
 use super::history::History;
 use super::hosts::Hosts;
+use super::keepalive::KeepAlive;
 use super::limits::Limited;
 use super::movers::Movers;
 use super::operator::AskId;
 use super::queues::{Classes, Crews, Place, Pool};
+use super::reconcile;
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
 use super::status::StatusRuns;
+use super::stranded::Strandings;
 use super::sweep::Sweep;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
@@ -71,6 +75,11 @@ pub struct Coordinator {
     pub(super) cancels: FxHashMap<Handle, Cancel>,
     pub(super) endings: BTreeMap<RequestKey, Ending>,
     pub(super) tombstones: Tombstones,
+    pub(super) keepalive: KeepAlive,
+    /// What the MDT may have forgotten.
+    pub(super) doubts: Doubts,
+    pub(super) strandings: Strandings,
+    pub(super) reconciling: Option<Box<reconcile::Run>>,
 
     pub(super) timers: Timers,
     pub(super) reports: Reports,
@@ -158,6 +167,10 @@ impl Coordinator {
             cancels: FxHashMap::default(),
             endings: BTreeMap::new(),
             tombstones: Tombstones::default(),
+            keepalive: KeepAlive::default(),
+            doubts: Doubts::default(),
+            strandings: Strandings::default(),
+            reconciling: None,
             timers: Timers::default(),
             reports: Reports::default(),
             status: StatusRuns::default(),
@@ -193,6 +206,8 @@ impl Coordinator {
             Event::RecoveredNotes(notes) => self.recovered_notes(notes),
             Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
             Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
+            Event::Reconcile { ask, step } => self.reconcile(ask, step, effects),
+            Event::RequestTimeout(timeout) => self.told_timeout(timeout),
             Event::StoreFull(full) => self.set_store_full(full),
             Event::Reconfigured(config) => self.reconfigure(*config),
             Event::Tick => {}
@@ -291,6 +306,9 @@ impl Coordinator {
                 Some(Timer::Settle) => self.settle(),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
+                Some(Timer::KeepAlive) => self.keepalive_step(effects),
+                Some(Timer::Doubt) => self.doubt_step(effects),
+                Some(Timer::Stranded) => self.look_for_stranded(effects),
                 Some(Timer::Retry) => self.retry_due(effects),
                 Some(Timer::Duty) => self.duty_due(),
                 Some(Timer::Limits) => self.limits_due(),
@@ -308,6 +326,7 @@ impl Coordinator {
         self.limits_slice(&mut left);
         self.persist_slice(&mut left, effects);
         self.report_slice(&mut left, effects);
+        self.reconcile_slice(&mut left, effects);
         if left == 0 {
             self.slice_later();
         }
@@ -366,6 +385,8 @@ impl Coordinator {
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
+            stranded: self.stranded_requests(),
+            doubtful: self.doubts.len() as u64,
             letters: self.letters.all.len() as u64,
             ..self.counts
         }

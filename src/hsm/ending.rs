@@ -61,6 +61,9 @@ impl Coordinator {
             self.requeue(handle, effects);
             return;
         }
+        if cancelled.is_none() && self.ended_unknown(handle, mover, done.status, effects) {
+            return;
+        }
         self.stop(handle);
         if cancelled == Some(true) && done.status != 0 {
             self.note_fate(handle, Outcome::Cancelled, done.status);

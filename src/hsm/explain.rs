@@ -103,6 +103,9 @@ impl Coordinator {
             let until = self.timers.at(Timer::Settle).map_or(self.now.wall, |at| self.wall(at));
             return reasons.push(Reason::Settling { until });
         }
+        if state == State::Doubtful {
+            return reasons.push(Reason::Doubtful);
+        }
         self.why_file(handle, reasons);
         match state {
             State::Held => {

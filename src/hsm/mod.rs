@@ -18,6 +18,8 @@ pub mod reason;
 pub mod views;
 pub use crate::time;
 
+pub mod reconcile;
+
 mod absence;
 mod admission;
 mod attempts;
@@ -31,10 +33,12 @@ mod data;
 mod duty;
 mod ending;
 mod explain;
+mod forgotten;
 mod hints;
 mod history;
 mod hosts;
 mod index;
+mod keepalive;
 mod letter;
 pub mod limits;
 mod movers;
@@ -48,6 +52,7 @@ mod schedule;
 mod select;
 mod sessions;
 mod status;
+mod stranded;
 mod sweep;
 mod timers;
 mod top;
@@ -61,6 +66,7 @@ pub use effect::{Effect, Effects};
 pub use event::{ConnId, Event};
 pub use lustre_call::{FileState, LustreAnswer, LustreCall};
 pub use operator::{AskId, CancelReport, OperatorReply, Order};
+pub use stranded::Stranded;
 pub use time::{Mono, Now, Wall};
 
 /// A running answer to `status`.

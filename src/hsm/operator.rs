@@ -55,6 +55,8 @@ pub enum OperatorReply {
     Done,
     /// It was not, and why.
     Refused(String),
+    /// What came of comparing a listing with what is here.
+    Reconciled(Box<super::reconcile::Reconciled>),
     /// Of [`Order::Cancel`].
     Cancel(CancelReport),
     /// Of [`Order::Retry`] and [`Order::Forget`]: how many failed requests it was about.

@@ -8,7 +8,7 @@ use super::effect::{Effects, StoreOp};
 use super::index::NIL;
 use super::queues::{ClassKey, Shelf};
 use super::requests::{
-    ASSIGNED, BOOKMARKED, CLAIMED, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
+    ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
 };
 
 /// What a mover's buffer must hold for one item besides its data (C 0.4: `struct hsm_action_item` twice).
@@ -167,6 +167,7 @@ impl Coordinator {
                 self.requests.slab.unlink(&mut list, handle);
                 self.settling = list;
             }
+            State::Doubtful => self.doubts.remove(handle),
             State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
                 unreachable!("a request that does not wait is not taken out of a queue")
@@ -274,7 +275,7 @@ impl Coordinator {
             self.tags.at_mut(tag).running += 1;
         }
         self.note_start(handle);
-        self.charge(handle, mover);
+        self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
         self.counts.running[kind.at()] += 1;
@@ -315,8 +316,10 @@ impl Coordinator {
             }
         }
         self.requests.stop(handle);
-        self.discharge(handle, owner);
-        self.requests.at_mut(handle).set(CLAIMED, false);
+        self.end_use(handle, owner);
+        let request = self.requests.at_mut(handle);
+        request.set(CLAIMED, false);
+        request.set(FORGOTTEN, false);
         self.counts.running[kind.at()] -= 1;
         self.counts.pending[kind.at()] += 1;
         if tag != NIL {
@@ -339,7 +342,7 @@ impl Coordinator {
     }
 
     /// A loose request goes into the class where it belongs by the present configuration.
-    fn renew_class(&mut self, handle: Handle) {
+    pub(super) fn renew_class(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (kind, data, old) = (request.kind, request.data, request.class);
         self.plan(data);
@@ -377,6 +380,8 @@ impl Coordinator {
         self.release_class(class);
         self.data.release(data);
         self.tombstones.add(key);
+        self.disarm_keepalive();
+        self.disarm_strandings();
         self.counts.pending[kind.at()] -= 1;
         self.counts.ended += 1;
         if let_go {
@@ -452,6 +457,11 @@ impl Coordinator {
         if state == State::Running {
             // It counts in its tag where it runs, so it keeps its class until it stops.
             self.release_class(new);
+            return;
+        }
+        if state == State::Doubtful {
+            self.requests.at_mut(handle).class = new;
+            self.release_class(class);
             return;
         }
         self.unqueue(handle);

@@ -73,6 +73,8 @@ pub enum Reason {
         /// Until then.
         until: Wall,
     },
+    /// The MDT does not seem to know it any more: it is asked.
+    Doubtful,
     /// A limit of the configuration is reached.
     Limit {
         /// As in the configuration: `limit_hint project=a`.
@@ -172,6 +174,7 @@ impl Reason {
             Self::FileBusy { .. } => "file_busy",
             Self::FileTurn { .. } => "file_turn",
             Self::Settling { .. } => "settling",
+            Self::Doubtful => "doubtful",
             Self::Limit { .. } => "limit",
             Self::TooLarge { .. } => "too_large",
             Self::Draining { .. } => "draining",
@@ -294,6 +297,10 @@ impl fmt::Display for Text<'_> {
                 f,
                 "it is from before the restart; movers may claim it for another {}",
                 self.left(*until)
+            ),
+            Reason::Doubtful => f.write_str(
+                "the MDT does not seem to know it any more (a restart, a purge or a timeout): it is asked, and asked for it \
+                 again if so",
             ),
             Reason::Limit { name, running, until } => {
                 write!(f, "`{name}` is reached with {running} running")?;

@@ -67,6 +67,8 @@ pub(super) enum State {
     Held,
     /// Recovered without a mover, waits for one to claim it.
     Settling,
+    /// The MDT may have forgotten it: handed out only once that is known.
+    Doubtful,
     /// Waits until a limit has room.
     Limited,
     /// With a mover.
@@ -91,6 +93,8 @@ pub(super) const RELEASED: u16 = 64;
 pub(super) const CLAIMED: u16 = 128;
 /// Its reporting file counts it.
 pub(super) const REPORTED: u16 = 256;
+/// It runs, and the MDT has said that it knows nothing of it.
+pub(super) const FORGOTTEN: u16 = 512;
 
 /// What is known of every request.
 #[derive(Debug, Clone)]

@@ -21,6 +21,12 @@ pub(super) enum Timer {
     Report,
     /// An end that the MDT could not take is tried again.
     Ending,
+    /// Requests are kept alive.
+    KeepAlive,
+    /// Requests that the MDT may have forgotten are looked at.
+    Doubt,
+    /// Work that no mover can take is looked for.
+    Stranded,
     /// The MDT is asked again for requests that failed.
     Retry,
     /// A mover's allowance changes by time.

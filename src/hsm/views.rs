@@ -63,6 +63,8 @@ pub enum RequestState {
     Held,
     /// Set aside until a limit has room.
     Limited,
+    /// Set aside until the MDT says whether it still knows it.
+    Doubtful,
     /// Recovered; waits until movers have had time to claim it.
     Settling,
     /// With a mover.
@@ -77,6 +79,7 @@ impl RequestState {
             Self::Oversized => "oversized",
             Self::Held => "held",
             Self::Limited => "limited",
+            Self::Doubtful => "doubtful",
             Self::Settling => "settling",
             Self::Running => "running",
         }

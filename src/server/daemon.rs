@@ -21,7 +21,7 @@ use super::options::Options;
 use super::reporting::Reporting;
 use super::shell::{LustreCalls, Shell};
 use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall};
-use crate::lustre::ender::Ender;
+use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
 use crate::lustre::list;
@@ -368,7 +368,7 @@ impl Daemon<'_> {
                 return Ok(None);
             }
         };
-        shell.connect_lustre(Rc::new(Ender::start(mount, tell)?));
+        shell.connect_lustre(Rc::new(Calls::start(mount, tell)?));
         Ok(Some(copytool))
     }
 
@@ -628,12 +628,12 @@ impl LustreCalls for NoLustre {
     }
 }
 
-impl LustreCalls for Ender {
+impl LustreCalls for Calls {
     fn end(&self, item: ActionItem, errno: i32) {
-        Ender::end(self, item, errno);
+        Calls::end(self, item, errno);
     }
 
     fn ask(&self, call: LustreCall) {
-        Ender::ask(self, call);
+        Calls::ask(self, call);
     }
 }

@@ -15,6 +15,7 @@ pub mod local_socket;
 pub mod names;
 pub mod options;
 pub mod outbox;
+pub mod reconcile;
 pub mod reporting;
 pub mod shell;
 

@@ -169,9 +169,9 @@ mod tests {
 
     #[test]
     fn only_a_whole_registration_is_taken_over() {
-        type Make = fn() -> OwnedFd;
+        type Given<'a> = &'a [(&'a str, fn() -> OwnedFd)];
         let (one, two) = (root_name(&[1]), root_name(&[2]));
-        let cases: [(&[(&str, Make)], usize, bool); 8] = [
+        let cases: [(Given<'_>, usize, bool); 8] = [
             (&[(LISTENER, socket), (&one, root), (PIPE, pipe)], 1, true),
             (&[(PIPE, pipe), (&one, root)], 0, true),
             (&[(PIPE, pipe)], 0, false),
