@@ -11,7 +11,7 @@ use super::super::caller::Caller;
 use super::super::envelope::{Problem, good};
 use super::{Answer, Context, body, invalid};
 use crate::hsm::{OperatorReply, Order};
-use crate::ops::{CancelReport, Lock, Select};
+use crate::ops::{CancelReport, Lock, Reconciled, Select};
 
 /// Requests that a cancel shows unless told.
 const USUAL_EXAMPLES: usize = 20;
@@ -32,6 +32,7 @@ async fn order(context: &Context, caller: &Caller, order: Order) -> Answer {
             json!({"source": found.source, "listed": found.listed, "known": found.known, "waiting": found.waiting, "elsewhere": found.elsewhere, "different": found.different, "adopted": found.adopted, "stale": found.stale, "alive": found.alive, "forgotten": found.forgotten, "dropped": found.dropped, "undecided": found.undecided, "left": found.left, "examples": found.examples}),
         )),
         OperatorReply::Letters(count) => Ok(good(StatusCode::OK, json!({"selected": count}))),
+        OperatorReply::Reconciled(report) => Ok(good(StatusCode::OK, Reconciled::from(&*report))),
     }
 }
 
