@@ -12,6 +12,7 @@ use crate::store::redis;
 
 use super::api;
 use super::options::Options;
+use super::reconcile;
 use super::work_limits;
 
 const INT_MAX: u64 = i32::MAX as u64;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub reporting_dir: Option<String>,
     /// Bounds on what peers may do.
     pub limits: Limits,
+    /// What lists the requests of the MDTs.
+    pub reconcile: reconcile::Settings,
     /// Where the API for the administrator is.
     pub api: api::Place,
     /// Group that may use the API besides the daemon's user.
@@ -157,6 +160,7 @@ impl Default for Settings {
             redis_server: RedisServer::default(),
             reporting_dir: None,
             limits: Limits::default(),
+            reconcile: reconcile::Settings::default(),
             api: api::Place::Usual,
             api_group: None,
             metrics_listen: None,
@@ -461,6 +465,14 @@ impl Loader {
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
             "settle_ms" => settings.hsm.settle = millis(INT_MAX)?,
+            "reconcile_command" => settings.reconcile.command = command(value)?,
+            "reconcile_interval_sec" => {
+                settings.reconcile.interval = Duration::from_secs(parse_int(value, 0, INT_MAX)?);
+            }
+            "reconcile_timeout_sec" => {
+                settings.reconcile.timeout = Duration::from_secs(parse_int(value, 1, INT_MAX)?);
+            }
+            "reconcile_adopt" => settings.reconcile.adopt = adopt(value)?,
             "retry_limit" => settings.hsm.retry_limit = parse_int(value, 0, 1000)? as u32,
             "retry_backoff_ms" => {
                 settings.hsm.retry_backoff = Duration::from_millis(parse_int(value, 1, INT_MAX)?);
@@ -530,6 +542,20 @@ fn text(value: &str) -> Result<String, String> {
 
 fn at_least(value: u32, min: u32) -> Result<usize, String> {
     if value < min { Err(format!("`{value}` is less than {min}")) } else { Ok(value as usize) }
+}
+
+fn adopt(value: &str) -> Result<reconcile::Whose, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "own" => Ok(reconcile::Whose::Own),
+        "all" => Ok(reconcile::Whose::All),
+        "none" => Ok(reconcile::Whose::None),
+        _ => Err(format!("`{value}` is not one of own, all, none")),
+    }
+}
+
+/// Words of a command that is run without a shell, quoted as in one. None for nothing.
+fn command(value: &str) -> Result<Vec<String>, String> {
+    shlex::split(value).ok_or_else(|| format!("`{value}` has a quote that is not closed"))
 }
 
 fn api_socket(value: &str) -> Result<api::Place, String> {

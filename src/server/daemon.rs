@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::api::{self, Api};
@@ -18,6 +19,7 @@ use super::ha::child::HaChild;
 use super::listener;
 use super::names::Names;
 use super::options::Options;
+use super::reconcile::{self, periodic::Periodic};
 use super::reporting::Reporting;
 use super::shell::{LustreCalls, Shell};
 use super::stores::{self, OpenError};
@@ -167,7 +169,8 @@ impl Daemon<'_> {
         let mut signals = Signals::new()?;
         let (inputs, received) = unbounded_channel();
         let clock = Clock::new();
-        let hsm = HsmConfig { fsname: self.fsname.clone(), ..self.settings.hsm.clone() };
+        let ask_lustre = matches!(self.settings.lustre, Lustre::Mount(_));
+        let hsm = HsmConfig { fsname: self.fsname.clone(), ask_lustre, ..self.settings.hsm.clone() };
         let mut core = Coordinator::new(hsm, seed(&clock), clock.now());
 
         // The kernel waits while nobody reads its pipe, so what an earlier run left is read first of all.
@@ -193,7 +196,10 @@ impl Daemon<'_> {
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
-        let mut copytool = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
+        let periodic = Periodic::new(Rc::clone(&shell), self.fsname.clone(), mount);
+        tokio::task::spawn_local(periodic.run(told, self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
@@ -205,7 +211,7 @@ impl Daemon<'_> {
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &mut signals).await;
+        self.until_stopped(&shell, &reconcile, &mut signals).await;
 
         supervisor::stopping();
         accept.abort();
@@ -269,7 +275,7 @@ impl Daemon<'_> {
         taken_over: Option<(CurrentMount, Copytool)>,
         shell: &Rc<Shell>,
         inputs: &UnboundedSender<Input>,
-    ) -> Result<Option<Copytool>, DaemonError> {
+    ) -> Result<(Option<Copytool>, Option<CurrentMount>), DaemonError> {
         let tell = tell_of(inputs);
         let (mount, copytool) = match (taken_over, self.mount.take()) {
             (Some(taken), _) => taken,
@@ -282,11 +288,11 @@ impl Daemon<'_> {
             }
             (None, None) => {
                 shell.connect_lustre(Rc::new(NoLustre { tell }));
-                return Ok(None);
+                return Ok((None, None));
             }
         };
-        shell.connect_lustre(Rc::new(Calls::start(mount, tell)?));
-        Ok(Some(copytool))
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?));
+        Ok((Some(copytool), Some(mount)))
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -310,7 +316,12 @@ impl Daemon<'_> {
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
-    async fn until_stopped(&mut self, shell: &Rc<Shell>, signals: &mut Signals) {
+    async fn until_stopped(
+        &mut self,
+        shell: &Rc<Shell>,
+        reconcile: &watch::Sender<reconcile::Settings>,
+        signals: &mut Signals,
+    ) {
         let interval = supervisor::watchdog_interval();
         let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -327,6 +338,11 @@ impl Daemon<'_> {
                 _ = signals.hangup.recv() => {
                     self.ha.iter().for_each(|ha| ha.reload());
                     self.reload(shell);
+                    reconcile.send_if_modified(|settings| {
+                        let changed = *settings != self.settings.reconcile;
+                        settings.clone_from(&self.settings.reconcile);
+                        changed
+                    });
                 }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
@@ -352,12 +368,14 @@ impl Daemon<'_> {
         }
         let hsm = HsmConfig {
             fsname: self.fsname.clone(),
+            ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
             ..new.hsm.clone()
         };
         shell.handle(Event::Reconfigured(Box::new(hsm.clone())));
         self.settings.hsm = hsm;
+        self.settings.reconcile = new.reconcile;
         tracing::info!(target: NOTICE, "configuration loaded again");
     }
 }

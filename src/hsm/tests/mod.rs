@@ -15,6 +15,7 @@ mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod vetting;
 
 use std::time::Duration;
 
