@@ -5,6 +5,7 @@ mod cancels;
 mod duties;
 mod explaining;
 mod failures;
+mod following;
 mod golden;
 mod hosts;
 mod limits;
