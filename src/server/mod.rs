@@ -14,6 +14,7 @@ pub mod names;
 pub mod options;
 pub mod outbox;
 pub mod reporting;
+pub mod security;
 pub mod shell;
 
 use std::process::ExitCode;

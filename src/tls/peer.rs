@@ -36,7 +36,7 @@ pub struct Trust {
 }
 
 /// What is read from a certificate.
-pub(super) struct Facts {
+pub(crate) struct Facts {
     pub peer: Peer,
     pub until: SystemTime,
     /// The day of `until`.
@@ -68,7 +68,7 @@ impl Facts {
             }
         }
         peer.names.extend(peer.dns_names.iter().cloned());
-        // Both roles in one certificate would undo the separation.
+        // Several roles in one certificate would undo the separation.
         peer.role = if roles.len() == 1 { roles.first().copied() } else { None };
         let until = parsed.validity().not_after;
         Ok(Self {
@@ -86,6 +86,7 @@ impl Peer {
         match self.role {
             Some(Role::Manager) => Ok(()),
             Some(Role::Agent) => Err(format!("the certificate of {self} is an agent's, not a manager's")),
+            Some(role) => Err(format!("the certificate of {self} is for the role {role}, not a manager's")),
             None if !self.is_ours && self.names.iter().any(|name| trust.allowed_names.contains(name)) => {
                 Ok(())
             }
@@ -101,6 +102,9 @@ impl Peer {
                 return Err(format!("the certificate of {self} is a manager's, not an agent's"));
             }
             Some(Role::Agent) => {}
+            Some(role) => {
+                return Err(format!("the certificate of {self} is for the role {role}, not an agent's"));
+            }
             None => {
                 if self.is_ours {
                     return Err(format!("the certificate of {self} gives no role"));

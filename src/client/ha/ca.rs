@@ -1,4 +1,4 @@
-//! `ca`: certificates for agents and managers.
+//! `ca`: certificates for agents and managers, and for the HSM daemon, its movers and its clients.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -63,6 +63,15 @@ pub enum RoleName {
     Agent,
     /// A manager on that host
     Manager,
+    /// The HSM daemon on that host
+    Server,
+    /// An administrator of the HSM daemon
+    Admin,
+    /// The mover of that name
+    Mover,
+    /// Somebody who may look at the HSM daemon's status
+    #[value(name = "read_only", alias = "read-only")]
+    ReadOnly,
 }
 
 /// Does it.
@@ -104,6 +113,10 @@ fn issue(options: &Issue) -> Outcome {
     let role = match options.role {
         RoleName::Agent => Role::Agent,
         RoleName::Manager => Role::Manager,
+        RoleName::Server => Role::Server,
+        RoleName::Admin => Role::Admin,
+        RoleName::Mover => Role::Mover,
+        RoleName::ReadOnly => Role::ReadOnly,
     };
     let mut outcome = Outcome::Done;
     for name in names {

@@ -1,0 +1,8 @@
+//! Who may do what at the daemon: TLS, roles, the socket of the local administrator.
+
+pub mod credentials;
+pub mod policy;
+mod verify;
+
+pub use credentials::Credentials;
+pub use policy::{Access, Policy, Principal};
