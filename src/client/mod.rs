@@ -7,10 +7,12 @@ pub mod args;
 pub mod connection;
 pub mod ha;
 pub mod help;
+pub mod local;
 pub mod mover;
 pub mod output;
 pub mod queue;
 pub mod settings;
+pub mod stream;
 
 use std::ffi::OsString;
 use std::io::{self, BufReader, IsTerminal, Read, Write};
@@ -18,12 +20,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use self::args::{Command, Mode, Options};
-use self::connection::{Connection, ConnectionError, Target};
+use self::connection::{Connection, ConnectionError, Target, Way};
 use self::output::Output;
 use self::queue::{QueueError, Queuer};
 use self::settings::{Settings, Surroundings};
 use crate::config::Verbosity;
 use crate::hsm::event::{Ehlo, Features, Lock};
+use crate::security::{Asking, server_name};
 use crate::wire::client::{ServerMessage, parse_reply, write_lock, write_status};
 
 /// The process's environment and files.
@@ -132,11 +135,8 @@ fn start_log(verbosity: Verbosity) {
 
 /// Does what is asked for. `Ok(false)` when all was said that there is to say, and it is a failure.
 fn run(options: &Options, settings: &Settings, output: &mut Output<impl Write>) -> Result<bool, String> {
-    let target = Target {
-        host: settings.host.clone(),
-        port: settings.port.clone(),
-        timeout: options.timeout.map(|seconds| Duration::from_secs(seconds.into())),
-    };
+    let timeout = options.timeout.map(|seconds| Duration::from_secs(seconds.into()));
+    let target = target(settings, timeout)?;
     let ehlo = Ehlo {
         id: options.client_id.clone(),
         fsname: None,
@@ -161,6 +161,28 @@ fn run(options: &Options, settings: &Settings, output: &mut Output<impl Write>) 
         }
         Mode::Queue => queue(&mut Queuer::new(&target, &ehlo, options.fsname.as_deref()), output),
     }
+}
+
+/// Where to connect to, and how.
+fn target(settings: &Settings, timeout: Option<Duration>) -> Result<Target, String> {
+    let plain = Target { host: settings.host.clone(), port: settings.port.clone(), way: Way::Plain, timeout };
+    if settings.host.starts_with('/') {
+        let way = Way::Local(settings.host.clone().into());
+        return Ok(Target { way, ..plain });
+    }
+    if !settings.server_set
+        && let Some(socket) = local::find(&settings.local_socket, &settings.host)
+    {
+        return Ok(Target { host: socket.display().to_string(), way: Way::Local(socket), ..plain });
+    }
+    let Some(credentials) = settings.security.credentials(Asking::Anybody)? else { return Ok(plain) };
+    let name =
+        server_name(settings.security.server_name.as_deref().unwrap_or(&settings.host)).map_err(|error| {
+            format!("host: {error}; tls_server_name says what is in the server's certificate")
+        })?;
+    let config = credentials.load().map_err(|error| format!("TLS: {error}"))?;
+    let way = Way::Tls { config: std::sync::Arc::new(config), name };
+    Ok(Target { port: settings.security.port.clone(), way, ..plain })
 }
 
 /// Waits for the one answer that is due; `None` when none is wanted (`-i 0`).

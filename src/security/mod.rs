@@ -15,6 +15,7 @@ pub mod files;
 mod keys;
 pub mod psk;
 mod session;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub use files::FileError;
 pub use keys::Keys;
 pub use psk::Psk;
 pub use session::Session;
+pub use settings::{Asking, ClientSettings};
 
 /// Where the daemon listens for TLS, unless told otherwise.
 pub const DEFAULT_TLS_PORT: &str = "5124";
@@ -37,3 +39,8 @@ pub const ALPN_PSK: &str = "coordinatool-psk/1:";
 pub const SERVER_URI: &str = "urn:coordinatool:server";
 /// URIs that begin like this are ours. A certificate with another one of them belongs to no daemon.
 pub const OUR_URIS: &str = "urn:coordinatool:";
+
+/// Where the socket of the local administrator is by default: `hsm-FSNAME.sock` in here. Clients look for it.
+pub const SOCKETS: &str = "/run/coordinatool";
+/// A file system may be called `ha`, and `ha.sock` is the socket of high availability.
+pub const PREFIX: &str = "hsm-";

@@ -89,3 +89,44 @@ fn names_of_servers() {
         assert_eq!(server_name(host).is_ok(), good, "{host:?}");
     }
 }
+
+#[test]
+fn clients_settings_are_complete_or_wrong() {
+    let read = |lines: &[(&str, &str)], asking| {
+        let mut settings = ClientSettings::default();
+        for (key, value) in lines {
+            settings.set(key, value).unwrap()?;
+        }
+        settings.credentials(asking)
+    };
+    let on = ("tls", "on");
+    let trio = [("tls_ca", "/ca"), ("tls_cert", "/crt"), ("tls_key", "/key")];
+    let certificate =
+        Credentials::Certificate { authority: "/ca".into(), certificate: "/crt".into(), key: "/key".into() };
+    let key = |path: &str| Credentials::Key(path.into());
+    assert!(ClientSettings::default().set("host", "a").is_none());
+    assert_eq!(read(&trio, Asking::Mover), Ok(None), "off is the default");
+    let all = [on, trio[0], trio[1], trio[2], ("psk_file", "/psk")];
+    assert_eq!(read(&all, Asking::Mover), Ok(Some(certificate)));
+    assert_eq!(read(&[on, ("psk_file", "/psk")], Asking::Mover), Ok(Some(key("/psk"))));
+    let directory = tempfile::tempdir().unwrap();
+    let admin = directory.path().join("admin").display().to_string();
+    let keys = [on, ("psk_file", "/psk"), ("psk_admin_file", admin.as_str())];
+    assert_eq!(read(&keys, Asking::Mover), Ok(Some(key("/psk"))));
+    assert_eq!(read(&keys, Asking::Anybody), Ok(Some(key(&admin))), "to be complained about");
+    let there = directory.path().join("psk").display().to_string();
+    fs::write(&there, "").unwrap();
+    let keys = [on, ("psk_file", there.as_str()), ("psk_admin_file", admin.as_str())];
+    assert_eq!(read(&keys, Asking::Anybody), Ok(Some(key(&there))), "the other cannot be read");
+    for (lines, want) in [
+        (&[on][..], "`tls on` needs tls_ca, tls_cert and tls_key, or psk_file"),
+        (&[on, ("psk_admin_file", "/a")], "`tls on` needs tls_ca"),
+        (&[on, ("tls_ca", "/a"), ("psk_file", "/p")], "missing: tls_cert, tls_key"),
+        (&[("tls", "1")], "`1` is neither `on` nor `off`"),
+        (&[("tls_ca", "a")], "`a` is not an absolute path"),
+        (&[("tls_server_name", "a b")], "`a b` is neither a name nor an address"),
+    ] {
+        let error = read(lines, Asking::Mover).unwrap_err();
+        assert!(error.contains(want), "{lines:?}: {error}");
+    }
+}

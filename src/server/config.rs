@@ -10,6 +10,7 @@ use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, 
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 
 use super::options::Options;
+use super::security::settings::SecuritySettings;
 
 const INT_MAX: u64 = i32::MAX as u64;
 /// `LONG_MAX / NS_IN_SEC`: the longest time in seconds that C takes.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub reporting_dir: Option<String>,
     /// Bounds on what peers may do.
     pub limits: Limits,
+    /// Who may do what, and how peers show who they are.
+    pub security: SecuritySettings,
     /// For the coordinator's core; `fsname` is filled in when it is known.
     pub hsm: HsmConfig,
 }
@@ -112,6 +115,7 @@ impl Default for Settings {
             redis: Redis::Unset,
             reporting_dir: None,
             limits: Limits::default(),
+            security: SecuritySettings::default(),
             hsm: HsmConfig { settle: Duration::from_secs(30), ..HsmConfig::default() },
         }
     }
@@ -402,12 +406,16 @@ impl Loader {
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => return Err(format!("`{other}` is a key that the server does not know")),
+            other => match settings.security.set(other, value, place) {
+                Some(result) => result?,
+                None => return Err(format!("`{other}` is a key that the server does not know")),
+            },
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<Loaded, Problems> {
+        self.problems.extend(self.settings.security.problems());
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }

@@ -13,10 +13,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
 use super::ha::child::HaChild;
-use super::listener;
+use super::listener::{self, Hall};
 use super::names::Names;
 use super::options::Options;
 use super::reporting::Reporting;
+use super::security::Credentials;
+use super::security::entrances::{EntranceError, Entrances};
 use super::shell::{EndAtLustre, Shell};
 use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig};
 use crate::lustre::ender::Ender;
@@ -47,16 +49,9 @@ pub enum DaemonError {
     /// The store.
     #[error("{0} (`--state-dir DIR` puts it elsewhere, `--store none` does without)")]
     Store(#[from] StoreError),
-    /// The address to listen on.
-    #[error("cannot listen on {host}:{port}: {source} (set `host` and `port`, or give -H and -p)")]
-    Listen {
-        /// As configured.
-        host: String,
-        /// As configured.
-        port: String,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A way in.
+    #[error(transparent)]
+    Entrance(#[from] EntranceError),
     /// The directory of the reporting files.
     #[error("cannot open reporting_dir {dir} in {mount}: {source}")]
     Reporting {
@@ -245,10 +240,8 @@ impl Daemon<'_> {
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
-        let listener = listener::bind(&self.settings.host, &self.settings.port).map_err(|source| {
-            let (host, port) = (self.settings.host.clone(), self.settings.port.clone());
-            DaemonError::Listen { host, port, source }
-        })?;
+        let entrances = Entrances::bind(&self.settings, &self.fsname)?;
+        let credentials = entrances.credentials.clone();
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
@@ -256,17 +249,15 @@ impl Daemon<'_> {
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let accept =
-            listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
-        let accept = tokio::task::spawn_local(accept);
+        let max = self.max_connections(limits);
+        let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials.clone()))?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &mut signals).await;
+        self.until_stopped(&shell, &credentials, &mut signals).await;
 
         supervisor::stopping();
-        accept.abort();
+        drop(open);
         let stop = stop(&shell, copytool.as_mut(), gone);
         tokio::select! {
             result = stop => result,
@@ -303,7 +294,7 @@ impl Daemon<'_> {
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
-    async fn until_stopped(&mut self, shell: &Rc<Shell>, signals: &mut Signals) {
+    async fn until_stopped(&mut self, shell: &Rc<Shell>, credentials: &Credentials, signals: &mut Signals) {
         let interval = supervisor::watchdog_interval();
         let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -319,14 +310,14 @@ impl Daemon<'_> {
                 }
                 _ = signals.hangup.recv() => {
                     self.ha.iter().for_each(|ha| ha.reload());
-                    self.reload(shell);
+                    self.reload(shell, credentials);
                 }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
         }
     }
 
-    fn reload(&mut self, shell: &Rc<Shell>) {
+    fn reload(&mut self, shell: &Rc<Shell>, credentials: &Credentials) {
         let loaded = match config::load(self.options, &System) {
             Ok(loaded) => loaded,
             Err(Problems(problems)) => {
@@ -351,6 +342,13 @@ impl Daemon<'_> {
         };
         shell.handle(Event::Reconfigured(Box::new(hsm.clone())));
         self.settings.hsm = hsm;
+        // Which ports there are takes a restart; what is behind them does not.
+        let mut security = new.security;
+        security.tls = self.settings.security.tls;
+        match credentials.reconfigure(security.sources(), security.policy) {
+            Ok(()) => shell.apply(&credentials.policy()),
+            Err(error) => tracing::error!("TLS: roles, certificates and keys stay as they were: {error}"),
+        }
         tracing::info!(target: NOTICE, "configuration loaded again");
     }
 }
@@ -368,6 +366,10 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
         ("a limit on peers", old.limits != new.limits),
+        ("tls", old.security.tls != new.security.tls),
+        ("tls_port", old.security.tls_port != new.security.tls_port),
+        ("plain", old.security.plain != new.security.plain),
+        ("local_socket or local_group", old.security.local != new.security.local),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod reporting;
 pub mod security;
 pub mod shell;
+pub mod transport;
 
 use std::process::ExitCode;
 

@@ -83,6 +83,8 @@ impl Daemon {
             }
         }
         command.env_remove("STATE_DIRECTORY").env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
+        // Tests run beside each other, and beside a daemon of this host.
+        command.env("COORDINATOOL_LOCAL_SOCKET", "off");
         command.envs(setup.env.iter().map(|(name, value)| (name, value)));
         command.args(["--lustre", "none", "--fsname", "testfs0", "-H", "127.0.0.1", "-p", "0", "-v"]);
         command.arg("-c").arg(conf).arg("--state-dir").arg(dir.join("state"));

@@ -157,6 +157,11 @@ impl Credentials {
         }
     }
 
+    /// Any of them, for a client that asks for none of them: it is told so.
+    pub fn any_config(&self) -> Option<Arc<ServerConfig>> {
+        self.state().configs.values().next().cloned()
+    }
+
     /// Who has shaken hands: the client's certificate or raw key, and the ALPN name that was agreed on.
     pub fn principal(&self, alpn: Option<&[u8]>, shown: &CertificateDer<'_>) -> Result<Principal, String> {
         let key = alpn.and_then(|name| std::str::from_utf8(name).ok());

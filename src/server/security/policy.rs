@@ -265,7 +265,8 @@ mod tests {
         ] {
             policy.roles.insert(name.to_owned(), access);
         }
-        let table: [(&[&str], Option<Role>, Result<Access, &str>); 13] = [
+        type Row = (&'static [&'static str], Option<Role>, Result<Access, &'static str>);
+        let table: [Row; 13] = [
             (&["mover0"], Some(Role::Mover), Ok(Access::Mover)),
             (&["a"], Some(Role::Admin), Ok(Access::Admin)),
             (&["a"], Some(Role::Server), Ok(Access::Admin)),
