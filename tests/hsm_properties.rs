@@ -227,6 +227,7 @@ impl World {
                 StoreOp::Remove { key } => {
                     self.stored.remove(&key).expect("removed what is stored");
                 }
+                StoreOp::Note { .. } => {}
             }
         }
         for effect in effects.visible {
@@ -280,7 +281,9 @@ impl World {
             Effect::Close { .. }
             | Effect::Probe { .. }
             | Effect::Report { .. }
-            | Effect::RemoveReport { .. } => {}
+            | Effect::RemoveReport { .. }
+            | Effect::AskLustre(_)
+            | Effect::Operator { .. } => {}
             Effect::Status { cursor, .. } => self.cursor = Some(cursor),
             Effect::Terminate => {}
         }

@@ -57,6 +57,7 @@ fn model(ops: &[StoreOp]) -> State {
                 }
             }
             StoreOp::Remove { key } => state.retain(|(item, _)| item.key() != *key),
+            StoreOp::Note { .. } => unreachable!("there are none in these tests"),
         }
     }
     state

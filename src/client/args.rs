@@ -176,7 +176,11 @@ const OPTIONS: &[Known] = &[
 ];
 
 /// Subcommands, with what they do.
-pub const SUBCOMMANDS: &[(&str, &str)] = &[("help", "show this help")];
+pub const SUBCOMMANDS: &[(&str, &str)] = &[
+    ("ca", "make certificates for servers, movers and clients"),
+    ("psk", "make a pre-shared key"),
+    ("help", "show this help"),
+];
 
 fn find_long(name: &str) -> Result<&'static Known, UsageError> {
     if let Some(exact) = OPTIONS.iter().find(|known| known.long == name) {

@@ -10,6 +10,7 @@ pub mod help;
 pub mod local;
 pub mod mover;
 pub mod output;
+pub mod psk;
 pub mod queue;
 pub mod settings;
 pub mod stream;
@@ -48,7 +49,7 @@ impl Surroundings for System {
 }
 
 /// Runs the program that its arguments ask for: HALO's command line if it is called `halo`, high availability if the first
-/// argument is `ha`, else what the C client does.
+/// argument is `ha`, certificates and keys with `ca` and `psk`, else what the C client does.
 pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let name = args.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
@@ -57,6 +58,13 @@ pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if args.get(1).is_some_and(|word| word == "ha") {
         return ha::main(args.into_iter().skip(1));
+    }
+    // Certificates are the same for high availability and for movers.
+    if args.get(1).is_some_and(|word| word == "ca") {
+        return ha::main(std::iter::once("ha".into()).chain(args.into_iter().skip(1)));
+    }
+    if args.get(1).is_some_and(|word| word == "psk") {
+        return psk::main(args.into_iter().skip(1));
     }
     main(args.into_iter().skip(1))
 }

@@ -173,6 +173,9 @@ impl Coordinator {
             Event::Lustre { items } => self.lustre(items, effects),
             Event::LustreEnded { key, errno } => self.lustre_ended(key, errno, effects),
             Event::Recovered { requests, suspect } => self.recovered(requests, suspect, effects),
+            Event::RecoveredNotes(notes) => self.recovered_notes(notes),
+            Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
+            Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
             Event::StoreFull(full) => self.set_store_full(full),
             Event::Reconfigured(config) => self.reconfigure(*config),
             Event::Tick => {}
@@ -214,6 +217,10 @@ impl Coordinator {
             return;
         };
         effects.visible.push(Effect::Reply { conn, reply: Reply::Lock });
+        self.set_lock_to(lock);
+    }
+
+    pub(super) fn set_lock_to(&mut self, lock: Lock) {
         self.lock = lock;
         if lock != Lock::LockedQuit {
             self.terminated = false;

@@ -2,6 +2,8 @@
 
 use super::action::{ActionItem, RequestKey};
 use super::event::ConnId;
+use super::lustre_call::LustreCall;
+use super::operator::{AskId, OperatorReply};
 
 /// What one call of [`super::Coordinator::handle`] asks for.
 ///
@@ -50,6 +52,13 @@ pub enum StoreOp {
         /// Which request.
         key: RequestKey,
     },
+    /// A small fact that is no request and must survive a restart: a mover that is drained, a dead letter.
+    Note {
+        /// What it is about: `kind/name`, as `drain/mover0`.
+        name: String,
+        /// What is to be known; `None` forgets it.
+        value: Option<String>,
+    },
 }
 
 /// Something visible.
@@ -96,6 +105,15 @@ pub enum Effect {
         item: Box<ActionItem>,
         /// Positive errno.
         errno: i32,
+    },
+    /// Ask the MDT something. [`super::Event::LustreAnswered`] follows.
+    AskLustre(LustreCall),
+    /// Answer an operator's order.
+    Operator {
+        /// Whose.
+        ask: AskId,
+        /// What came of it.
+        reply: OperatorReply,
     },
     /// Append a line to a reporting file.
     Report {

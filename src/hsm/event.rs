@@ -3,6 +3,8 @@
 use lustreapi_sys::Fid;
 
 use super::action::{ActionItem, RequestKey};
+use super::lustre_call::LustreAnswer;
+use super::operator::{AskId, Order};
 
 /// One TCP connection. The shell never uses a number twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +59,19 @@ pub enum Event {
         /// Whether unassigned requests may be held by a mover all the same (the last run did not stop cleanly and its
         /// store does not order assignments), so that they are held back for the settling time.
         suspect: bool,
+    },
+    /// Notes that a store held, by name; after all [`Event::Recovered`], before anything else.
+    RecoveredNotes(Vec<(String, String)>),
+    /// The answer to [`super::Effect::AskLustre`].
+    LustreAnswered(LustreAnswer),
+    /// An operator wants something done; [`super::Effect::Operator`] follows.
+    Operator {
+        /// Chosen by the shell, once for each.
+        ask: AskId,
+        /// Who: a user or a role, for history and logs.
+        who: String,
+        /// What.
+        order: Order,
     },
     /// The store cannot take more, or can again.
     StoreFull(bool),

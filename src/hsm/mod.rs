@@ -9,6 +9,8 @@ pub mod config;
 pub mod counters;
 pub mod effect;
 pub mod event;
+pub mod lustre_call;
+pub mod operator;
 pub use crate::time;
 
 mod absence;
@@ -39,6 +41,8 @@ pub use coordinator::Coordinator;
 pub use counters::Counters;
 pub use effect::{Effect, Effects};
 pub use event::{ConnId, Event};
+pub use lustre_call::{FileState, LustreAnswer, LustreCall};
+pub use operator::{AskId, OperatorReply, Order};
 pub use time::{Mono, Now, Wall};
 
 /// A running answer to `status`.

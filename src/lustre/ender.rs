@@ -13,7 +13,7 @@ use lustreapi_sys::abi::{HP_FLAG_COMPLETED, hsm_action_item, hsm_copy, hsm_exten
 
 use super::link::{CurrentMount, FromLustre, Tell};
 use super::sys;
-use crate::hsm::ActionItem;
+use crate::hsm::{ActionItem, LustreCall};
 
 const THREADS_PER_MDT: usize = 2;
 /// How often an end is tried while the coordinator of the MDT is stopped (EAGAIN), a second apart.
@@ -24,24 +24,32 @@ const MAX_CACHED: usize = 100_000;
 type Job = (ActionItem, i32);
 
 /// Ends requests at the MDT.
-#[derive(Debug)]
 pub struct Ender {
     jobs: Sender<Job>,
+    tell: Tell,
 }
 
 impl Ender {
     /// Starts the first thread; the others start when they are needed.
     pub fn start(mount: CurrentMount, tell: Tell) -> io::Result<Self> {
         let (jobs, queue) = channel();
+        let told = Arc::clone(&tell);
         let router = Router { mount, tell, mdts: BTreeMap::new(), known: BTreeMap::new() };
         std::thread::Builder::new().name("end".into()).spawn(move || router.run(&queue))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, tell: told })
     }
 
     /// Ends a request with a positive errno. [`FromLustre::Ended`] follows.
     pub fn end(&self, item: ActionItem, errno: i32) {
         // The thread ends with the process only.
         let _ = self.jobs.send((item, errno));
+    }
+}
+
+impl Ender {
+    /// Begins a call; [`FromLustre::Answered`] follows.
+    pub fn ask(&self, call: LustreCall) {
+        (self.tell)(FromLustre::Answered(call.answer(libc::ENOSYS)));
     }
 }
 

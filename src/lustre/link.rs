@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mount::Mount;
-use crate::hsm::RequestKey;
+use crate::hsm::{LustreAnswer, RequestKey};
 
 /// What threads that talk to Lustre tell the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum FromLustre {
         /// 0 or a positive errno.
         errno: i32,
     },
+    /// The answer to [`crate::hsm::Effect::AskLustre`].
+    Answered(LustreAnswer),
     /// The registration has ended as it was told to, and everything that was in the pipe has been handed over.
     Stopped,
 }

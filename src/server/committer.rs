@@ -321,6 +321,7 @@ impl Backlog {
         let key_of = |op: &StoreOp| match op {
             StoreOp::Put(item) => item.key(),
             StoreOp::Assign { key, .. } | StoreOp::Unassign { key } | StoreOp::Remove { key } => *key,
+            StoreOp::Note { name, .. } => crate::store::notes::key(name),
         };
         let mut lives: BTreeMap<RequestKey, Life> = BTreeMap::new();
         for op in self.groups.iter().flatten() {

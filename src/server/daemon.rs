@@ -19,8 +19,8 @@ use super::options::Options;
 use super::reporting::Reporting;
 use super::security::Credentials;
 use super::security::entrances::{EntranceError, Entrances};
-use super::shell::{EndAtLustre, Shell};
-use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig};
+use super::shell::{LustreCalls, Shell};
+use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall};
 use crate::lustre::ender::Ender;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
@@ -191,7 +191,7 @@ fn recover(store: &mut dyn Store, core: &mut Coordinator, clock: &Clock) -> Resu
     loop {
         let part: Vec<_> = requests.by_ref().take(RECOVERY_STEP).collect();
         if part.is_empty() {
-            return Ok(());
+            break;
         }
         let event = Event::Recovered { requests: part, suspect: found.suspect };
         core.handle(clock.now(), event, &mut effects);
@@ -199,9 +199,18 @@ fn recover(store: &mut dyn Store, core: &mut Coordinator, clock: &Clock) -> Resu
             store.append(&effects.store)?;
             store.sync()?;
         }
-        // Nobody is connected: there is nobody to see anything.
+        // Nobody is connected: there is nobody to see anything. Calls on the MDTs come back with their timers.
         effects.clear();
     }
+    let notes = store.take_notes();
+    if !notes.is_empty() {
+        core.handle(clock.now(), Event::RecoveredNotes(notes), &mut effects);
+        if !effects.store.is_empty() {
+            store.append(&effects.store)?;
+            store.sync()?;
+        }
+    }
+    Ok(())
 }
 
 /// A seed for the choice among equals.
@@ -422,6 +431,7 @@ async fn feed(shell: Rc<Shell>, fsname: String, mut inputs: UnboundedReceiver<In
             Input::Lustre(FromLustre::Ended { key, errno }) => {
                 shell.handle(Event::LustreEnded { key, errno })
             }
+            Input::Lustre(FromLustre::Answered(answer)) => shell.handle(Event::LustreAnswered(answer)),
             Input::Lustre(FromLustre::Stopped) => {
                 gone.lustre = true;
                 shell.lustre_stopped.notify_one();
@@ -513,14 +523,22 @@ struct NoLustre {
     tell: Tell,
 }
 
-impl EndAtLustre for NoLustre {
+impl LustreCalls for NoLustre {
     fn end(&self, item: ActionItem, _errno: i32) {
         (self.tell)(FromLustre::Ended { key: item.key(), errno: libc::ENOENT });
     }
+
+    fn ask(&self, call: LustreCall) {
+        (self.tell)(FromLustre::Answered(call.answer(libc::ENOTCONN)));
+    }
 }
 
-impl EndAtLustre for Ender {
+impl LustreCalls for Ender {
     fn end(&self, item: ActionItem, errno: i32) {
         Ender::end(self, item, errno);
+    }
+
+    fn ask(&self, call: LustreCall) {
+        Ender::ask(self, call);
     }
 }

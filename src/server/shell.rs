@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::committer::{self, Committer};
 use super::connection::Connection;
@@ -16,17 +16,23 @@ use super::outbox::SLICE;
 use super::reporting::Reporting;
 use super::security::Policy;
 use crate::hsm::effect::{Reply, StoreOp};
-use crate::hsm::{ActionItem, ConnId, Coordinator, Effect, Effects, Event, StatusCursor};
+use crate::hsm::{
+    ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
+    StatusCursor,
+};
 use crate::system::clock::Clock;
 use crate::wire::{write_reply, write_work};
 
 /// Operations that may wait for the store before peers are no longer read: what they would send next could only wait too.
 const MAX_UNSTORED: usize = 100_000;
 
-/// Carries out [`Effect::EndAtLustre`]; [`Event::LustreEnded`] must follow.
-pub trait EndAtLustre {
-    /// Begins to end a request; never blocks.
+/// Carries out what the core wants of the MDTs. Nothing here blocks.
+pub trait LustreCalls {
+    /// Begins to end a request; [`Event::LustreEnded`] must follow.
     fn end(&self, item: ActionItem, errno: i32);
+
+    /// Begins any other call; [`Event::LustreAnswered`] must follow.
+    fn ask(&self, call: LustreCall);
 }
 
 /// The core and what its effects reach.
@@ -62,7 +68,10 @@ struct Inner {
     waiting: BTreeMap<u64, Vec<ConnId>>,
     /// Effects on others than connections, in order.
     deferred: VecDeque<(u64, Effect)>,
-    lustre: Option<Rc<dyn EndAtLustre>>,
+    lustre: Option<Rc<dyn LustreCalls>>,
+    /// Who waits for what became of an order.
+    operators: BTreeMap<AskId, oneshot::Sender<OperatorReply>>,
+    asks: u64,
     reporting: Option<Reporting>,
     terminate: bool,
 }
@@ -96,6 +105,8 @@ impl Shell {
             waiting: BTreeMap::new(),
             deferred: VecDeque::new(),
             lustre: None,
+            operators: BTreeMap::new(),
+            asks: 0,
             reporting,
             terminate: false,
         };
@@ -113,7 +124,7 @@ impl Shell {
     }
 
     /// From now on requests can be ended at Lustre; those that had to wait are.
-    pub fn connect_lustre(&self, lustre: Rc<dyn EndAtLustre>) {
+    pub fn connect_lustre(&self, lustre: Rc<dyn LustreCalls>) {
         self.inner.borrow_mut().lustre = Some(lustre);
         self.release();
     }
@@ -135,6 +146,26 @@ impl Shell {
             }
         }
         self.release();
+    }
+
+    /// Gives the core an operator's order. What came of it is known once it is durable.
+    pub fn operator(&self, who: String, order: Order) -> oneshot::Receiver<OperatorReply> {
+        let (send, reply) = oneshot::channel();
+        let ask = {
+            let mut inner = self.inner.borrow_mut();
+            inner.asks += 1;
+            let ask = AskId(inner.asks);
+            inner.operators.insert(ask, send);
+            ask
+        };
+        self.handle(Event::Operator { ask, who, order });
+        reply
+    }
+
+    /// Looks at the core, for answers that change nothing.
+    pub fn look<R>(&self, look: impl FnOnce(&Coordinator, Now) -> R) -> R {
+        let now = self.clock.now();
+        look(&self.inner.borrow().core, now)
     }
 
     /// When the core wants to be called.
@@ -271,7 +302,7 @@ impl Shell {
                 _ => break,
             }
             // A request that was recovered may have to be ended before the mount is ready.
-            if matches!(inner.deferred.front(), Some((_, Effect::EndAtLustre { .. })))
+            if matches!(inner.deferred.front(), Some((_, Effect::EndAtLustre { .. } | Effect::AskLustre(_))))
                 && inner.lustre.is_none()
             {
                 break;
@@ -282,6 +313,18 @@ impl Shell {
                     if let Some(lustre) = inner.lustre.clone() {
                         drop(inner);
                         lustre.end(*item, errno);
+                    }
+                }
+                Effect::AskLustre(call) => {
+                    if let Some(lustre) = inner.lustre.clone() {
+                        drop(inner);
+                        lustre.ask(call);
+                    }
+                }
+                Effect::Operator { ask, reply } => {
+                    // Whoever asked may have gone away meanwhile.
+                    if let Some(waiting) = inner.operators.remove(&ask) {
+                        let _ = waiting.send(reply);
                     }
                 }
                 Effect::Report { name, line } => {

@@ -3,7 +3,7 @@
 
 use super::journal::{Journal, JournalOptions};
 use super::segments::Segments;
-use super::{Recovery, Store, StoreError};
+use super::{Recovery, Store, StoreError, notes};
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
 
@@ -14,12 +14,14 @@ pub const SEGMENT_BYTES: u32 = 8 << 20;
 #[derive(Debug)]
 pub struct EmbeddedStore<S> {
     journal: Journal<S>,
+    /// Read at recovery, until they are taken.
+    notes: Vec<(String, String)>,
 }
 
 impl<S: Segments> EmbeddedStore<S> {
     /// A store on any disk. The seed must differ from run to run, except in simulations.
     pub fn on(disk: S, options: JournalOptions) -> Self {
-        Self { journal: Journal::new(disk, options) }
+        Self { journal: Journal::new(disk, options), notes: Vec::new() }
     }
 
     /// The journal, to inject faults.
@@ -57,11 +59,33 @@ impl<S: Segments + Send> Store for EmbeddedStore<S> {
     fn recover(&mut self, found: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError> {
         // Assignments are durable before a mover sees them, so what has none is nobody's, whatever way the last run
         // ended: nothing is suspect.
-        self.journal.recover(found)
+        let notes = &mut self.notes;
+        let mut recovery = self.journal.recover(&mut |item, mover| match notes::from_item(item) {
+            Ok((name, value)) => notes.push((name, value)),
+            Err(item) => found(item, mover),
+        })?;
+        recovery.requests -= self.notes.len() as u64;
+        Ok(recovery)
     }
 
     fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
-        self.journal.append(ops)
+        if !ops.iter().any(|op| matches!(op, StoreOp::Note { .. })) {
+            return self.journal.append(ops);
+        }
+        let ops: Vec<_> = ops
+            .iter()
+            .map(|op| match op {
+                StoreOp::Note { name, value } => notes::to_op(name, value.as_deref()),
+                other => other.clone(),
+            })
+            .collect();
+        self.journal.append(&ops)
+    }
+
+    fn take_notes(&mut self) -> Vec<(String, String)> {
+        let mut found = std::mem::take(&mut self.notes);
+        found.sort();
+        found
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {

@@ -770,5 +770,6 @@ fn op_key(op: &StoreOp) -> RequestKey {
     match op {
         StoreOp::Put(item) => item.key(),
         StoreOp::Assign { key, .. } | StoreOp::Unassign { key } | StoreOp::Remove { key } => *key,
+        StoreOp::Note { name, .. } => super::notes::key(name),
     }
 }

@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod journal;
 pub mod memory_disk;
 pub mod none;
+pub mod notes;
 pub mod record;
 pub mod segments;
 
@@ -39,6 +40,11 @@ pub trait Store: Send {
     /// Whether the store may hold this request, durably or not. Where it is not known, it may.
     fn may_hold(&self, _key: &RequestKey) -> bool {
         true
+    }
+
+    /// Hands over the notes that [`Store::recover`] found, by name; once.
+    fn take_notes(&mut self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     /// Notes that this run ends cleanly: assignments stay, and nothing recovered next time is suspect.

@@ -6,6 +6,7 @@
 
 use lustreapi_sys::Fid;
 
+use super::notes;
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{Action, ActionItem, RequestKey};
 
@@ -351,6 +352,7 @@ pub fn push_payload(op: &StoreOp, sequence: u64, out: &mut Vec<u8>) -> Kind {
             key(of);
             Kind::Unassign
         }
+        StoreOp::Note { name, value } => push_payload(&notes::to_op(name, value.as_deref()), sequence, out),
         StoreOp::Remove { key: of } => {
             key(of);
             Kind::Remove
@@ -364,6 +366,7 @@ pub fn payload_len(op: &StoreOp) -> usize {
         StoreOp::Put(item) => KEY_LEN + 8 + 16 + 5 * 8 + 4 * 4 + item.data.len() + item.extra.len(),
         StoreOp::Assign { mover, .. } => KEY_LEN + mover.len(),
         StoreOp::Unassign { .. } | StoreOp::Remove { .. } => KEY_LEN,
+        StoreOp::Note { name, value } => payload_len(&notes::to_op(name, value.as_deref())),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn end_of(item: &ActionItem, fid: Fid, errno: i32, data_version: u64)
     }
 }
 
-fn mdt_action(action: Action) -> mdt::Action {
+pub(super) fn mdt_action(action: Action) -> mdt::Action {
     match action {
         Action::Archive => mdt::Action::Archive,
         Action::Restore => mdt::Action::Restore,

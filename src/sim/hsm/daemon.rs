@@ -7,7 +7,8 @@ use lustreapi_sys::kuc::{self, Frame};
 
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{
-    ActionItem, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, Now, RequestKey, StatusCursor,
+    ActionItem, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
+    RequestKey, StatusCursor,
 };
 use crate::sim::network::LinkId;
 use crate::store::Store;
@@ -42,6 +43,8 @@ pub enum Wish {
     Probe(LinkId),
     /// `HSM_COPY_END`.
     EndAtLustre(Box<ActionItem>, i32),
+    /// Any other call on an MDT.
+    AskLustre(LustreCall),
     /// Exit.
     Terminate,
 }
@@ -102,6 +105,10 @@ impl Daemon {
             }
             put.extend(found.iter().map(|(item, _)| (item.key(), 0)));
             core.handle(now, Event::Recovered { requests: found, suspect: recovery.suspect }, &mut effects);
+            let notes = store.take_notes();
+            if !notes.is_empty() {
+                core.handle(now, Event::RecoveredNotes(notes), &mut effects);
+            }
         }
         let mut daemon = Self {
             boot,
@@ -211,6 +218,11 @@ impl Daemon {
         self.feed(now, Event::LustreEnded { key, errno })
     }
 
+    /// An MDT answered a call of ours.
+    pub fn lustre_answered(&mut self, now: Now, answer: LustreAnswer) -> Result<(), String> {
+        self.feed(now, Event::LustreAnswered(answer))
+    }
+
     /// A deadline has come.
     pub fn tick(&mut self, now: Now) -> Result<(), String> {
         self.feed(now, Event::Tick)
@@ -240,7 +252,7 @@ impl Daemon {
                 match op {
                     StoreOp::Put(item) => drop(self.put.insert(item.key(), commit)),
                     StoreOp::Remove { key } => drop(self.put.remove(&key)),
-                    StoreOp::Assign { .. } | StoreOp::Unassign { .. } => {}
+                    StoreOp::Assign { .. } | StoreOp::Unassign { .. } | StoreOp::Note { .. } => {}
                 }
             }
         }
@@ -308,6 +320,7 @@ impl Daemon {
                 Some((_, Effect::EndAtLustre { item, errno })) => {
                     self.wishes.push_back(Wish::EndAtLustre(item, errno));
                 }
+                Some((_, Effect::AskLustre(call))) => self.wishes.push_back(Wish::AskLustre(call)),
                 Some((_, Effect::Report { name, .. })) => {
                     self.reports.insert(name);
                 }

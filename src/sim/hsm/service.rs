@@ -1,15 +1,47 @@
 //! The daemon as a service in the world: it starts, registers, stops, crashes, and comes back.
 
-use lustre_sim::mdt::Call;
+use lustre_sim::mdt::{self, Call};
 
+use super::copytool::mdt_action;
 use super::daemon::{Daemon, Wish};
 use super::operator::Errand;
 use super::scenario::SECOND;
 use super::world::{DAEMON, Task, Then, World};
+use crate::hsm::{FileState, LustreAnswer, LustreCall};
 use crate::sim::network::{End, LinkId};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::journal::JournalOptions;
 use crate::store::memory_disk::Crash;
+
+/// What the daemon asks, as the MDTs understand it.
+fn mdt_call(call: &LustreCall) -> Call {
+    match call {
+        LustreCall::KeepAlive { key } => Call::Progress(mdt::Progress::keepalive(key.fid, key.cookie)),
+        LustreCall::State { key } => Call::StateGet { fid: key.fid },
+        LustreCall::Request { item } => {
+            let extent = mdt::Extent { offset: item.extent_offset, length: item.extent_length };
+            Call::Request(mdt::UserRequest {
+                action: mdt_action(item.action),
+                archive_id: item.archive_id,
+                flags: item.flags,
+                items: vec![(item.fid, extent)],
+                data: item.data.to_vec(),
+            })
+        }
+    }
+}
+
+/// What the MDTs say, as the daemon understands it.
+pub(super) fn answer_of(call: &LustreCall, result: Result<mdt::Answer, mdt::Errno>) -> LustreAnswer {
+    match (call, result) {
+        (call, Err(errno)) => call.answer(i32::from(errno.0)),
+        (LustreCall::State { key }, Ok(mdt::Answer::State(state))) => {
+            let state = FileState { states: state.flags, archive_id: state.archive_id };
+            LustreAnswer::State { key: *key, state: Ok(state) }
+        }
+        (call, Ok(_)) => call.answer(0),
+    }
+}
 
 impl World {
     pub(super) fn daemon_wish(&mut self, wish: Wish) -> Result<(), String> {
@@ -32,6 +64,10 @@ impl World {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);
                 self.call(DAEMON, Call::CopyEnd(end), Then::DaemonEnd { boot, key: item.key() });
+            }
+            Wish::AskLustre(call) => {
+                let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                self.call(DAEMON, mdt_call(&call), Then::DaemonAsk { boot, call });
             }
             Wish::Terminate => return Err("the daemon terminates without having been asked to".to_owned()),
         }

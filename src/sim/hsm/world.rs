@@ -12,7 +12,7 @@ use super::operator::{Errand, Operator};
 use super::report::Report;
 use super::scenario::{SECOND, Scenario};
 use super::users::UserFile;
-use crate::hsm::{ActionItem, Mono, Now, RequestKey, Wall};
+use crate::hsm::{ActionItem, LustreCall, Mono, Now, RequestKey, Wall};
 use crate::sim::network::{Arrival, End, LinkId, Network};
 use crate::sim::rng::Rng;
 use crate::store::memory_disk::MemoryDisk;
@@ -66,6 +66,8 @@ pub(super) enum Task {
 pub(super) enum Then {
     /// The daemon, for the end of a request that it gave.
     DaemonEnd { boot: u64, key: RequestKey },
+    /// The daemon, for another call.
+    DaemonAsk { boot: u64, call: LustreCall },
     /// The daemon, for its registration.
     Registered { boot: u64 },
     /// A mover's begin.
@@ -387,6 +389,13 @@ impl World {
                 let clock = self.clock();
                 if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
                     daemon.ended_at_lustre(clock, key, errno)?;
+                }
+            }
+            Then::DaemonAsk { boot, call } => {
+                let answer = super::service::answer_of(&call, result);
+                let clock = self.clock();
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
+                    daemon.lustre_answered(clock, answer)?;
                 }
             }
             // No MDT was up, or the old registration was still there: the daemon tries again.
