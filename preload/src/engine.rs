@@ -16,6 +16,10 @@ use crate::net::{self, Address, Server};
 use crate::record::{self, Kind, Record};
 use crate::{attempts, clock, log};
 
+const CLOSED: &str = "the server closed the connection";
+const CLOSED_EARLY: &str =
+    "the server closed the connection instead of speaking TLS: is this its port for TLS?";
+
 /// The connection.
 #[derive(Debug)]
 struct Socket {
@@ -225,7 +229,11 @@ impl Engine {
         let mut any = false;
         for _ in 0..16 {
             match net::receive(fd, &mut buffer) {
-                Ok(0) => self.lost(handle, "the server closed the connection"),
+                Ok(0) => {
+                    let channel = self.socket.as_ref().and_then(|socket| socket.channel.as_ref());
+                    let stands = channel.is_none_or(Channel::stands);
+                    self.lost(handle, if stands { CLOSED } else { CLOSED_EARLY });
+                }
                 Ok(n) => {
                     any = true;
                     self.came(handle, conn, &buffer[..n]);

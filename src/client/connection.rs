@@ -224,6 +224,9 @@ impl Target {
         let secured = Stream::tls(stream, Arc::clone(config), name.clone(), answer.max(GREETING));
         secured.map_err(|error| match distrust(&error) {
             Some(reason) => Attempt::Never(ConnectionError::Distrust { server: peer.clone(), reason }),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Attempt::Later(format!(
+                "{peer} closed the connection instead of speaking TLS: is this its port for TLS?"
+            )),
             None => Attempt::Later(format!("TLS with {peer}: {error}")),
         })
     }

@@ -93,6 +93,9 @@ pub fn explain(error: &rustls::Error) -> String {
             | AlertDescription::UnsupportedCertificate),
         ) => format!("the server does not accept our certificate or key ({alert:?}); its log says why"),
         rustls::Error::AlertReceived(alert) => format!("the server ended TLS: {alert:?}"),
+        rustls::Error::InvalidCertificate(CertificateError::Other(reason)) => {
+            format!("the server's certificate: {}", reason.0)
+        }
         rustls::Error::InvalidCertificate(reason) => format!("the server's certificate: {reason}"),
         error => error.to_string(),
     }

@@ -18,6 +18,7 @@ use super::shell::Shell;
 use super::transport::Transport;
 use crate::hsm::event::Message;
 use crate::hsm::{ConnId, Event};
+use crate::wire::decoder::{DecodeError, Found};
 use crate::wire::{Decoder, Limits, parse_message_with, write_reply};
 
 /// A peer is not read while this much waits to be sent to it.
@@ -435,7 +436,8 @@ impl Task {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!("Clients: {}: {error}: closing", label.borrow());
+                    let hint = if is_tls(&error) { "it speaks TLS to the plain port: " } else { "" };
+                    tracing::warn!("Clients: {}: {hint}{error}: closing", label.borrow());
                     return self.stop_reading();
                 }
             };
@@ -469,6 +471,17 @@ impl Task {
                 }
             }
         }
+    }
+}
+
+/// Whether a stream that cannot be read begins as TLS does (RFC 8446, 5.1: a handshake record).
+fn is_tls(error: &DecodeError) -> bool {
+    const HANDSHAKE: Found = Found(22);
+    match error {
+        DecodeError::NotAnObject { found, at: 0 } | DecodeError::Unexpected { found, at: 0 } => {
+            *found == HANDSHAKE
+        }
+        _ => false,
     }
 }
 

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::ServerConnection;
 use rustls::server::Acceptor;
+use rustls::{CertificateError, ServerConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -78,6 +78,7 @@ impl Door {
                     arrived,
                     under_way: Rc::default(),
                     complaint: Rc::default(),
+                    flood: Complaint::default(),
                     last: 0.into(),
                 };
                 tokio::select! {
@@ -109,6 +110,7 @@ struct Hands {
     /// By number, so that the first is the oldest.
     under_way: Rc<std::cell::RefCell<BTreeMap<u64, AbortHandle>>>,
     complaint: Rc<Complaint>,
+    flood: Complaint,
     last: std::cell::Cell<u64>,
 }
 
@@ -120,8 +122,7 @@ impl Hands {
             && let Some((_, oldest)) = self.under_way.borrow_mut().pop_first()
         {
             oldest.abort();
-            self.complaint
-                .log(format_args!("TLS: more than {MOST} handshakes at a time: the oldest is ended"));
+            self.flood.log(format_args!("TLS: more than {MOST} handshakes at a time: the oldest is ended"));
         }
         let (credentials, patience) = (self.credentials.clone(), self.patience);
         let (arrived, complaint) = (self.arrived.clone(), Rc::clone(&self.complaint));
@@ -147,6 +148,7 @@ impl Hands {
 fn explain(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidMessage(_)) => format!("it does not speak TLS ({error})"),
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(reason))) => reason.0.to_string(),
         Some(rustls::Error::InvalidCertificate(reason)) => format!("its certificate: {reason}"),
         Some(rustls::Error::AlertReceived(alert)) => format!("it does not trust us ({alert:?})"),
         _ => error.to_string(),

@@ -1,0 +1,8 @@
+//! TLS, roles and the socket of the local administrator, with real processes.
+
+#[path = "../daemon_support/mod.rs"]
+mod daemon_support;
+
+mod attacks;
+mod roles;
+mod site;
