@@ -249,7 +249,7 @@ impl Daemon<'_> {
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
-        let entrances = Entrances::bind(&self.settings, &self.fsname)?;
+        let entrances = Entrances::bind(&self.settings, &self.fsname, self.files)?;
         let credentials = entrances.credentials.clone();
         let limits = self.settings.limits;
         let shell =
@@ -258,7 +258,7 @@ impl Daemon<'_> {
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
-        let max = self.max_connections(limits);
+        let max = self.max_connections(limits, entrances.handshakes());
         let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials.clone()))?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
@@ -277,8 +277,9 @@ impl Daemon<'_> {
         }
     }
 
-    fn max_connections(&self, limits: Limits) -> usize {
-        if limits.connections == 0 { self.files } else { limits.connections.min(self.files) }
+    fn max_connections(&self, limits: Limits, handshakes: usize) -> usize {
+        let files = self.files - handshakes;
+        if limits.connections == 0 { files } else { limits.connections.min(files) }
     }
 
     fn connect_lustre(

@@ -149,6 +149,6 @@ pub fn without_role(site: &Site, file: &str, names: &[String]) -> Credentials {
 
 fn write(path: &Path, text: &str) {
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(path).unwrap();
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }

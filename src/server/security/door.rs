@@ -21,9 +21,9 @@ use super::credentials::Credentials;
 use super::policy::Principal;
 use crate::server::listener::{Complaint, accept};
 
-/// Handshakes under way at most. When there is another, the one that has lasted longest ends: those of honest peers last
+/// Handshakes under way at most, or fewer where few files may be open. When there is another, the one that has lasted longest ends: those of honest peers last
 /// milliseconds.
-const MOST: usize = 512;
+pub const MOST: usize = 512;
 /// Peers that have shaken hands and that the daemon has not taken yet.
 const ARRIVALS: usize = 64;
 /// How long a handshake may last, unless `handshake_timeout_ms` is less.
@@ -59,6 +59,7 @@ impl Door {
         listener: std::net::TcpListener,
         credentials: Credentials,
         handshake: Duration,
+        most: usize,
     ) -> io::Result<(Self, Receiver<Arrival>)> {
         let (stop, stopped) = oneshot::channel::<()>();
         let (arrived, arrivals) = channel(ARRIVALS);
@@ -75,6 +76,7 @@ impl Door {
                 let hands = Hands {
                     credentials,
                     patience,
+                    most,
                     arrived,
                     under_way: Rc::default(),
                     complaint: Rc::default(),
@@ -106,6 +108,7 @@ async fn warn(credentials: Credentials) {
 struct Hands {
     credentials: Credentials,
     patience: Duration,
+    most: usize,
     arrived: Sender<Arrival>,
     /// By number, so that the first is the oldest.
     under_way: Rc<std::cell::RefCell<BTreeMap<u64, AbortHandle>>>,
@@ -118,11 +121,12 @@ impl Hands {
     fn shake(&self, stream: TcpStream, address: SocketAddr) -> Result<(), String> {
         let number = self.last.get() + 1;
         self.last.set(number);
-        if self.under_way.borrow().len() >= MOST
+        if self.under_way.borrow().len() >= self.most
             && let Some((_, oldest)) = self.under_way.borrow_mut().pop_first()
         {
             oldest.abort();
-            self.flood.log(format_args!("TLS: more than {MOST} handshakes at a time: the oldest is ended"));
+            let most = self.most;
+            self.flood.log(format_args!("TLS: more than {most} handshakes at a time: the oldest is ended"));
         }
         let (credentials, patience) = (self.credentials.clone(), self.patience);
         let (arrived, complaint) = (self.arrived.clone(), Rc::clone(&self.complaint));

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::task::AbortHandle;
 
 use super::credentials::Credentials;
-use super::door::Door;
+use super::door::{Door, MOST};
 use super::local::{self, Local};
 use crate::security::FileError;
 use crate::server::config::Settings;
@@ -54,6 +54,7 @@ pub struct Entrances {
     /// What peers are judged by.
     pub credentials: Credentials,
     handshake: Duration,
+    files: usize,
 }
 
 /// Accepting ends when this is dropped.
@@ -71,11 +72,11 @@ impl Drop for Open {
 }
 
 impl Entrances {
-    /// Reads certificates and keys, and listens wherever the configuration says.
+    /// Reads certificates and keys, and listens wherever the configuration says. So many files may be open.
     ///
     /// # Errors
     /// Says what cannot be opened.
-    pub fn bind(settings: &Settings, fsname: &str) -> Result<Self, EntranceError> {
+    pub fn bind(settings: &Settings, fsname: &str, files: usize) -> Result<Self, EntranceError> {
         let security = &settings.security;
         let credentials = Credentials::open(security.sources(), security.policy.clone())?;
         for warning in credentials.warnings(SystemTime::now()) {
@@ -110,7 +111,12 @@ impl Entrances {
                 Err(source) => return Err(EntranceError::Local { path, source }),
             },
         };
-        Ok(Self { plain, tls, local, credentials, handshake: settings.limits.handshake })
+        Ok(Self { plain, tls, local, credentials, handshake: settings.limits.handshake, files })
+    }
+
+    /// How many of the files that may be open are for handshakes, which are no connections yet.
+    pub fn handshakes(&self) -> usize {
+        if self.tls.is_some() { MOST.min(self.files / 4) } else { 0 }
     }
 
     /// Accepts peers from now on.
@@ -118,6 +124,7 @@ impl Entrances {
     /// # Errors
     /// As making a thread.
     pub fn open(self, hall: Hall) -> io::Result<Open> {
+        let handshakes = self.handshakes();
         let hall = Rc::new(hall);
         let mut tasks = Vec::new();
         if let Some(plain) = self.plain {
@@ -131,7 +138,7 @@ impl Entrances {
         let door = match self.tls {
             None => None,
             Some(listener) => {
-                let (door, arrivals) = Door::start(listener, self.credentials, self.handshake)?;
+                let (door, arrivals) = Door::start(listener, self.credentials, self.handshake, handshakes)?;
                 let hall = Rc::clone(&hall);
                 let accept = async move { hall.arrivals(arrivals).await };
                 tasks.push(tokio::task::spawn_local(accept).abort_handle());
