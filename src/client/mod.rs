@@ -7,6 +7,7 @@ pub mod args;
 pub mod connection;
 pub mod ha;
 pub mod help;
+pub mod hsm;
 pub mod local;
 pub mod mover;
 pub mod output;
@@ -49,7 +50,8 @@ impl Surroundings for System {
 }
 
 /// Runs the program that its arguments ask for: HALO's command line if it is called `halo`, high availability if the first
-/// argument is `ha`, certificates and keys with `ca` and `psk`, else what the C client does.
+/// argument is `ha`, certificates and keys with `ca` and `psk`, a subcommand about requests if it is one of those, else what
+/// the C client does.
 pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let name = args.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
@@ -65,6 +67,9 @@ pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if args.get(1).is_some_and(|word| word == "psk") {
         return psk::main(args.into_iter().skip(1));
+    }
+    if args.get(1).is_some_and(|word| hsm::is_subcommand(word)) {
+        return hsm::main(args.into_iter());
     }
     main(args.into_iter().skip(1))
 }

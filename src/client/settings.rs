@@ -35,6 +35,8 @@ pub struct Settings {
     pub security: ClientSettings,
     /// The socket of this host's daemon.
     pub local_socket: LocalSocket,
+    /// `api_socket`: where the daemon's API is, if that is said.
+    pub api_socket: Option<String>,
     /// What is logged.
     pub verbosity: Verbosity,
     /// The same as a number, as it is sent with `status`; beyond [`Verbosity::Debug`] when `-v` was given more often.
@@ -53,6 +55,7 @@ impl Default for Settings {
             server_set: false,
             security: ClientSettings::default(),
             local_socket: LocalSocket::default(),
+            api_socket: None,
             verbosity: Verbosity::default(),
             verbose: Verbosity::default() as i32,
         }
@@ -142,6 +145,7 @@ impl Settings {
             "max_archive" => self.max_archive = parse_limit(value)?,
             "max_remove" => self.max_remove = parse_limit(value)?,
             "hal_size" => self.hal_size = parse_size(value)?,
+            "api_socket" => self.api_socket = Some(value.to_owned()).filter(|value| !value.is_empty()),
             // The others are for the library: this client has no id unless `-I` gives it one.
             _ => {
                 if let Some(result) = self.security.set(key, value) {

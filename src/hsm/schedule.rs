@@ -199,7 +199,7 @@ impl Coordinator {
 
     fn draft_work(&mut self, mover: u32, draft: &mut Draft, effects: &mut Effects) {
         if draft.pair.is_some() {
-            self.fill(mover, Kind::Restore, draft, effects);
+            // Cancels go alone, so that nothing that is to be begun stands between them and the mover's threads.
             return;
         }
         while draft.list.is_empty() && draft.set_aside < MOST_SET_ASIDE {
@@ -355,6 +355,10 @@ impl Coordinator {
         if self.is_kept_by_file(fid, kind) {
             self.clear_released(handle);
             self.hold(handle);
+            draft.set_aside += 1;
+            return false;
+        }
+        if self.set_aside_if_limited(handle) {
             draft.set_aside += 1;
             return false;
         }

@@ -40,7 +40,7 @@ pub const SERVER_URI: &str = "urn:coordinatool:server";
 /// URIs that begin like this are ours. A certificate with another one of them belongs to no daemon.
 pub const OUR_URIS: &str = "urn:coordinatool:";
 
-/// Where the socket of the local administrator is by default: `hsm-FSNAME.sock` in here. Clients look for it.
+/// Where the socket of the local administrator is by default: `mover-FSNAME.sock` in here. Clients look for it.
 pub const SOCKETS: &str = "/run/coordinatool";
-/// A file system may be called `ha`, and `ha.sock` is the socket of high availability.
-pub const PREFIX: &str = "hsm-";
+/// Sockets of this name speak the mover protocol; those of the API and of high availability are beside them.
+pub const PREFIX: &str = "mover-";

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, parse_size};
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
+use crate::store::redis;
 
+use super::api;
 use super::options::Options;
 use super::security::settings::SecuritySettings;
 
@@ -34,14 +36,22 @@ pub struct Settings {
     pub store: StoreKind,
     /// Directory of the embedded store, if told.
     pub state_dir: Option<PathBuf>,
-    /// What was said about redis, which this build does not use.
+    /// Whether there is a redis.
     pub redis: Redis,
+    /// Where it is, and what is ours in it.
+    pub redis_server: RedisServer,
     /// Directory of the reporting files, relative to the mount point.
     pub reporting_dir: Option<String>,
     /// Bounds on what peers may do.
     pub limits: Limits,
     /// Who may do what, and how peers show who they are.
     pub security: SecuritySettings,
+    /// Where the API for the administrator is.
+    pub api: api::Place,
+    /// Group that may use the API besides the daemon's user.
+    pub api_group: Option<String>,
+    /// Address on which metrics are given over TCP, if they are.
+    pub metrics_listen: Option<String>,
     /// For the coordinator's core; `fsname` is filled in when it is known.
     pub hsm: HsmConfig,
 }
@@ -58,21 +68,52 @@ pub enum Lustre {
 /// Where requests are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
+    /// In redis, unless there is none: see [`Redis`].
+    Auto,
+    /// In redis.
+    Redis,
     /// In files of our own.
     Embedded,
     /// Nowhere: a restart forgets them.
     None,
 }
 
-/// What was said about redis.
+/// What was said about redis: the meaning of `redis_host`, as in C 0.4 but for the embedded store in place of none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redis {
-    /// Nothing.
+    /// Nothing: the one on this host, if there is one.
     Unset,
     /// That there is none: `redis_host` was set to nothing.
     Disabled,
     /// That there is one.
     Configured,
+}
+
+/// A redis server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisServer {
+    /// Name, address, or path of a unix socket.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// ACL user.
+    pub user: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// First word of all keys.
+    pub namespace: String,
+}
+
+impl Default for RedisServer {
+    fn default() -> Self {
+        Self {
+            host: "localhost".to_owned(),
+            port: 6379,
+            user: None,
+            password_file: None,
+            namespace: redis::C_NAMESPACE.to_owned(),
+        }
+    }
 }
 
 /// Bounds on what peers may do.
@@ -110,13 +151,17 @@ impl Default for Settings {
             verbose: Verbosity::Normal,
             lustre: Lustre::None,
             fsname: None,
-            store: StoreKind::Embedded,
+            store: StoreKind::Auto,
             state_dir: None,
             redis: Redis::Unset,
+            redis_server: RedisServer::default(),
             reporting_dir: None,
             limits: Limits::default(),
             security: SecuritySettings::default(),
-            hsm: HsmConfig { settle: Duration::from_secs(30), ..HsmConfig::default() },
+            api: api::Place::Usual,
+            api_group: None,
+            metrics_listen: None,
+            hsm: HsmConfig { settle: Duration::from_secs(12), ..HsmConfig::default() },
         }
     }
 }
@@ -273,6 +318,7 @@ impl Loader {
             ("lustre", "--lustre", options.lustre.as_deref()),
             ("fsname", "--fsname", options.fsname.as_deref()),
             ("store", "--store", options.store.as_deref()),
+            ("api_socket", "--api-socket", options.api_socket.as_deref()),
         ];
         for (key, option, value) in texts {
             if let Some(value) = value
@@ -336,9 +382,21 @@ impl Loader {
             "redis_host" => {
                 let empty = value.is_empty() || value == "\"\"";
                 settings.redis = if empty { Redis::Disabled } else { Redis::Configured };
+                if !empty {
+                    settings.redis_server.host = value.to_owned();
+                }
             }
-            "redis_port" => {
-                parse_int(value, 0, 65535)?;
+            "redis_port" => settings.redis_server.port = parse_int(value, 0, 65535)? as u16,
+            "redis_user" => settings.redis_server.user = Some(text(value)?),
+            "redis_password_file" => {
+                if !value.starts_with('/') {
+                    return Err(format!("`{value}` is not an absolute path"));
+                }
+                settings.redis_server.password_file = Some(PathBuf::from(value));
+            }
+            "redis_namespace" => {
+                redis::check_namespace(value)?;
+                settings.redis_server.namespace = value.to_owned();
             }
             "client_grace_ms" => settings.hsm.client_grace = millis(INT_MAX)?,
             "archive_id" => {
@@ -397,6 +455,9 @@ impl Loader {
                 }
                 settings.state_dir = Some(PathBuf::from(value));
             }
+            "api_socket" => settings.api = api_socket(value)?,
+            "api_group" => settings.api_group = Some(text(value)?),
+            "metrics_listen" => settings.metrics_listen = metrics_listen(value)?,
             "lease_ms" => settings.hsm.lease = Duration::from_millis(parse_int(value, 100, INT_MAX)?),
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
@@ -432,6 +493,11 @@ impl Loader {
         if hsm.lease > hsm.client_grace {
             hsm.lease = hsm.client_grace;
         }
+        if self.settings.store == StoreKind::Redis && self.settings.redis == Redis::Disabled {
+            let text =
+                "`store redis` needs a redis, and `redis_host` is set to nothing: leave one of them out";
+            return Err(Problems(vec![Problem::at("store", text)]));
+        }
         let half = match (&self.settings.reporting_dir, &hsm.reporting_hint) {
             (Some(_), None) => Some(("reporting_dir", "reporting_hint")),
             (None, Some(_)) => Some(("reporting_hint", "reporting_dir")),
@@ -455,14 +521,42 @@ fn at_least(value: u32, min: u32) -> Result<usize, String> {
     if value < min { Err(format!("`{value}` is less than {min}")) } else { Ok(value as usize) }
 }
 
+fn api_socket(value: &str) -> Result<api::Place, String> {
+    if value.eq_ignore_ascii_case("none") {
+        return Ok(api::Place::Off);
+    }
+    if !value.starts_with('/') {
+        return Err(format!("`{value}` is neither `none` nor an absolute path"));
+    }
+    Ok(api::Place::Path(PathBuf::from(value)))
+}
+
+/// `PORT` is that port of the loopback address; anybody else's must be told. `None` for `none`.
+fn metrics_listen(value: &str) -> Result<Option<String>, String> {
+    let wrong = || format!("`{value}` is not `none`, PORT or ADDRESS:PORT ([ADDRESS]:PORT for IPv6)");
+    if value.eq_ignore_ascii_case("none") {
+        return Ok(None);
+    }
+    if let Ok(port) = value.parse::<u16>() {
+        return Ok(Some(format!("127.0.0.1:{port}")));
+    }
+    let (host, port) = value.rsplit_once(':').ok_or_else(wrong)?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.is_empty() || port.parse::<u16>().is_err() || (host.contains(':') && !bracketed) {
+        return Err(wrong());
+    }
+    Ok(Some(value.to_owned()))
+}
+
 fn store(value: &str) -> Result<StoreKind, String> {
     match value.to_ascii_lowercase().as_str() {
+        "redis" => Ok(StoreKind::Redis),
         "embedded" => Ok(StoreKind::Embedded),
         "none" => Ok(StoreKind::None),
         other => {
-            let near = keys::nearest_of(other, ["embedded", "none"]);
+            let near = keys::nearest_of(other, ["redis", "embedded", "none"]);
             let hint = near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
-            Err(format!("`{value}` is not a store: embedded or none{hint}"))
+            Err(format!("`{value}` is not a store: redis, embedded or none{hint}"))
         }
     }
 }

@@ -20,6 +20,7 @@ use super::security::{Credentials, Principal};
 use super::shell::Shell;
 use super::transport::Transport;
 use crate::hsm::ConnId;
+use crate::system::handover::Inherited;
 
 const BACKLOG: i32 = 1024;
 /// Descriptors kept for files, Lustre and the store.
@@ -47,6 +48,47 @@ pub fn bind(host: &str, port: &str, what: &str) -> io::Result<std::net::TcpListe
         }
     }
     Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no host"))))
+}
+
+/// Goes on with a socket that an earlier run listened on, if it is the one that is configured; else binds. `what` is as for
+/// [`bind`].
+pub fn adopt_or_bind(
+    inherited: &mut Inherited,
+    host: &str,
+    port: &str,
+    what: &str,
+) -> io::Result<std::net::TcpListener> {
+    let mut others = Vec::new();
+    let mut found = None;
+    while let Some(fd) = inherited.listener() {
+        let listener = std::net::TcpListener::from(fd);
+        let address = listener.local_addr()?;
+        let mut configured = Vec::new();
+        for host in host.split(',').map(str::trim).filter(|host| !host.is_empty()) {
+            configured.extend(resolve(host, port)?);
+        }
+        // Any port will do where none is named.
+        let is_it =
+            |of: &SocketAddr| of.ip() == address.ip() && (of.port() == address.port() || of.port() == 0);
+        if configured.iter().any(is_it) {
+            listener.set_nonblocking(true)?;
+            tracing::info!("Listening {what}on {address} as the last run did");
+            found = Some(listener);
+            break;
+        }
+        others.push(listener);
+    }
+    others.into_iter().for_each(|other| inherited.put_back(other.into()));
+    found.map_or_else(|| bind(host, port, what), Ok)
+}
+
+/// Closes the sockets of an earlier run that nobody went on with.
+pub fn close_others(inherited: &mut Inherited) {
+    while let Some(fd) = inherited.listener() {
+        if let Ok(address) = std::net::TcpListener::from(fd).local_addr() {
+            tracing::info!("the last run listened on {address}, which is not configured any more");
+        }
+    }
 }
 
 fn resolve(host: &str, port: &str) -> io::Result<Vec<SocketAddr>> {

@@ -1,7 +1,6 @@
 //! All the ways in: the plain port, the port for TLS, the socket of local administrators.
 
 use std::io;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -14,6 +13,7 @@ use super::local::{self, Local};
 use crate::security::FileError;
 use crate::server::config::Settings;
 use crate::server::listener::{self, Hall};
+use crate::system::handover::Inherited;
 
 /// Why peers cannot be let in.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum EntranceError {
 pub struct Entrances {
     plain: Option<std::net::TcpListener>,
     tls: Option<std::net::TcpListener>,
-    local: Option<(UnixListener, Local)>,
+    local: Option<(tokio::net::UnixListener, Local)>,
     /// What peers are judged by.
     pub credentials: Credentials,
     handshake: Duration,
@@ -76,14 +76,19 @@ impl Entrances {
     ///
     /// # Errors
     /// Says what cannot be opened.
-    pub fn bind(settings: &Settings, fsname: &str, files: usize) -> Result<Self, EntranceError> {
+    pub fn bind(
+        settings: &Settings,
+        fsname: &str,
+        files: usize,
+        inherited: &mut Inherited,
+    ) -> Result<Self, EntranceError> {
         let security = &settings.security;
         let credentials = Credentials::open(security.sources(), security.policy.clone())?;
         for warning in credentials.warnings(SystemTime::now()) {
             tracing::warn!("TLS: {warning}");
         }
-        let listen = |port: &String, key, option, what| {
-            listener::bind(&settings.host, port, what).map_err(|source| {
+        let mut listen = |port: &String, key, option, what| {
+            listener::adopt_or_bind(inherited, &settings.host, port, what).map_err(|source| {
                 let (host, port) = (settings.host.clone(), port.clone());
                 EntranceError::Listen { host, port, key, option, source }
             })
@@ -96,6 +101,7 @@ impl Entrances {
         };
         let tls =
             if security.tls { Some(listen(&security.tls_port, "tls_port", "", "for TLS ")?) } else { None };
+        listener::close_others(inherited);
         let local = match security.local.place(fsname) {
             None => None,
             Some(path) => match Local::listen(&security.local, &path) {
@@ -112,6 +118,14 @@ impl Entrances {
             },
         };
         Ok(Self { plain, tls, local, credentials, handshake: settings.limits.handshake, files })
+    }
+
+    /// The sockets of ports, for the next run.
+    ///
+    /// # Errors
+    /// As duplicating a descriptor.
+    pub fn listeners(&self) -> io::Result<Vec<std::net::TcpListener>> {
+        self.plain.iter().chain(&self.tls).map(std::net::TcpListener::try_clone).collect()
     }
 
     /// How many of the files that may be open are for handshakes, which are no connections yet.
@@ -148,7 +162,6 @@ impl Entrances {
         let local = match self.local {
             None => None,
             Some((listener, local)) => {
-                let listener = tokio::net::UnixListener::from_std(listener)?;
                 let gate = local.gate();
                 let accept = async move {
                     local::accept(listener, gate, |stream, name| hall.local(stream, name)).await;

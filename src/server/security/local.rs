@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use tokio::net::UnixListener;
 use tokio::net::unix::UCred;
 
 use super::settings::LocalSocket;
 use crate::server::listener::Complaint;
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
+use crate::server::local_socket;
 
 /// A listening socket in the file system. The name goes with it.
 #[derive(Debug)]
@@ -44,22 +42,8 @@ impl Local {
                 Some(found.gid)
             }
         };
-        if settings.path.is_none()
-            && let Some(parent) = path.parent()
-        {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-        }
-        remove_stale(path)?;
-        // Under another name until only those who may can use it.
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}", std::process::id()));
-        let temporary = PathBuf::from(name);
-        let _ = fs::remove_file(&temporary);
-        let listener = bind(&temporary, group).and_then(|listener| {
-            fs::rename(&temporary, path)?;
-            Ok((listener, fs::metadata(path)?.ino()))
-        });
-        let (listener, inode) = listener.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+        let listener = local_socket::bind(path, group)?;
+        let inode = fs::symlink_metadata(path)?.ino();
         Ok((listener, Self { path: path.to_owned(), inode, group }))
     }
 
@@ -75,33 +59,6 @@ impl Drop for Local {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
-    }
-}
-
-fn bind(path: &Path, group: Option<Gid>) -> io::Result<UnixListener> {
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&socket2::SockAddr::unix(path)?)?;
-    if let Some(group) = group {
-        std::os::unix::fs::chown(path, None, Some(group.as_raw()))?;
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))?;
-    // Nobody can connect before this.
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Removes what an earlier daemon left.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(found) if !found.file_type().is_socket() => Err(io::Error::other("is there and is no socket")),
-        Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => Err(io::Error::other("a daemon listens there already")),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            Err(error) => Err(error),
-        },
     }
 }
 
@@ -129,7 +86,7 @@ impl Gate {
 
 /// Accepts local peers for ever.
 pub async fn accept(
-    listener: tokio::net::UnixListener,
+    listener: UnixListener,
     gate: Gate,
     mut welcome: impl FnMut(tokio::net::UnixStream, String) -> Result<(), String>,
 ) {

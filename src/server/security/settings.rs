@@ -217,7 +217,7 @@ mod tests {
         let settings = read(&[]).unwrap();
         assert!(settings.plain && !settings.tls && settings.policy.plain == Access::Admin);
         assert_eq!(settings.sources(), Sources::default());
-        assert_eq!(settings.local.place("lus"), Some("/run/coordinatool/hsm-lus.sock".into()));
+        assert_eq!(settings.local.place("lus"), Some("/run/coordinatool/mover-lus.sock".into()));
         assert!(SecuritySettings::default().set("host", "a", "").is_none());
         // Files without `tls on` are the client's.
         assert_eq!(read(&["psk_file /a"]).unwrap().sources(), Sources::default());
