@@ -11,7 +11,8 @@ use crate::security::{FileError, Psk, psk};
 
 #[derive(Debug, Parser)]
 #[command(
-    name = "coordinatool-client psk",
+    name = "psk",
+    bin_name = "coordinatool-client psk",
     about = "Pre-shared keys, by which servers and movers know each other"
 )]
 struct Options {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::api::{self, Api};
@@ -18,6 +19,7 @@ use super::ha::child::HaChild;
 use super::listener::{self, Hall};
 use super::names::Names;
 use super::options::Options;
+use super::reconcile::{self, periodic::Periodic};
 use super::reporting::Reporting;
 use super::security::Credentials;
 use super::security::entrances::{EntranceError, Entrances};
@@ -109,7 +111,8 @@ pub fn run(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let daemon = Daemon { options, settings, logging, ha, mount, fsname, files, inherited };
+    let daemon =
+        Daemon { options, settings, logging, ha, mount, fsname, files, inherited, credentials: None };
     runtime.block_on(local.run_until(daemon.serve()))
 }
 
@@ -155,6 +158,8 @@ struct Daemon<'a> {
     files: usize,
     /// What an earlier run left.
     inherited: Inherited,
+    /// What peers are judged by, once somebody can come in.
+    credentials: Option<Credentials>,
 }
 
 impl Daemon<'_> {
@@ -162,7 +167,8 @@ impl Daemon<'_> {
         let mut signals = Signals::new()?;
         let (inputs, received) = unbounded_channel();
         let clock = Clock::new();
-        let hsm = HsmConfig { fsname: self.fsname.clone(), ..self.settings.hsm.clone() };
+        let ask_lustre = matches!(self.settings.lustre, Lustre::Mount(_));
+        let hsm = HsmConfig { fsname: self.fsname.clone(), ask_lustre, ..self.settings.hsm.clone() };
         let mut core = Coordinator::new(hsm, seed(&clock), clock.now());
 
         // The kernel waits while nobody reads its pipe, so what an earlier run left is read first of all.
@@ -183,21 +189,25 @@ impl Daemon<'_> {
 
         let entrances = Entrances::bind(&self.settings, &self.fsname, self.files, &mut self.inherited)?;
         let credentials = entrances.credentials.clone();
+        self.credentials = Some(credentials.clone());
         let kept = entrances.listeners()?;
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
-        let mut copytool = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
+        let periodic = Periodic::new(Rc::clone(&shell), self.fsname.clone(), mount);
+        tokio::task::spawn_local(periodic.run(told, self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
         let max = self.max_connections(limits, entrances.handshakes());
-        let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials.clone()))?;
+        let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials))?;
         let _api = self.start_api(&shell, kind)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &credentials, &mut signals).await;
+        self.until_stopped(&shell, &reconcile, &mut signals).await;
 
         supervisor::stopping();
         drop(open);
@@ -262,7 +272,7 @@ impl Daemon<'_> {
         taken_over: Option<(CurrentMount, Copytool)>,
         shell: &Rc<Shell>,
         inputs: &UnboundedSender<Input>,
-    ) -> Result<Option<Copytool>, DaemonError> {
+    ) -> Result<(Option<Copytool>, Option<CurrentMount>), DaemonError> {
         let tell = tell_of(inputs);
         let (mount, copytool) = match (taken_over, self.mount.take()) {
             (Some(taken), _) => taken,
@@ -275,11 +285,11 @@ impl Daemon<'_> {
             }
             (None, None) => {
                 shell.connect_lustre(Rc::new(NoLustre { tell }));
-                return Ok(None);
+                return Ok((None, None));
             }
         };
-        shell.connect_lustre(Rc::new(Calls::start(mount, tell)?));
-        Ok(Some(copytool))
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?));
+        Ok((Some(copytool), Some(mount)))
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -304,7 +314,12 @@ impl Daemon<'_> {
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
-    async fn until_stopped(&mut self, shell: &Rc<Shell>, credentials: &Credentials, signals: &mut Signals) {
+    async fn until_stopped(
+        &mut self,
+        shell: &Rc<Shell>,
+        reconcile: &watch::Sender<reconcile::Settings>,
+        signals: &mut Signals,
+    ) {
         let interval = supervisor::watchdog_interval();
         let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -320,14 +335,19 @@ impl Daemon<'_> {
                 }
                 _ = signals.hangup.recv() => {
                     self.ha.iter().for_each(|ha| ha.reload());
-                    self.reload(shell, credentials);
+                    self.reload(shell);
+                    reconcile.send_if_modified(|settings| {
+                        let changed = *settings != self.settings.reconcile;
+                        settings.clone_from(&self.settings.reconcile);
+                        changed
+                    });
                 }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
         }
     }
 
-    fn reload(&mut self, shell: &Rc<Shell>, credentials: &Credentials) {
+    fn reload(&mut self, shell: &Rc<Shell>) {
         let loaded = match config::load(self.options, &System) {
             Ok(loaded) => loaded,
             Err(Problems(problems)) => {
@@ -346,6 +366,7 @@ impl Daemon<'_> {
         }
         let hsm = HsmConfig {
             fsname: self.fsname.clone(),
+            ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
             ..new.hsm.clone()
@@ -355,10 +376,13 @@ impl Daemon<'_> {
         // Which ports there are takes a restart; what is behind them does not.
         let mut security = new.security;
         security.tls = self.settings.security.tls;
-        match credentials.reconfigure(security.sources(), security.policy) {
-            Ok(()) => shell.apply(&credentials.policy()),
-            Err(error) => tracing::error!("TLS: roles, certificates and keys stay as they were: {error}"),
+        if let Some(credentials) = &self.credentials {
+            match credentials.reconfigure(security.sources(), security.policy) {
+                Ok(()) => shell.apply(&credentials.policy()),
+                Err(error) => tracing::error!("TLS: roles, certificates and keys stay as they were: {error}"),
+            }
         }
+        self.settings.reconcile = new.reconcile;
         tracing::info!(target: NOTICE, "configuration loaded again");
     }
 }

@@ -21,6 +21,7 @@ pub mod security;
 pub mod shell;
 pub mod stores;
 pub mod transport;
+pub mod work_limits;
 
 use std::process::ExitCode;
 

@@ -16,6 +16,7 @@ use super::outbox::SLICE;
 use super::reporting::Reporting;
 use super::security::Policy;
 use crate::hsm::effect::{Reply, StoreOp};
+use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
     StatusCursor,
@@ -168,16 +169,21 @@ impl Shell {
 
     /// Gives the core an operator's order. What came of it is known once it is durable.
     pub fn operator(&self, who: String, order: Order) -> oneshot::Receiver<OperatorReply> {
-        let (send, reply) = oneshot::channel();
-        let ask = {
-            let mut inner = self.inner.borrow_mut();
-            inner.asks += 1;
-            let ask = AskId(inner.asks);
-            inner.operators.insert(ask, send);
-            ask
-        };
+        let (ask, reply) = self.inner.borrow_mut().new_ask();
         self.handle(Event::Operator { ask, who, order });
         reply
+    }
+
+    /// Begins a comparison with what the MDTs list. What came of it is known some time after the last step.
+    pub fn reconcile(&self, listing: Listing) -> (AskId, oneshot::Receiver<OperatorReply>) {
+        let (ask, reply) = self.inner.borrow_mut().new_ask();
+        self.reconcile_step(ask, Reconcile::Begin(listing));
+        (ask, reply)
+    }
+
+    /// Goes on with it.
+    pub fn reconcile_step(&self, ask: AskId, step: Reconcile) {
+        self.handle(Event::Reconcile { ask, step });
     }
 
     /// Looks at the core, for answers that change nothing.
@@ -399,6 +405,14 @@ impl Shell {
 }
 
 impl Inner {
+    fn new_ask(&mut self) -> (AskId, oneshot::Receiver<OperatorReply>) {
+        let (send, reply) = oneshot::channel();
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        self.operators.insert(ask, send);
+        (ask, reply)
+    }
+
     /// Sends the operations to the store and sorts the effects to whom they concern.
     fn dispatch(&mut self, max_client_buffer: usize) {
         if self.effects.is_empty() {

@@ -42,7 +42,7 @@ pub struct Issue {
     /// Where the authority is
     #[arg(long, value_name = "DIR", default_value = "/etc/coordinatool/ca")]
     pub dir: PathBuf,
-    /// What it may be used for: to obey or to command
+    /// What it may be used for
     #[arg(long, value_enum, default_value = "agent")]
     pub role: RoleName,
     /// Another name or address of the host (one host only); repeatable
@@ -82,7 +82,10 @@ pub fn run(command: &CaCommand) -> Outcome {
                 let paths = Authority::paths(dir);
                 say(&format!("{}: the authority's certificate, for every host", paths.certificate.display()));
                 say(&format!("{}: its key; keep it secret, and off the servers", paths.key.display()));
-                say("next: `ca issue manager --role manager`, and `ca issue` with the names of all servers");
+                say("next: `ca issue manager --role manager`, and `ca issue` with the names of all servers;");
+                say(
+                    "for HSM: `ca issue HOST --role server`, and `ca issue --role mover` with the ids of all movers",
+                );
                 Outcome::Done
             }
             Err(error) => {
