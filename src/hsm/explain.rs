@@ -106,6 +106,9 @@ impl Coordinator {
         if state == State::Doubtful {
             return reasons.push(Reason::Doubtful);
         }
+        if state == State::Bound {
+            return reasons.push(Reason::Bound);
+        }
         if state == State::Vetting {
             reasons.push(Reason::Asking);
         }

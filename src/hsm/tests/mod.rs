@@ -1,6 +1,7 @@
 //! Sessions with the coordinator as scripts.
 
 mod batches;
+mod bound;
 mod cancels;
 mod duties;
 mod explaining;
