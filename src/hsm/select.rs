@@ -90,6 +90,7 @@ impl Coordinator {
                 State::Limited => RequestState::Limited,
                 State::Doubtful => RequestState::Doubtful,
                 State::Vetting => RequestState::Asking,
+                State::Bound => RequestState::Bound,
                 State::Running => RequestState::Running,
                 State::Queued | State::Loose | State::Free => RequestState::Queued,
             },

@@ -178,7 +178,37 @@ fn counters(page: &mut Page, counters: &Counters) {
     for (kind, count) in KINDS.iter().zip(counters.running) {
         page.value(&[("action", kind)], count as f64);
     }
+    page.family("lustre_hsm_keepalives_total", "counter", "What keepalives and questions to MDTs came to.");
+    let results = [
+        ("sent", counters.keepalives),
+        ("cancelled", counters.found_cancelled),
+        ("forgotten", counters.forgotten_at_mdt),
+        ("unanswered", counters.unanswered),
+    ];
+    for (result, count) in results {
+        page.value(&[("result", result)], count as f64);
+    }
     let totals = [
+        (
+            "lustre_hsm_requested_again_total",
+            "Requests that an MDT had forgotten and took again.",
+            counters.requested_again,
+        ),
+        (
+            "lustre_hsm_given_up_total",
+            "Requests that an MDT had forgotten and does not want any more.",
+            counters.given_up,
+        ),
+        (
+            "lustre_hsm_adopted_total",
+            "Requests that an MDT listed and that were not known here.",
+            counters.adopted,
+        ),
+        (
+            "lustre_hsm_stranded_ended_total",
+            "Requests that were ended because no mover could take them.",
+            counters.stranded_ended,
+        ),
         (
             "lustre_hsm_limited_total",
             "Times that a request was set aside because a limit was reached.",
@@ -226,6 +256,16 @@ fn counters(page: &mut Page, counters: &Counters) {
         page.single(name, "counter", help, value as f64);
     }
     let gauges = [
+        (
+            "lustre_hsm_stranded",
+            "Requests that nobody who is connected can take, when this was last looked at.",
+            counters.stranded,
+        ),
+        (
+            "lustre_hsm_doubtful",
+            "Requests that are not handed out because the MDT may have forgotten them.",
+            counters.doubtful,
+        ),
         (
             "lustre_hsm_unpersisted",
             "Requests that the store does not have because it was full.",

@@ -5,11 +5,14 @@ use axum::http::StatusCode;
 
 use super::super::envelope::good;
 use super::{Answer, Context};
+use crate::hsm::Stranded as CoreStranded;
 use crate::hsm::mover_views::{DeadLetter as CoreLetter, MoverView, Top as CoreTop};
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::overview::Overview;
 use crate::hsm::time::Wall;
-use crate::ops::{CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Top, alerts, store_alerts};
+use crate::ops::{
+    CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts,
+};
 use crate::server::shell::{Shell, StoreState};
 use crate::store::Health;
 
@@ -24,6 +27,7 @@ struct Moment {
     top: CoreTop,
     letters: Vec<CoreLetter>,
     orders: Vec<CoreReport>,
+    stranded: Vec<CoreStranded>,
     store: StoreState,
     health: Health,
 }
@@ -37,6 +41,7 @@ fn moment(shell: &Shell) -> Moment {
         top: core.top(now, TAGS),
         letters: core.dead_letters(),
         orders: core.orders().into_iter().map(|(_, report)| report).collect(),
+        stranded: core.stranded(),
         store,
         health,
     })
@@ -48,6 +53,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
     let movers: Vec<Mover> = moment.movers.iter().map(Mover::from).collect();
     let letters: Vec<DeadLetter> = moment.letters.iter().map(DeadLetter::from).collect();
     let (top, counters) = (Top::from(&moment.top), moment.counters.into());
+    let stranded: Vec<Stranded> = moment.stranded.iter().map(Stranded::from).collect();
     let lock = moment.overview.lock.into();
     let now = Wall(moment.overview.now);
     let facts = Facts {
@@ -58,6 +64,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
         movers: &movers,
         top: &top,
         letters: &letters,
+        stranded: &stranded,
     };
     let store = Store {
         kind: context.store.to_string(),
@@ -85,6 +92,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
         done: Counts::from(moment.counters.done),
         counters,
         dead_letters: letters.len() as u64,
+        stranded: stranded.clone(),
         orders: moment.orders.iter().map(|order| CancelReport::new(order, now)).collect(),
         movers,
         top,
