@@ -254,3 +254,40 @@ fn nothing_that_was_acknowledged_is_lost_whoever_is_killed_when() {
     assert!(lost.is_empty(), "acknowledged, and lost (COORDINATOOL_REDIS_SEED={seed}): {lost:?}");
     bed.wait("redis is empty", || redis.requests().is_empty() && redis.assigned().is_empty());
 }
+
+#[test]
+fn a_full_disk_while_redis_is_away_refuses_queues_and_loses_nothing() {
+    let name = "a_full_disk_while_redis_is_away_refuses_queues_and_loses_nothing";
+    let bed = small_bed("redis-full");
+    let state = bed.directory().join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let mut mount = std::process::Command::new("mount");
+    let mounted = mount.args(["-t", "tmpfs", "-o", "size=512k,mode=0700", "none"]).arg(&state).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return harness::skip(name, "needs to mount a small tmpfs");
+    }
+    let mut redis = Redis::start(&bed);
+    let daemon = start_alone(&bed, &redis, &Settings::new());
+    redis.kill();
+    let mut acknowledged = Vec::new();
+    let refused = bed.wait_for("the disk is full", || {
+        let first = acknowledged.len() as u64;
+        let answer = queue(&daemon, first..first + 500);
+        if answer["enqueued"] == 500 {
+            acknowledged.extend(first..first + 500);
+            return None;
+        }
+        Some(answer)
+    });
+    assert_eq!((&refused["status"], &refused["error"]), (&json!(-28), &json!("No space left on device")));
+    assert!(acknowledged.len() >= 500, "some were taken before");
+    // Meanwhile work goes on.
+    assert_eq!(serve_all(&daemon, "mover1", 10).len(), 10);
+    redis.start_again();
+    bed.wait("queues are taken again", || queue(&daemon, [1_000_000])["status"].is_null());
+    let known = || harness::known(&daemon.status());
+    bed.wait("redis has everything", || redis.requests().len() as u64 == known());
+    let given: BTreeSet<u64> =
+        serve_all(&daemon, "mover1", usize::try_from(known()).unwrap()).into_iter().collect();
+    assert!(acknowledged[10..].iter().all(|number| given.contains(&(1000 + number))));
+}
