@@ -52,6 +52,7 @@ mod schedule;
 mod select;
 mod sessions;
 mod status;
+mod stored;
 mod stranded;
 mod sweep;
 mod timers;

@@ -2,38 +2,40 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::api::{self, Api};
 use super::committer::{self, Committer};
-use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
+use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
 use super::ha::child::HaChild;
 use super::listener;
 use super::names::Names;
 use super::options::Options;
+use super::reconcile::{self, periodic::Periodic};
 use super::reporting::Reporting;
 use super::shell::{LustreCalls, Shell};
-use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall};
+use super::stores::{self, OpenError};
+use crate::api::hsm::Reconciler;
+use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
 use crate::lustre::list;
 use crate::lustre::mount::{Mount, MountError};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::system::clock::Clock;
 use crate::system::handover::{self, Inherited, Registration};
 use crate::system::logging::{Logging, NOTICE};
 use crate::system::supervisor;
 
-/// Requests that are recovered in one step.
-const RECOVERY_STEP: usize = 1000;
 /// How long a clean stop waits for the kernel's pipe to be emptied.
 const STOP_LUSTRE: Duration = Duration::from_secs(2);
 /// How long the registration of an earlier run may be in the way of ours, while it ends.
@@ -50,8 +52,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Mount(#[from] MountError),
     /// The store.
-    #[error("{0} (`--state-dir DIR` puts it elsewhere, `--store none` does without)")]
-    Store(#[from] StoreError),
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// The address to listen on.
     #[error("cannot listen on {host}:{port}: {source} (set `host` and `port`, or give -H and -p)")]
     Listen {
@@ -102,7 +104,6 @@ pub fn run(
 ) -> Result<(), DaemonError> {
     say(&loaded.notes);
     let settings = loaded.settings;
-    about_redis(&settings);
     let files = listener::raise_file_limit();
     let mount = match &settings.lustre {
         Lustre::Mount(path) => Some(Mount::open(path, settings.fsname.as_deref())?),
@@ -129,44 +130,6 @@ fn say(notes: &[Note]) {
     }
 }
 
-fn about_redis(settings: &Settings) {
-    if settings.store == StoreKind::None {
-        return;
-    }
-    match settings.redis {
-        Redis::Configured => tracing::warn!(
-            "redis_host is set, but this build keeps requests in its embedded store, not in redis: what a redis holds \
-             is neither read nor changed (set redis_host to nothing to silence this)"
-        ),
-        Redis::Unset => tracing::info!("no redis in this build: requests are kept in the embedded store"),
-        Redis::Disabled => {}
-    }
-}
-
-/// Where the embedded store is.
-fn state_dir(settings: &Settings, fsname: &str) -> PathBuf {
-    if let Some(dir) = &settings.state_dir {
-        return dir.clone();
-    }
-    // Of several directories the service manager made, the first is ours.
-    let given = std::env::var_os("STATE_DIRECTORY")
-        .and_then(|dirs| std::env::split_paths(&dirs).next())
-        .filter(|dir| dir.is_absolute());
-    given.unwrap_or_else(|| {
-        Path::new("/var/lib/coordinatool").join(config::instance(&settings.lustre, fsname))
-    })
-}
-
-fn open_store(settings: &Settings, fsname: &str) -> Result<Option<Box<dyn Store>>, StoreError> {
-    match settings.store {
-        StoreKind::None => Ok(None),
-        StoreKind::Embedded => {
-            let store = crate::store::EmbeddedStore::open(&state_dir(settings, fsname))?;
-            Ok(Some(Box::new(store)))
-        }
-    }
-}
-
 /// Where the reporting files are, if there are any.
 fn start_reporting(settings: &Settings) -> Result<Option<Reporting>, DaemonError> {
     let Some(dir) = &settings.reporting_dir else { return Ok(None) };
@@ -182,49 +145,6 @@ fn start_reporting(settings: &Settings) -> Result<Option<Reporting>, DaemonError
     };
     let failed = |source| DaemonError::Reporting { dir: dir.clone(), mount: mount.clone(), source };
     Reporting::start(&mount, dir).map(Some).map_err(failed)
-}
-
-/// Hands back what an earlier run left.
-fn recover(store: &mut dyn Store, core: &mut Coordinator, clock: &Clock) -> Result<(), StoreError> {
-    // Whether the requests are suspect is known when all are read.
-    let mut requests = Vec::new();
-    let found = store.recover(&mut |item, mover| requests.push((item, mover)))?;
-    for place in &found.quarantined {
-        tracing::error!("{}: a damaged record was set aside: {place}", store.describe());
-    }
-    if found.requests > 0 || !found.quarantined.is_empty() {
-        tracing::warn!(
-            "{}: {} requests recovered, {} records set aside",
-            store.describe(),
-            found.requests,
-            found.quarantined.len()
-        );
-    }
-    let mut requests = requests.into_iter();
-    let mut effects = Effects::default();
-    loop {
-        let part: Vec<_> = requests.by_ref().take(RECOVERY_STEP).collect();
-        if part.is_empty() {
-            break;
-        }
-        let event = Event::Recovered { requests: part, suspect: found.suspect };
-        core.handle(clock.now(), event, &mut effects);
-        if !effects.store.is_empty() {
-            store.append(&effects.store)?;
-            store.sync()?;
-        }
-        // Nobody is connected: there is nobody to see anything. Calls on the MDTs come back with their timers.
-        effects.clear();
-    }
-    let notes = store.take_notes();
-    if !notes.is_empty() {
-        core.handle(clock.now(), Event::RecoveredNotes(notes), &mut effects);
-        if !effects.store.is_empty() {
-            store.append(&effects.store)?;
-            store.sync()?;
-        }
-    }
-    Ok(())
 }
 
 /// A seed for the choice among equals.
@@ -257,15 +177,15 @@ impl Daemon<'_> {
         let lustre = self.take_over(&inputs)?;
 
         // What was there before comes before anything new.
-        let mut store = open_store(&self.settings, &self.fsname)?;
-        if let Some(store) = &mut store {
-            tracing::info!("requests are kept in the {}", store.describe());
-            recover(store.as_mut(), &mut core, &clock)?;
+        let mut store = stores::open(&self.settings, &self.fsname)?;
+        if let Some(opened) = &mut store {
+            tracing::info!("requests are kept in the {}", opened.store.describe());
+            stores::recover(opened, &mut core, &clock).map_err(OpenError::Store)?;
         } else {
             tracing::warn!("requests are kept in memory only: a restart forgets them");
         }
-        let kind = store.as_ref().map(|store| store.describe()).unwrap_or_default();
-        let committer = store.map(|store| start_committer(store, inputs.clone())).transpose()?;
+        let kind = store.as_ref().map(|opened| opened.store.describe()).unwrap_or_default();
+        let committer = store.map(|opened| start_committer(opened.store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
@@ -276,7 +196,11 @@ impl Daemon<'_> {
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
-        let mut copytool = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
+        let reconciler = Reconciler { settings: told.clone(), mount: mount.clone() };
+        let periodic = Periodic::new(Rc::clone(&shell), self.fsname.clone(), mount);
+        tokio::task::spawn_local(periodic.run(told, self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
@@ -284,11 +208,11 @@ impl Daemon<'_> {
         let accept =
             listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
         let accept = tokio::task::spawn_local(accept);
-        let _api = self.start_api(&shell, kind)?;
+        let _api = self.start_api(&shell, kind, reconciler)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &mut signals).await;
+        self.until_stopped(&shell, &reconcile, &mut signals).await;
 
         supervisor::stopping();
         accept.abort();
@@ -307,13 +231,19 @@ impl Daemon<'_> {
         }
     }
 
-    fn start_api(&self, shell: &Rc<Shell>, store: String) -> Result<Api, DaemonError> {
+    fn start_api(
+        &self,
+        shell: &Rc<Shell>,
+        store: String,
+        reconciler: Reconciler,
+    ) -> Result<Api, DaemonError> {
         let parts = api::Parts {
             place: self.settings.api.clone(),
             group: self.settings.api_group.clone(),
             metrics: self.settings.metrics_listen.clone(),
             fsname: self.fsname.clone(),
             store,
+            reconciler,
         };
         api::start(shell, parts).map_err(DaemonError::Api)
     }
@@ -352,7 +282,7 @@ impl Daemon<'_> {
         taken_over: Option<(CurrentMount, Copytool)>,
         shell: &Rc<Shell>,
         inputs: &UnboundedSender<Input>,
-    ) -> Result<Option<Copytool>, DaemonError> {
+    ) -> Result<(Option<Copytool>, Option<CurrentMount>), DaemonError> {
         let tell = tell_of(inputs);
         let (mount, copytool) = match (taken_over, self.mount.take()) {
             (Some(taken), _) => taken,
@@ -365,11 +295,11 @@ impl Daemon<'_> {
             }
             (None, None) => {
                 shell.connect_lustre(Rc::new(NoLustre { tell }));
-                return Ok(None);
+                return Ok((None, None));
             }
         };
-        shell.connect_lustre(Rc::new(Calls::start(mount, tell)?));
-        Ok(Some(copytool))
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?));
+        Ok((Some(copytool), Some(mount)))
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -393,7 +323,12 @@ impl Daemon<'_> {
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
-    async fn until_stopped(&mut self, shell: &Rc<Shell>, signals: &mut Signals) {
+    async fn until_stopped(
+        &mut self,
+        shell: &Rc<Shell>,
+        reconcile: &watch::Sender<reconcile::Settings>,
+        signals: &mut Signals,
+    ) {
         let interval = supervisor::watchdog_interval();
         let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -410,6 +345,11 @@ impl Daemon<'_> {
                 _ = signals.hangup.recv() => {
                     self.ha.iter().for_each(|ha| ha.reload());
                     self.reload(shell);
+                    reconcile.send_if_modified(|settings| {
+                        let changed = *settings != self.settings.reconcile;
+                        settings.clone_from(&self.settings.reconcile);
+                        changed
+                    });
                 }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
@@ -441,6 +381,7 @@ impl Daemon<'_> {
         };
         shell.handle(Event::Reconfigured(Box::new(hsm.clone())));
         self.settings.hsm = hsm;
+        self.settings.reconcile = new.reconcile;
         tracing::info!(target: NOTICE, "configuration loaded again");
     }
 }
@@ -455,6 +396,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("store", old.store != new.store),
         ("state_dir", old.state_dir != new.state_dir),
         ("redis_host", old.redis != new.redis),
+        ("a key of redis", old.redis_server != new.redis_server),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
         ("api_socket", old.api != new.api),

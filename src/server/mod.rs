@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod reconcile;
 pub mod reporting;
 pub mod shell;
+pub mod stores;
 
 use std::process::ExitCode;
 
