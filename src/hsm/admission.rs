@@ -4,7 +4,7 @@ use super::Coordinator;
 use super::action::{Action, ActionItem};
 use super::effect::{Effect, Effects, Reply, StoreOp};
 use super::event::{ConnId, Queue};
-use super::requests::{Handle, Kind, REDELIVERED, STORED, State};
+use super::requests::{ENDED_BEFORE, Handle, Kind, REDELIVERED, STORED, State};
 use super::time::Mono;
 
 /// What came of a request that was handed in.
@@ -147,8 +147,10 @@ impl Coordinator {
         let queued = self.queued_at(item.timestamp);
         let handle = self.requests.add(item, kind, queued, class, data);
         self.report_join(handle);
+        if self.tombstones.remove(item.key()) {
+            self.requests.at_mut(handle).set(ENDED_BEFORE, true);
+        }
         self.note_new(handle);
-        self.tombstones.remove(item.key());
         self.arm_keepalive();
         self.arm_strandings();
         self.counts.admitted += 1;

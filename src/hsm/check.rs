@@ -19,6 +19,7 @@ impl Coordinator {
         self.check_files();
         self.check_slots();
         self.check_shelves();
+        self.vetting.check(|handle| self.requests.at(handle).state);
     }
 
     fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
@@ -92,6 +93,7 @@ impl Coordinator {
             assert_eq!(request.state == State::Doubtful, self.doubts.contains(handle));
             let held = (request.fid, request.class, request.timestamp, handle);
             assert_eq!(request.state == State::Held, self.held.contains(&held));
+            assert_eq!(request.state == State::Vetting, self.vetting.aside.contains(&handle));
         }
     }
 

@@ -30,6 +30,8 @@ pub struct HsmConfig {
     pub ageing: Ageing,
     /// How long a request that was recovered without a mover is held so that its mover may claim it.
     pub settle: Duration,
+    /// Whether there is a Lustre to ask about requests before they are sent. Without one nobody could tell, so all are sent.
+    pub ask_lustre: bool,
     /// `active_request_timeout` of the MDTs, unless the shell reads it from Lustre ([`super::Event::RequestTimeout`]). Each
     /// request is kept alive every quarter of it; zero keeps nothing alive.
     pub request_timeout: Duration,
@@ -118,6 +120,7 @@ impl Default for HsmConfig {
             reporting_interval: Duration::from_secs(60),
             ageing: Ageing::default(),
             settle: Duration::ZERO,
+            ask_lustre: false,
             request_timeout: Duration::from_secs(3600),
             keepalive_running_max: Duration::from_secs(7 * 86_400),
             keepalive_rate: 2000,

@@ -31,6 +31,7 @@ use super::stranded::Strandings;
 use super::sweep::Sweep;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
+use super::vetting::{LateArchives, Vetting};
 
 /// Requests handled in one step of work that is cut into slices.
 pub(super) const SLICE: usize = 1024;
@@ -75,6 +76,8 @@ pub struct Coordinator {
     pub(super) cancels: FxHashMap<Handle, Cancel>,
     pub(super) endings: BTreeMap<RequestKey, Ending>,
     pub(super) tombstones: Tombstones,
+    pub(super) vetting: Vetting,
+    pub(super) late_archives: LateArchives,
     pub(super) keepalive: KeepAlive,
     /// What the MDT may have forgotten.
     pub(super) doubts: Doubts,
@@ -128,8 +131,9 @@ impl Tombstones {
         }
     }
 
-    pub(super) fn remove(&mut self, key: RequestKey) {
-        self.keys.remove(&key);
+    /// Returns whether it was there.
+    pub(super) fn remove(&mut self, key: RequestKey) -> bool {
+        self.keys.remove(&key).is_some()
     }
 
     pub(super) fn contains(&self, key: RequestKey) -> bool {
@@ -167,6 +171,8 @@ impl Coordinator {
             cancels: FxHashMap::default(),
             endings: BTreeMap::new(),
             tombstones: Tombstones::default(),
+            vetting: Vetting::default(),
+            late_archives: LateArchives::default(),
             keepalive: KeepAlive::default(),
             doubts: Doubts::default(),
             strandings: Strandings::default(),
@@ -306,6 +312,7 @@ impl Coordinator {
                 Some(Timer::Settle) => self.settle(),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
+                Some(Timer::Vetting) => self.vet_again(effects),
                 Some(Timer::KeepAlive) => self.keepalive_step(effects),
                 Some(Timer::Doubt) => self.doubt_step(effects),
                 Some(Timer::Stranded) => self.look_for_stranded(effects),
@@ -385,6 +392,7 @@ impl Coordinator {
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
+            asking: self.vetting.len() as u64,
             stranded: self.stranded_requests(),
             doubtful: self.doubts.len() as u64,
             letters: self.letters.all.len() as u64,

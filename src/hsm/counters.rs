@@ -75,4 +75,12 @@ pub struct Counters {
     pub different_data: u64,
     /// Queues in use.
     pub classes: u64,
+    /// Requests about which an MDT is asked before they are sent.
+    pub asking: u64,
+    /// REMOVEs ended because their file was released since.
+    pub refused_removes: u64,
+    /// ARCHIVEs ended because another had archived the file.
+    pub needless_archives: u64,
+    /// Requests dropped because they were delivered again after their end.
+    pub late_deliveries: u64,
 }

@@ -106,6 +106,9 @@ impl Coordinator {
         if state == State::Doubtful {
             return reasons.push(Reason::Doubtful);
         }
+        if state == State::Vetting {
+            reasons.push(Reason::Asking);
+        }
         self.why_file(handle, reasons);
         match state {
             State::Held => {

@@ -206,7 +206,12 @@ impl Coordinator {
                     return false;
                 }
             }
-            State::Queued | State::Parked | State::Held | State::Settling | State::Limited => {}
+            State::Queued
+            | State::Parked
+            | State::Held
+            | State::Settling
+            | State::Limited
+            | State::Vetting => {}
         }
         let key = request.key();
         if self.keepalive.asked.contains(&key) {

@@ -57,6 +57,8 @@ mod stranded;
 mod sweep;
 mod timers;
 mod top;
+mod verdict;
+mod vetting;
 mod window;
 
 pub use action::{Action, ActionItem, RequestKey};

@@ -105,6 +105,26 @@ impl Coordinator {
 
     /// Puts a loose request into its queue.
     pub(super) fn enqueue(&mut self, handle: Handle, front: bool) {
+        let class = self.requests.at(handle).class;
+        let before = if front { self.classes.at(class).list.head } else { NIL };
+        self.enqueue_before(handle, before);
+    }
+
+    /// Puts a loose request back near the head of its queue, behind at most `steps` that came before it.
+    pub(super) fn enqueue_in_order(&mut self, handle: Handle, steps: u32) {
+        let request = self.requests.at(handle);
+        let timestamp = request.timestamp;
+        let mut at = self.classes.at(request.class).list.head;
+        for _ in 0..steps {
+            if at == NIL || self.requests.at(at).timestamp > timestamp {
+                break;
+            }
+            at = self.requests.at(at).next;
+        }
+        self.enqueue_before(handle, at);
+    }
+
+    fn enqueue_before(&mut self, handle: Handle, before: Handle) {
         let linked = self.next_sequence();
         let request = self.requests.at_mut(handle);
         assert_eq!(request.state, State::Loose, "only a loose request can be queued");
@@ -112,11 +132,7 @@ impl Coordinator {
         request.linked = linked;
         let class = request.class;
         let mut list = self.classes.at(class).list;
-        if front {
-            self.requests.slab.push_front(&mut list, handle);
-        } else {
-            self.requests.slab.push_back(&mut list, handle);
-        }
+        self.requests.slab.insert_before(&mut list, before, handle);
         self.classes.at_mut(class).list = list;
         self.refresh_class(class);
         self.count_queued(class, 1);
@@ -167,6 +183,9 @@ impl Coordinator {
                 self.requests.slab.unlink(&mut list, handle);
                 self.settling = list;
             }
+            State::Vetting => {
+                self.vetting.aside.remove(&handle);
+            }
             State::Doubtful => self.doubts.remove(handle),
             State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
@@ -206,6 +225,8 @@ impl Coordinator {
         request.linked = linked;
         self.held.insert((request.fid, request.class, request.timestamp, handle));
         self.counts.held += 1;
+        // What it waits for may change what was said of its file.
+        self.vetting.forget(handle);
     }
 
     /// Lets go what waits for a file, one request of each class.
@@ -254,6 +275,7 @@ impl Coordinator {
     /// A loose request starts on a mover.
     pub(super) fn start(&mut self, handle: Handle, mover: u32, effects: &mut Effects) {
         self.clear_released(handle);
+        self.vetting.forget(handle);
         let linked = self.next_sequence();
         self.requests.start(handle, mover);
         let now = self.now.mono;
@@ -316,6 +338,9 @@ impl Coordinator {
             }
         }
         self.requests.stop(handle);
+        if kind == Kind::Archive {
+            self.late_archives.note(fid, self.now.mono);
+        }
         self.end_use(handle, owner);
         let request = self.requests.at_mut(handle);
         request.set(CLAIMED, false);
@@ -364,6 +389,7 @@ impl Coordinator {
     /// Forgets a loose request: it has ended.
     pub(super) fn forget(&mut self, handle: Handle, effects: &mut Effects) {
         let let_go = self.clear_released(handle);
+        self.vetting.forget(handle);
         self.note_ended(handle);
         let request = self.requests.at(handle);
         let (key, kind, class, data) = (request.key(), request.kind, request.class, request.data);
@@ -476,6 +502,7 @@ impl Coordinator {
                 self.release_held(fid);
             }
             State::Settling => self.let_settle(handle),
+            State::Vetting => self.vet(handle, effects),
             State::Limited if self.set_aside_if_limited(handle) => {}
             _ => {
                 self.enqueue(handle, false);

@@ -89,6 +89,7 @@ impl Coordinator {
                 State::Settling => RequestState::Settling,
                 State::Limited => RequestState::Limited,
                 State::Doubtful => RequestState::Doubtful,
+                State::Vetting => RequestState::Asking,
                 State::Running => RequestState::Running,
                 State::Queued | State::Loose | State::Free => RequestState::Queued,
             },

@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Report,
     /// An end that the MDT could not take is tried again.
     Ending,
+    /// The MDT is asked again about requests that wait for its word.
+    Vetting,
     /// Requests are kept alive.
     KeepAlive,
     /// Requests that the MDT may have forgotten are looked at.

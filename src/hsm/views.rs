@@ -65,6 +65,8 @@ pub enum RequestState {
     Limited,
     /// Set aside until the MDT says whether it still knows it.
     Doubtful,
+    /// Set aside until the MDT says whether it may still be done.
+    Asking,
     /// Recovered; waits until movers have had time to claim it.
     Settling,
     /// With a mover.
@@ -80,6 +82,7 @@ impl RequestState {
             Self::Held => "held",
             Self::Limited => "limited",
             Self::Doubtful => "doubtful",
+            Self::Asking => "asking",
             Self::Settling => "settling",
             Self::Running => "running",
         }

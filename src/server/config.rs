@@ -13,10 +13,13 @@ use crate::store::redis;
 use super::api;
 use super::options::Options;
 use super::reconcile;
+use super::work_limits;
 
 const INT_MAX: u64 = i32::MAX as u64;
 /// `LONG_MAX / NS_IN_SEC`: the longest time in seconds that C takes.
 const MAX_SECONDS: u64 = i64::MAX as u64 / 1_000_000_000;
+/// The most ended or failed requests that can be kept.
+const MAX_KEPT: u64 = 1_000_000;
 const MAX_ARCHIVE_IDS: usize = lustreapi_sys::abi::LL_HSM_MAX_ARCHIVES_PER_AGENT;
 
 /// Everything the daemon needs to know to start.
@@ -470,6 +473,22 @@ impl Loader {
                 settings.reconcile.timeout = Duration::from_secs(parse_int(value, 1, INT_MAX)?);
             }
             "reconcile_adopt" => settings.reconcile.adopt = adopt(value)?,
+            "retry_limit" => settings.hsm.retry_limit = parse_int(value, 0, 1000)? as u32,
+            "retry_backoff_ms" => {
+                settings.hsm.retry_backoff = Duration::from_millis(parse_int(value, 1, INT_MAX)?);
+            }
+            "dead_letters" => settings.hsm.dead_letters = parse_int(value, 0, MAX_KEPT)? as usize,
+            "quarantine_errors" => settings.hsm.quarantine.errors = parse_int(value, 0, INT_MAX)? as u32,
+            "quarantine_window_ms" => {
+                settings.hsm.quarantine.window = Duration::from_millis(parse_int(value, 1000, INT_MAX)?);
+            }
+            "quarantine_ms" => {
+                settings.hsm.quarantine.time = Duration::from_millis(parse_int(value, 1, INT_MAX)?);
+            }
+            "limit_mover" => work_limits::mover(value, &mut settings.hsm.limits)?,
+            "limit_hint" => work_limits::hint(value, &mut settings.hsm.limits)?,
+            "limit_user" => work_limits::user(value, &mut settings.hsm.limits)?,
+            "history_size" => settings.hsm.history_size = parse_int(value, 0, MAX_KEPT)? as usize,
             "max_message_size" => settings.limits.message_bytes = at_least(parse_size(value)?, 4096)?,
             "max_message_depth" => settings.limits.depth = parse_int(value, 8, 1024)? as usize,
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,

@@ -170,7 +170,8 @@ impl Daemon<'_> {
         let mut signals = Signals::new()?;
         let (inputs, received) = unbounded_channel();
         let clock = Clock::new();
-        let hsm = HsmConfig { fsname: self.fsname.clone(), ..self.settings.hsm.clone() };
+        let ask_lustre = matches!(self.settings.lustre, Lustre::Mount(_));
+        let hsm = HsmConfig { fsname: self.fsname.clone(), ask_lustre, ..self.settings.hsm.clone() };
         let mut core = Coordinator::new(hsm, seed(&clock), clock.now());
 
         // The kernel waits while nobody reads its pipe, so what an earlier run left is read first of all.
@@ -375,6 +376,7 @@ impl Daemon<'_> {
         }
         let hsm = HsmConfig {
             fsname: self.fsname.clone(),
+            ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
             ..new.hsm.clone()

@@ -19,6 +19,7 @@ pub mod reconcile;
 pub mod reporting;
 pub mod shell;
 pub mod stores;
+pub mod work_limits;
 
 use std::process::ExitCode;
 

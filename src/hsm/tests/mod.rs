@@ -14,6 +14,7 @@ mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod vetting;
 
 use std::time::Duration;
 
