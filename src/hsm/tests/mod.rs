@@ -4,6 +4,7 @@ mod batches;
 mod cancels;
 mod golden;
 mod hosts;
+mod keepalive;
 mod movers;
 mod queueing;
 mod recovery;
