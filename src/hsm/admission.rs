@@ -4,7 +4,7 @@ use super::Coordinator;
 use super::action::{Action, ActionItem};
 use super::effect::{Effect, Effects, Reply, StoreOp};
 use super::event::{ConnId, Queue};
-use super::requests::{Handle, Kind, REDELIVERED, STORED, State};
+use super::requests::{ENDED_BEFORE, Handle, Kind, REDELIVERED, STORED, State};
 use super::time::Mono;
 
 /// What came of a request that was handed in.
@@ -96,7 +96,7 @@ impl Coordinator {
         // Not to be found at the head of its queue by each mover in turn.
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
-        } else {
+        } else if !self.joins_limited(handle) {
             self.enqueue(handle, false);
         }
     }
@@ -147,7 +147,10 @@ impl Coordinator {
         let queued = self.queued_at(item.timestamp);
         let handle = self.requests.add(item, kind, queued, class, data);
         self.report_join(handle);
-        self.tombstones.remove(item.key());
+        if self.tombstones.remove(item.key()) {
+            self.requests.at_mut(handle).set(ENDED_BEFORE, true);
+        }
+        self.note_new(handle);
         self.arm_keepalive();
         self.arm_strandings();
         self.counts.admitted += 1;

@@ -10,6 +10,7 @@ use super::action::{ActionItem, RequestKey};
 use super::effect::{Effect, Effects};
 use super::requests::{CANCELLING, Handle, State};
 use super::timers::Timer;
+use super::views::Outcome;
 
 /// `errno` values that mean something here.
 pub(super) const ENOENT: i32 = 2;
@@ -73,10 +74,13 @@ impl Coordinator {
             return;
         }
         tracing::info!(%key, "cancelled while it waited");
+        let errno = self.harmless_error(handle, ECANCELED);
         self.unqueue(handle);
         self.refresh_class(class);
+        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
+        self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
-        self.end_at_lustre(item, ECANCELED, effects);
+        self.end_at_lustre(item, errno, effects);
         self.release_held(fid);
     }
 
@@ -108,14 +112,21 @@ impl Coordinator {
         let cancel = self.drop_cancel(handle);
         let fid = self.requests.at(handle).fid;
         let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
+        let errno = self.harmless_error(handle, ECANCELED);
         self.stop(handle);
+        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
+        self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
-        self.end_at_lustre(item, ECANCELED, effects);
+        self.end_at_lustre(item, errno, effects);
         self.release_held(fid);
     }
 
-    /// Tells the MDT that a request has ended.
+    /// Tells the MDT that a request has ended, and how.
+    ///
+    /// # Panics
+    /// For a success: only who has done a request may say so. A restore ended that way would be taken for the data.
     pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
+        assert!(errno > 0, "the coordinator ends no request with success");
         let key = item.key();
         if self.endings.contains_key(&key) {
             return;

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+pub use super::bucket::Rate;
+pub use super::limits::{Limit, Limits};
+pub use super::quarantine::QuarantineConfig;
+
 /// Configuration of the coordinator's core, already checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HsmConfig {
@@ -26,6 +30,8 @@ pub struct HsmConfig {
     pub ageing: Ageing,
     /// How long a request that was recovered without a mover is held so that its mover may claim it.
     pub settle: Duration,
+    /// Whether there is a Lustre to ask about requests before they are sent. Without one nobody could tell, so all are sent.
+    pub ask_lustre: bool,
     /// `active_request_timeout` of the MDTs, unless the shell reads it from Lustre ([`super::Event::RequestTimeout`]). Each
     /// request is kept alive every quarter of it; zero keeps nothing alive.
     pub request_timeout: Duration,
@@ -37,6 +43,18 @@ pub struct HsmConfig {
     pub stranded_max: u32,
     /// After how long without a mover that can take it a request is ended with an error; zero for never.
     pub stranded_timeout: Duration,
+    /// How many ended requests are remembered (`history_size`).
+    pub history_size: usize,
+    /// How many failed requests are kept for an operator (`dead_letters`); 0 keeps none and tries none again.
+    pub dead_letters: usize,
+    /// How often the MDT is asked again for a request that failed (`retry_limit`); 0 for never, as in C.
+    pub retry_limit: u32,
+    /// How long after the first failure that is; twice as long after each further one (`retry_backoff_ms`).
+    pub retry_backoff: Duration,
+    /// When movers that fail get nothing for a while.
+    pub quarantine: QuarantineConfig,
+    /// `limit_mover`, `limit_hint` and `limit_user`.
+    pub limits: Limits,
 }
 
 /// Head start of the more urgent kinds of requests.
@@ -102,12 +120,19 @@ impl Default for HsmConfig {
             reporting_interval: Duration::from_secs(60),
             ageing: Ageing::default(),
             settle: Duration::ZERO,
+            ask_lustre: false,
             request_timeout: Duration::from_secs(3600),
             keepalive_running_max: Duration::from_secs(7 * 86_400),
             keepalive_rate: 2000,
             stranded_max: 100_000,
             // A mover that dies on Friday evening is back on Monday.
             stranded_timeout: Duration::from_secs(3 * 86_400),
+            history_size: 10_000,
+            dead_letters: 10_000,
+            retry_limit: 0,
+            retry_backoff: Duration::from_secs(60),
+            quarantine: QuarantineConfig::default(),
+            limits: Limits::default(),
         }
     }
 }

@@ -25,6 +25,10 @@ pub struct Counters {
     pub unpersisted: u64,
     /// Times that a request had to wait for another of the same file.
     pub held: u64,
+    /// Times that a request was set aside because a limit was reached.
+    pub limited: u64,
+    /// Times that a mover was put into quarantine.
+    pub quarantines: u64,
     /// Times that a request was too large for a mover's buffer.
     pub oversized: u64,
     /// Keepalives sent.
@@ -43,6 +47,14 @@ pub struct Counters {
     pub stranded_ended: u64,
     /// Keepalives, and other questions about what it may have forgotten, that the MDT could not answer.
     pub unanswered: u64,
+    /// Failed requests for which another attempt was planned.
+    pub retries_planned: u64,
+    /// Failed requests that the MDT took once more.
+    pub retried: u64,
+    /// Failed requests that are kept for an operator or for another attempt.
+    pub letters: u64,
+    /// Failed requests that were given up because there were too many.
+    pub letters_dropped: u64,
     /// Requests of each kind that wait, for whatever reason.
     pub pending: [u64; 3],
     /// Requests of each kind that movers have.
@@ -63,4 +75,12 @@ pub struct Counters {
     pub different_data: u64,
     /// Queues in use.
     pub classes: u64,
+    /// Requests about which an MDT is asked before they are sent.
+    pub asking: u64,
+    /// REMOVEs ended because their file was released since.
+    pub refused_removes: u64,
+    /// ARCHIVEs ended because another had archived the file.
+    pub needless_archives: u64,
+    /// Requests dropped because they were delivered again after their end.
+    pub late_deliveries: u64,
 }

@@ -208,7 +208,12 @@ impl Coordinator {
                     return false;
                 }
             }
-            State::Queued | State::Parked | State::Held | State::Settling => {}
+            State::Queued
+            | State::Parked
+            | State::Held
+            | State::Settling
+            | State::Limited
+            | State::Vetting => {}
         }
         let key = request.key();
         if self.keepalive.asked.contains(&key) {

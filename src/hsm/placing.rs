@@ -105,6 +105,26 @@ impl Coordinator {
 
     /// Puts a loose request into its queue.
     pub(super) fn enqueue(&mut self, handle: Handle, front: bool) {
+        let class = self.requests.at(handle).class;
+        let before = if front { self.classes.at(class).list.head } else { NIL };
+        self.enqueue_before(handle, before);
+    }
+
+    /// Puts a loose request back near the head of its queue, behind at most `steps` that came before it.
+    pub(super) fn enqueue_in_order(&mut self, handle: Handle, steps: u32) {
+        let request = self.requests.at(handle);
+        let timestamp = request.timestamp;
+        let mut at = self.classes.at(request.class).list.head;
+        for _ in 0..steps {
+            if at == NIL || self.requests.at(at).timestamp > timestamp {
+                break;
+            }
+            at = self.requests.at(at).next;
+        }
+        self.enqueue_before(handle, at);
+    }
+
+    fn enqueue_before(&mut self, handle: Handle, before: Handle) {
         let linked = self.next_sequence();
         let request = self.requests.at_mut(handle);
         assert_eq!(request.state, State::Loose, "only a loose request can be queued");
@@ -112,11 +132,7 @@ impl Coordinator {
         request.linked = linked;
         let class = request.class;
         let mut list = self.classes.at(class).list;
-        if front {
-            self.requests.slab.push_front(&mut list, handle);
-        } else {
-            self.requests.slab.push_back(&mut list, handle);
-        }
+        self.requests.slab.insert_before(&mut list, before, handle);
         self.classes.at_mut(class).list = list;
         self.refresh_class(class);
         self.count_queued(class, 1);
@@ -167,7 +183,11 @@ impl Coordinator {
                 self.requests.slab.unlink(&mut list, handle);
                 self.settling = list;
             }
+            State::Vetting => {
+                self.vetting.aside.remove(&handle);
+            }
             State::Doubtful => self.doubts.remove(handle),
+            State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
                 unreachable!("a request that does not wait is not taken out of a queue")
             }
@@ -205,6 +225,8 @@ impl Coordinator {
         request.linked = linked;
         self.held.insert((request.fid, request.class, request.timestamp, handle));
         self.counts.held += 1;
+        // What it waits for may change what was said of its file.
+        self.vetting.forget(handle);
     }
 
     /// Lets go what waits for a file, one request of each class.
@@ -253,9 +275,13 @@ impl Coordinator {
     /// A loose request starts on a mover.
     pub(super) fn start(&mut self, handle: Handle, mover: u32, effects: &mut Effects) {
         self.clear_released(handle);
+        self.vetting.forget(handle);
         let linked = self.next_sequence();
         self.requests.start(handle, mover);
+        let now = self.now.mono;
         let request = self.requests.at_mut(handle);
+        let waited = now.0.saturating_sub(request.queued.0) / 1_000_000;
+        request.waited_ms = u32::try_from(waited).unwrap_or(u32::MAX);
         request.linked = linked;
         let (fid, kind, class, stored, key) =
             (request.fid, request.kind, request.class, request.has(STORED), request.key());
@@ -270,6 +296,8 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        self.note_start(handle);
+        self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
         self.counts.running[kind.at()] += 1;
@@ -286,6 +314,7 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        self.note_stop(handle);
         self.move_bookmarks(handle);
         let mut active = self.movers.at(owner).active;
         self.requests.slab.unlink(&mut active, handle);
@@ -309,6 +338,10 @@ impl Coordinator {
             }
         }
         self.requests.stop(handle);
+        if kind == Kind::Archive {
+            self.late_archives.note(fid, self.now.mono);
+        }
+        self.end_use(handle, owner);
         let request = self.requests.at_mut(handle);
         request.set(CLAIMED, false);
         request.set(FORGOTTEN, false);
@@ -356,6 +389,8 @@ impl Coordinator {
     /// Forgets a loose request: it has ended.
     pub(super) fn forget(&mut self, handle: Handle, effects: &mut Effects) {
         let let_go = self.clear_released(handle);
+        self.vetting.forget(handle);
+        self.note_ended(handle);
         let request = self.requests.at(handle);
         let (key, kind, class, data) = (request.key(), request.kind, request.class, request.data);
         let (stored, reported) = (request.has(STORED), request.has(REPORTED));
@@ -467,6 +502,8 @@ impl Coordinator {
                 self.release_held(fid);
             }
             State::Settling => self.let_settle(handle),
+            State::Vetting => self.vet(handle, effects),
+            State::Limited if self.set_aside_if_limited(handle) => {}
             _ => {
                 self.enqueue(handle, false);
                 self.report_assign(handle, effects);

@@ -6,6 +6,7 @@ use lustreapi_sys::Fid;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::action::{Action, ActionItem, RequestKey};
+use super::by_file::ByFile;
 use super::index::{Chained, Index, NIL};
 use super::time::Mono;
 
@@ -66,8 +67,12 @@ pub(super) enum State {
     Held,
     /// Recovered without a mover, waits for one to claim it.
     Settling,
+    /// Set aside until the MDT has said whether it may be sent.
+    Vetting,
     /// The MDT may have forgotten it: handed out only once that is known.
     Doubtful,
+    /// Waits until a limit has room.
+    Limited,
     /// With a mover.
     Running,
 }
@@ -90,6 +95,10 @@ pub(super) const RELEASED: u16 = 64;
 pub(super) const CLAIMED: u16 = 128;
 /// Its reporting file counts it.
 pub(super) const REPORTED: u16 = 256;
+/// It has ended here before and was delivered again.
+pub(super) const ENDED_BEFORE: u16 = 0x4000;
+/// It waited already when we started: what happened to its file before that is not known here.
+pub(super) const RECOVERED: u16 = 0x2000;
 /// It runs, and the MDT has said that it knows nothing of it.
 pub(super) const FORGOTTEN: u16 = 512;
 
@@ -108,6 +117,9 @@ pub(super) struct Request {
     pub(super) next: Handle,
     pub(super) prev: Handle,
     chain: Handle,
+    pub(super) file_chain: Handle,
+    /// From admission until it was sent to its mover, in milliseconds; for what runs.
+    pub(super) waited_ms: u32,
     /// Interned data.
     pub(super) data: u32,
     /// The mover that runs it.
@@ -216,6 +228,8 @@ impl Slab {
                     next: if handle + 1 == last { NIL } else { handle + 1 },
                     prev: NIL,
                     chain: NIL,
+                    file_chain: NIL,
+                    waited_ms: 0,
                     data: NIL,
                     owner: NIL,
                     generation: 0,
@@ -270,6 +284,23 @@ impl Slab {
         list.len += 1;
     }
 
+    /// Puts an entry before another one of the list, `NIL` for the end.
+    pub(super) fn insert_before(&mut self, list: &mut List, at: Handle, handle: Handle) {
+        if at == NIL {
+            return self.push_back(list, handle);
+        }
+        let prev = self.at(at).prev;
+        if prev == NIL {
+            return self.push_front(list, handle);
+        }
+        let request = self.at_mut(handle);
+        request.prev = prev;
+        request.next = at;
+        self.at_mut(prev).next = handle;
+        self.at_mut(at).prev = handle;
+        list.len += 1;
+    }
+
     pub(super) fn unlink(&mut self, list: &mut List, handle: Handle) {
         let (prev, next) = {
             let request = self.at(handle);
@@ -315,6 +346,7 @@ fn hash_key(cookie: u64, fid: Fid) -> u64 {
 pub(super) struct Requests {
     pub(super) slab: Slab,
     index: Index,
+    pub(super) by_file: ByFile,
     /// (cookie, data FID) of requests whose data FID is not the file's own.
     aliases: FxHashMap<(u64, Fid), Handle>,
     /// What runs, by the low half of the cookie and each of its FIDs: C movers truncate cookies.
@@ -327,6 +359,7 @@ impl Requests {
         Self {
             slab: Slab::default(),
             index: Index::new(),
+            by_file: ByFile::new(),
             aliases: FxHashMap::default(),
             short: FxHashMap::default(),
             rare: FxHashMap::default(),
@@ -358,6 +391,11 @@ impl Requests {
     /// The request by either of its FIDs, the file's own first.
     pub(super) fn find_any(&self, cookie: u64, fid: Fid) -> Option<Handle> {
         self.find(RequestKey { cookie, fid }).or_else(|| self.find_alias(cookie, fid))
+    }
+
+    /// All requests for a file, by its own FID; at most so many.
+    pub(super) fn of_file(&self, fid: Fid, most: usize) -> Vec<Handle> {
+        self.by_file.all(&self.slab, fid, most)
     }
 
     /// What runs on `owner` under one of these FIDs and a cookie with the same low half.
@@ -393,6 +431,7 @@ impl Requests {
             request.bits = 0;
         }
         self.index.insert(&mut self.slab, hash_key(item.cookie, item.fid), handle);
+        self.by_file.insert(&mut self.slab, handle);
         let usual = item.dfid == item.fid
             && item.extent_offset == 0
             && item.extent_length == u64::MAX
@@ -513,6 +552,7 @@ impl Requests {
             self.rare.remove(&handle);
         }
         self.index.remove(&mut self.slab, hash_key(cookie, fid), handle);
+        self.by_file.remove(&mut self.slab, handle);
         self.slab.release(handle);
     }
 }
@@ -577,14 +617,19 @@ mod tests {
         requests.slab.push_front(&mut list, handles[0]);
         requests.slab.push_back(&mut list, handles[3]);
         requests.slab.unlink(&mut list, handles[2]);
+        requests.slab.insert_before(&mut list, handles[3], handles[2]);
+        requests.slab.unlink(&mut list, handles[0]);
+        requests.slab.insert_before(&mut list, handles[1], handles[0]);
+        requests.slab.unlink(&mut list, handles[3]);
+        requests.slab.insert_before(&mut list, NIL, handles[3]);
         let mut seen = Vec::new();
         let mut at = list.head;
         while at != NIL {
             seen.push(at);
             at = requests.at(at).next;
         }
-        assert_eq!(seen, [handles[0], handles[1], handles[3]]);
-        assert_eq!(list.len, 3);
+        assert_eq!(seen, handles);
+        assert_eq!((list.head, list.tail, list.len), (handles[0], handles[3], 4));
         for handle in seen {
             requests.slab.unlink(&mut list, handle);
         }

@@ -91,6 +91,10 @@ impl Coordinator {
             }
             for shelf in &shelves {
                 let class = shelf.classes[kind.at()].first().map(|&(due, class)| (due, Pick::Class(class)));
+                let class = class.filter(|&(_, pick)| match pick {
+                    Pick::Class(class) => !self.is_unvettable(self.classes.at(class).list.head),
+                    Pick::Parked(_) => true,
+                });
                 let parked = &shelf.parked[kind.at()];
                 let all_fit = parked.by_cost.last().is_some_and(|&(cost, _, _)| cost <= max_bytes);
                 let parked = if all_fit {
@@ -99,6 +103,10 @@ impl Coordinator {
                     let small = parked.by_cost.first().filter(|&&(cost, _, _)| cost <= max_bytes);
                     small.map(|&(_, _, handle)| (self.due(handle), Pick::Parked(handle)))
                 };
+                let parked = parked.filter(|&(_, pick)| match pick {
+                    Pick::Parked(handle) => !self.is_unvettable(handle),
+                    Pick::Class(_) => true,
+                });
                 for (due, pick) in [class, parked].into_iter().flatten() {
                     if best.is_none_or(|(first, of, _)| (due, kind) < (first, of)) {
                         best = Some((due, kind, pick));
@@ -135,6 +143,7 @@ impl Coordinator {
             set_aside: 0,
             full: false,
         };
+        self.vetting.allow();
         self.draft_cancels(mover, &mut draft);
         if self.lock == Lock::Unlocked {
             self.draft_work(mover, &mut draft, effects);
@@ -199,7 +208,7 @@ impl Coordinator {
 
     fn draft_work(&mut self, mover: u32, draft: &mut Draft, effects: &mut Effects) {
         if draft.pair.is_some() {
-            self.fill(mover, Kind::Restore, draft, effects);
+            // Cancels go alone, so that nothing that is to be begun stands between them and the mover's threads.
             return;
         }
         while draft.list.is_empty() && draft.set_aside < MOST_SET_ASIDE {
@@ -299,7 +308,10 @@ impl Coordinator {
                 let class = self.classes.at(*class);
                 let tag = class.key.tag;
                 let running = self.movers.at(mover).tag_running.get(&tag).copied().unwrap_or(0);
-                *share > 0 && !class.list.is_empty() && (tag == NIL || running < limit)
+                *share > 0
+                    && !class.list.is_empty()
+                    && (tag == NIL || running < limit)
+                    && !self.is_unvettable(class.list.head)
             });
             let Some((at, head)) = open
                 .map(|(at, &(class, _))| (at, self.classes.at(class).list.head))
@@ -328,6 +340,11 @@ impl Coordinator {
         for key in keys {
             if let Some(class) = self.classes.find(&key) {
                 self.refresh_class(class);
+                if kind == Kind::Remove
+                    && (draft.given[kind.at()] > 0 || self.movers.at(mover).room(kind.at()) > 0)
+                {
+                    self.look_ahead(class, effects);
+                }
             }
         }
     }
@@ -355,6 +372,15 @@ impl Coordinator {
         if self.is_kept_by_file(fid, kind) {
             self.clear_released(handle);
             self.hold(handle);
+            draft.set_aside += 1;
+            return false;
+        }
+        if self.set_aside_if_limited(handle) {
+            draft.set_aside += 1;
+            return false;
+        }
+        if !self.is_vetted(handle) {
+            self.vet(handle, effects);
             draft.set_aside += 1;
             return false;
         }

@@ -8,12 +8,18 @@ use std::time::Duration;
 
 use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, parse_size};
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
+use crate::store::redis;
 
+use super::api;
 use super::options::Options;
+use super::reconcile;
+use super::work_limits;
 
 const INT_MAX: u64 = i32::MAX as u64;
 /// `LONG_MAX / NS_IN_SEC`: the longest time in seconds that C takes.
 const MAX_SECONDS: u64 = i64::MAX as u64 / 1_000_000_000;
+/// The most ended or failed requests that can be kept.
+const MAX_KEPT: u64 = 1_000_000;
 const MAX_ARCHIVE_IDS: usize = lustreapi_sys::abi::LL_HSM_MAX_ARCHIVES_PER_AGENT;
 
 /// Everything the daemon needs to know to start.
@@ -33,12 +39,22 @@ pub struct Settings {
     pub store: StoreKind,
     /// Directory of the embedded store, if told.
     pub state_dir: Option<PathBuf>,
-    /// What was said about redis, which this build does not use.
+    /// Whether there is a redis.
     pub redis: Redis,
+    /// Where it is, and what is ours in it.
+    pub redis_server: RedisServer,
     /// Directory of the reporting files, relative to the mount point.
     pub reporting_dir: Option<String>,
     /// Bounds on what peers may do.
     pub limits: Limits,
+    /// What lists the requests of the MDTs.
+    pub reconcile: reconcile::Settings,
+    /// Where the API for the administrator is.
+    pub api: api::Place,
+    /// Group that may use the API besides the daemon's user.
+    pub api_group: Option<String>,
+    /// Address on which metrics are given over TCP, if they are.
+    pub metrics_listen: Option<String>,
     /// For the coordinator's core; `fsname` is filled in when it is known.
     pub hsm: HsmConfig,
 }
@@ -55,21 +71,52 @@ pub enum Lustre {
 /// Where requests are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
+    /// In redis, unless there is none: see [`Redis`].
+    Auto,
+    /// In redis.
+    Redis,
     /// In files of our own.
     Embedded,
     /// Nowhere: a restart forgets them.
     None,
 }
 
-/// What was said about redis.
+/// What was said about redis: the meaning of `redis_host`, as in C 0.4 but for the embedded store in place of none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redis {
-    /// Nothing.
+    /// Nothing: the one on this host, if there is one.
     Unset,
     /// That there is none: `redis_host` was set to nothing.
     Disabled,
     /// That there is one.
     Configured,
+}
+
+/// A redis server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisServer {
+    /// Name, address, or path of a unix socket.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// ACL user.
+    pub user: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// First word of all keys.
+    pub namespace: String,
+}
+
+impl Default for RedisServer {
+    fn default() -> Self {
+        Self {
+            host: "localhost".to_owned(),
+            port: 6379,
+            user: None,
+            password_file: None,
+            namespace: redis::C_NAMESPACE.to_owned(),
+        }
+    }
 }
 
 /// Bounds on what peers may do.
@@ -107,12 +154,17 @@ impl Default for Settings {
             verbose: Verbosity::Normal,
             lustre: Lustre::None,
             fsname: None,
-            store: StoreKind::Embedded,
+            store: StoreKind::Auto,
             state_dir: None,
             redis: Redis::Unset,
+            redis_server: RedisServer::default(),
             reporting_dir: None,
             limits: Limits::default(),
-            hsm: HsmConfig { settle: Duration::from_secs(30), ..HsmConfig::default() },
+            reconcile: reconcile::Settings::default(),
+            api: api::Place::Usual,
+            api_group: None,
+            metrics_listen: None,
+            hsm: HsmConfig { settle: Duration::from_secs(12), ..HsmConfig::default() },
         }
     }
 }
@@ -269,6 +321,7 @@ impl Loader {
             ("lustre", "--lustre", options.lustre.as_deref()),
             ("fsname", "--fsname", options.fsname.as_deref()),
             ("store", "--store", options.store.as_deref()),
+            ("api_socket", "--api-socket", options.api_socket.as_deref()),
         ];
         for (key, option, value) in texts {
             if let Some(value) = value
@@ -332,9 +385,21 @@ impl Loader {
             "redis_host" => {
                 let empty = value.is_empty() || value == "\"\"";
                 settings.redis = if empty { Redis::Disabled } else { Redis::Configured };
+                if !empty {
+                    settings.redis_server.host = value.to_owned();
+                }
             }
-            "redis_port" => {
-                parse_int(value, 0, 65535)?;
+            "redis_port" => settings.redis_server.port = parse_int(value, 0, 65535)? as u16,
+            "redis_user" => settings.redis_server.user = Some(text(value)?),
+            "redis_password_file" => {
+                if !value.starts_with('/') {
+                    return Err(format!("`{value}` is not an absolute path"));
+                }
+                settings.redis_server.password_file = Some(PathBuf::from(value));
+            }
+            "redis_namespace" => {
+                redis::check_namespace(value)?;
+                settings.redis_server.namespace = value.to_owned();
             }
             "client_grace_ms" => settings.hsm.client_grace = millis(INT_MAX)?,
             "archive_id" => {
@@ -393,10 +458,37 @@ impl Loader {
                 }
                 settings.state_dir = Some(PathBuf::from(value));
             }
+            "api_socket" => settings.api = api_socket(value)?,
+            "api_group" => settings.api_group = Some(text(value)?),
+            "metrics_listen" => settings.metrics_listen = metrics_listen(value)?,
             "lease_ms" => settings.hsm.lease = Duration::from_millis(parse_int(value, 100, INT_MAX)?),
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
             "settle_ms" => settings.hsm.settle = millis(INT_MAX)?,
+            "reconcile_command" => settings.reconcile.command = command(value)?,
+            "reconcile_interval_sec" => {
+                settings.reconcile.interval = Duration::from_secs(parse_int(value, 0, INT_MAX)?);
+            }
+            "reconcile_timeout_sec" => {
+                settings.reconcile.timeout = Duration::from_secs(parse_int(value, 1, INT_MAX)?);
+            }
+            "reconcile_adopt" => settings.reconcile.adopt = adopt(value)?,
+            "retry_limit" => settings.hsm.retry_limit = parse_int(value, 0, 1000)? as u32,
+            "retry_backoff_ms" => {
+                settings.hsm.retry_backoff = Duration::from_millis(parse_int(value, 1, INT_MAX)?);
+            }
+            "dead_letters" => settings.hsm.dead_letters = parse_int(value, 0, MAX_KEPT)? as usize,
+            "quarantine_errors" => settings.hsm.quarantine.errors = parse_int(value, 0, INT_MAX)? as u32,
+            "quarantine_window_ms" => {
+                settings.hsm.quarantine.window = Duration::from_millis(parse_int(value, 1000, INT_MAX)?);
+            }
+            "quarantine_ms" => {
+                settings.hsm.quarantine.time = Duration::from_millis(parse_int(value, 1, INT_MAX)?);
+            }
+            "limit_mover" => work_limits::mover(value, &mut settings.hsm.limits)?,
+            "limit_hint" => work_limits::hint(value, &mut settings.hsm.limits)?,
+            "limit_user" => work_limits::user(value, &mut settings.hsm.limits)?,
+            "history_size" => settings.hsm.history_size = parse_int(value, 0, MAX_KEPT)? as usize,
             "max_message_size" => settings.limits.message_bytes = at_least(parse_size(value)?, 4096)?,
             "max_message_depth" => settings.limits.depth = parse_int(value, 8, 1024)? as usize,
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
@@ -424,6 +516,11 @@ impl Loader {
         if hsm.lease > hsm.client_grace {
             hsm.lease = hsm.client_grace;
         }
+        if self.settings.store == StoreKind::Redis && self.settings.redis == Redis::Disabled {
+            let text =
+                "`store redis` needs a redis, and `redis_host` is set to nothing: leave one of them out";
+            return Err(Problems(vec![Problem::at("store", text)]));
+        }
         let half = match (&self.settings.reporting_dir, &hsm.reporting_hint) {
             (Some(_), None) => Some(("reporting_dir", "reporting_hint")),
             (None, Some(_)) => Some(("reporting_hint", "reporting_dir")),
@@ -447,14 +544,56 @@ fn at_least(value: u32, min: u32) -> Result<usize, String> {
     if value < min { Err(format!("`{value}` is less than {min}")) } else { Ok(value as usize) }
 }
 
+fn adopt(value: &str) -> Result<reconcile::Whose, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "own" => Ok(reconcile::Whose::Own),
+        "all" => Ok(reconcile::Whose::All),
+        "none" => Ok(reconcile::Whose::None),
+        _ => Err(format!("`{value}` is not one of own, all, none")),
+    }
+}
+
+/// Words of a command that is run without a shell, quoted as in one. None for nothing.
+fn command(value: &str) -> Result<Vec<String>, String> {
+    shlex::split(value).ok_or_else(|| format!("`{value}` has a quote that is not closed"))
+}
+
+fn api_socket(value: &str) -> Result<api::Place, String> {
+    if value.eq_ignore_ascii_case("none") {
+        return Ok(api::Place::Off);
+    }
+    if !value.starts_with('/') {
+        return Err(format!("`{value}` is neither `none` nor an absolute path"));
+    }
+    Ok(api::Place::Path(PathBuf::from(value)))
+}
+
+/// `PORT` is that port of the loopback address; anybody else's must be told. `None` for `none`.
+fn metrics_listen(value: &str) -> Result<Option<String>, String> {
+    let wrong = || format!("`{value}` is not `none`, PORT or ADDRESS:PORT ([ADDRESS]:PORT for IPv6)");
+    if value.eq_ignore_ascii_case("none") {
+        return Ok(None);
+    }
+    if let Ok(port) = value.parse::<u16>() {
+        return Ok(Some(format!("127.0.0.1:{port}")));
+    }
+    let (host, port) = value.rsplit_once(':').ok_or_else(wrong)?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.is_empty() || port.parse::<u16>().is_err() || (host.contains(':') && !bracketed) {
+        return Err(wrong());
+    }
+    Ok(Some(value.to_owned()))
+}
+
 fn store(value: &str) -> Result<StoreKind, String> {
     match value.to_ascii_lowercase().as_str() {
+        "redis" => Ok(StoreKind::Redis),
         "embedded" => Ok(StoreKind::Embedded),
         "none" => Ok(StoreKind::None),
         other => {
-            let near = keys::nearest_of(other, ["embedded", "none"]);
+            let near = keys::nearest_of(other, ["redis", "embedded", "none"]);
             let hint = near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
-            Err(format!("`{value}` is not a store: embedded or none{hint}"))
+            Err(format!("`{value}` is not a store: redis, embedded or none{hint}"))
         }
     }
 }

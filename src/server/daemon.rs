@@ -1,38 +1,44 @@
 //! From start to stop.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::api::{self, Api};
 use super::committer::{self, Committer};
-use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
+use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
 use super::ha::child::HaChild;
 use super::listener;
 use super::names::Names;
 use super::options::Options;
+use super::reconcile::{self, periodic::Periodic};
 use super::reporting::Reporting;
 use super::shell::{LustreCalls, Shell};
-use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall};
-use crate::lustre::ender::Ender;
+use super::stores::{self, OpenError};
+use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
+use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
 use crate::lustre::list;
 use crate::lustre::mount::{Mount, MountError};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::system::clock::Clock;
+use crate::system::handover::{self, Inherited, Registration};
 use crate::system::logging::{Logging, NOTICE};
 use crate::system::supervisor;
 
-/// Requests that are recovered in one step.
-const RECOVERY_STEP: usize = 1000;
 /// How long a clean stop waits for the kernel's pipe to be emptied.
 const STOP_LUSTRE: Duration = Duration::from_secs(2);
+/// How long the registration of an earlier run may be in the way of ours, while it ends.
+const OLD_REGISTRATION: Duration = Duration::from_secs(10);
 /// How long it waits for the store.
 const STOP_STORE: Duration = Duration::from_secs(10);
 /// How long it waits for peers to read their answers, and for reporting files.
@@ -45,8 +51,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Mount(#[from] MountError),
     /// The store.
-    #[error("{0} (`--state-dir DIR` puts it elsewhere, `--store none` does without)")]
-    Store(#[from] StoreError),
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// The address to listen on.
     #[error("cannot listen on {host}:{port}: {source} (set `host` and `port`, or give -H and -p)")]
     Listen {
@@ -67,6 +73,9 @@ pub enum DaemonError {
         /// What the system said.
         source: io::Error,
     },
+    /// Where the API is to be.
+    #[error("cannot serve the API: {0}")]
+    Api(io::Error),
     /// Something that the system has to provide.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -90,10 +99,10 @@ pub fn run(
     loaded: Loaded,
     logging: &Logging,
     ha: Option<&HaChild>,
+    inherited: Inherited,
 ) -> Result<(), DaemonError> {
     say(&loaded.notes);
     let settings = loaded.settings;
-    about_redis(&settings);
     let files = listener::raise_file_limit();
     let mount = match &settings.lustre {
         Lustre::Mount(path) => Some(Mount::open(path, settings.fsname.as_deref())?),
@@ -107,7 +116,7 @@ pub fn run(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let daemon = Daemon { options, settings, logging, ha, mount, fsname, files };
+    let daemon = Daemon { options, settings, logging, ha, mount, fsname, files, inherited };
     runtime.block_on(local.run_until(daemon.serve()))
 }
 
@@ -116,44 +125,6 @@ fn say(notes: &[Note]) {
         match note {
             Note::Warn(text) => tracing::warn!("{text}"),
             Note::Info(text) => tracing::info!("{text}"),
-        }
-    }
-}
-
-fn about_redis(settings: &Settings) {
-    if settings.store == StoreKind::None {
-        return;
-    }
-    match settings.redis {
-        Redis::Configured => tracing::warn!(
-            "redis_host is set, but this build keeps requests in its embedded store, not in redis: what a redis holds \
-             is neither read nor changed (set redis_host to nothing to silence this)"
-        ),
-        Redis::Unset => tracing::info!("no redis in this build: requests are kept in the embedded store"),
-        Redis::Disabled => {}
-    }
-}
-
-/// Where the embedded store is.
-fn state_dir(settings: &Settings, fsname: &str) -> PathBuf {
-    if let Some(dir) = &settings.state_dir {
-        return dir.clone();
-    }
-    // Of several directories the service manager made, the first is ours.
-    let given = std::env::var_os("STATE_DIRECTORY")
-        .and_then(|dirs| std::env::split_paths(&dirs).next())
-        .filter(|dir| dir.is_absolute());
-    given.unwrap_or_else(|| {
-        Path::new("/var/lib/coordinatool").join(config::instance(&settings.lustre, fsname))
-    })
-}
-
-fn open_store(settings: &Settings, fsname: &str) -> Result<Option<Box<dyn Store>>, StoreError> {
-    match settings.store {
-        StoreKind::None => Ok(None),
-        StoreKind::Embedded => {
-            let store = crate::store::EmbeddedStore::open(&state_dir(settings, fsname))?;
-            Ok(Some(Box::new(store)))
         }
     }
 }
@@ -175,49 +146,6 @@ fn start_reporting(settings: &Settings) -> Result<Option<Reporting>, DaemonError
     Reporting::start(&mount, dir).map(Some).map_err(failed)
 }
 
-/// Hands back what an earlier run left.
-fn recover(store: &mut dyn Store, core: &mut Coordinator, clock: &Clock) -> Result<(), StoreError> {
-    // Whether the requests are suspect is known when all are read.
-    let mut requests = Vec::new();
-    let found = store.recover(&mut |item, mover| requests.push((item, mover)))?;
-    for place in &found.quarantined {
-        tracing::error!("{}: a damaged record was set aside: {place}", store.describe());
-    }
-    if found.requests > 0 || !found.quarantined.is_empty() {
-        tracing::warn!(
-            "{}: {} requests recovered, {} records set aside",
-            store.describe(),
-            found.requests,
-            found.quarantined.len()
-        );
-    }
-    let mut requests = requests.into_iter();
-    let mut effects = Effects::default();
-    loop {
-        let part: Vec<_> = requests.by_ref().take(RECOVERY_STEP).collect();
-        if part.is_empty() {
-            break;
-        }
-        let event = Event::Recovered { requests: part, suspect: found.suspect };
-        core.handle(clock.now(), event, &mut effects);
-        if !effects.store.is_empty() {
-            store.append(&effects.store)?;
-            store.sync()?;
-        }
-        // Nobody is connected: there is nobody to see anything. Calls on the MDTs come back with their timers.
-        effects.clear();
-    }
-    let notes = store.take_notes();
-    if !notes.is_empty() {
-        core.handle(clock.now(), Event::RecoveredNotes(notes), &mut effects);
-        if !effects.store.is_empty() {
-            store.append(&effects.store)?;
-            store.sync()?;
-        }
-    }
-    Ok(())
-}
-
 /// A seed for the choice among equals.
 fn seed(clock: &Clock) -> u64 {
     clock.now().wall.0.unsigned_abs() ^ (u64::from(std::process::id()) << 32)
@@ -232,6 +160,8 @@ struct Daemon<'a> {
     mount: Option<Mount>,
     fsname: String,
     files: usize,
+    /// What an earlier run left.
+    inherited: Inherited,
 }
 
 impl Daemon<'_> {
@@ -239,29 +169,37 @@ impl Daemon<'_> {
         let mut signals = Signals::new()?;
         let (inputs, received) = unbounded_channel();
         let clock = Clock::new();
-        let hsm = HsmConfig { fsname: self.fsname.clone(), ..self.settings.hsm.clone() };
+        let ask_lustre = matches!(self.settings.lustre, Lustre::Mount(_));
+        let hsm = HsmConfig { fsname: self.fsname.clone(), ask_lustre, ..self.settings.hsm.clone() };
         let mut core = Coordinator::new(hsm, seed(&clock), clock.now());
 
+        // The kernel waits while nobody reads its pipe, so what an earlier run left is read first of all.
+        let lustre = self.take_over(&inputs)?;
+
         // What was there before comes before anything new.
-        let mut store = open_store(&self.settings, &self.fsname)?;
-        if let Some(store) = &mut store {
-            tracing::info!("requests are kept in the {}", store.describe());
-            recover(store.as_mut(), &mut core, &clock)?;
+        let mut store = stores::open(&self.settings, &self.fsname)?;
+        if let Some(opened) = &mut store {
+            tracing::info!("requests are kept in the {}", opened.store.describe());
+            stores::recover(opened, &mut core, &clock).map_err(OpenError::Store)?;
         } else {
             tracing::warn!("requests are kept in memory only: a restart forgets them");
         }
-        let committer = store.map(|store| start_committer(store, inputs.clone())).transpose()?;
+        let kind = store.as_ref().map(|opened| opened.store.describe()).unwrap_or_default();
+        let committer = store.map(|opened| start_committer(opened.store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
-        let listener = listener::bind(&self.settings.host, &self.settings.port).map_err(|source| {
-            let (host, port) = (self.settings.host.clone(), self.settings.port.clone());
-            DaemonError::Listen { host, port, source }
-        })?;
+        let (host, port) = (&self.settings.host, &self.settings.port);
+        let listener = listener::adopt_or_bind(&mut self.inherited, host, port)
+            .map_err(|source| DaemonError::Listen { host: host.clone(), port: port.clone(), source })?;
+        let kept = listener.try_clone()?;
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
-        let mut copytool = self.connect_lustre(&shell, &inputs)?;
+        let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
+        let periodic = Periodic::new(Rc::clone(&shell), self.fsname.clone(), mount);
+        tokio::task::spawn_local(periodic.run(told, self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
@@ -269,16 +207,22 @@ impl Daemon<'_> {
         let accept =
             listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
         let accept = tokio::task::spawn_local(accept);
+        let _api = self.start_api(&shell, kind)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &mut signals).await;
+        self.until_stopped(&shell, &reconcile, &mut signals).await;
 
         supervisor::stopping();
         accept.abort();
         let stop = stop(&shell, copytool.as_mut(), gone);
         tokio::select! {
-            result = stop => result,
+            result = stop => {
+                if result.is_ok() {
+                    self.hand_over(&kept, copytool);
+                }
+                result
+            }
             name = signals.stop.next() => {
                 tracing::warn!("Got signal {name} again");
                 Err(DaemonError::KilledTwice)
@@ -286,33 +230,98 @@ impl Daemon<'_> {
         }
     }
 
+    fn start_api(&self, shell: &Rc<Shell>, store: String) -> Result<Api, DaemonError> {
+        let parts = api::Parts {
+            place: self.settings.api.clone(),
+            group: self.settings.api_group.clone(),
+            metrics: self.settings.metrics_listen.clone(),
+            fsname: self.fsname.clone(),
+            store,
+        };
+        api::start(shell, parts).map_err(DaemonError::Api)
+    }
+
     fn max_connections(&self, limits: Limits) -> usize {
         if limits.connections == 0 { self.files } else { limits.connections.min(self.files) }
     }
 
+    /// Goes on with the registration of an earlier run, if there is one that is good for this mount.
+    fn take_over(
+        &mut self,
+        inputs: &UnboundedSender<Input>,
+    ) -> Result<Option<(CurrentMount, Copytool)>, DaemonError> {
+        let Some(Registration { pipe, root }) = self.inherited.registration() else { return Ok(None) };
+        let Some(mount) = self.mount.take() else { return Ok(None) };
+        match mount.adopt(root) {
+            Ok(mount) => {
+                let mount = CurrentMount::new(mount);
+                let ids = self.settings.hsm.archive_ids.clone();
+                let copytool = Copytool::adopt(mount.clone(), ids, tell_of(inputs), pipe)?;
+                Ok(Some((mount, copytool)))
+            }
+            Err((mount, root)) => {
+                tracing::warn!("something else is mounted now: the registration of the last run is given up");
+                // A kernel that waits for room in the pipe lets go first.
+                drop(pipe);
+                drop(root);
+                self.mount = Some(mount);
+                Ok(None)
+            }
+        }
+    }
+
     fn connect_lustre(
         &mut self,
+        taken_over: Option<(CurrentMount, Copytool)>,
         shell: &Rc<Shell>,
         inputs: &UnboundedSender<Input>,
-    ) -> Result<Option<Copytool>, DaemonError> {
-        let inputs = inputs.clone();
-        let tell: Tell = Arc::new(move |message| {
-            // The loop only goes away with the process.
-            let _ = inputs.send(Input::Lustre(message));
-        });
-        let Some(mount) = self.mount.take() else {
-            shell.connect_lustre(Rc::new(NoLustre { tell }));
-            return Ok(None);
+    ) -> Result<(Option<Copytool>, Option<CurrentMount>), DaemonError> {
+        let tell = tell_of(inputs);
+        let (mount, copytool) = match (taken_over, self.mount.take()) {
+            (Some(taken), _) => taken,
+            (None, Some(mount)) => {
+                let mount = CurrentMount::new(mount);
+                let ids = self.settings.hsm.archive_ids.clone();
+                let patience = if self.inherited.has_refused() { OLD_REGISTRATION } else { Duration::ZERO };
+                let copytool = Copytool::start(mount.clone(), ids, Arc::clone(&tell), patience)?;
+                (mount, copytool)
+            }
+            (None, None) => {
+                shell.connect_lustre(Rc::new(NoLustre { tell }));
+                return Ok((None, None));
+            }
         };
-        let mount = CurrentMount::new(mount);
-        let ender = Ender::start(mount.clone(), Arc::clone(&tell))?;
-        let copytool = Copytool::start(mount, self.settings.hsm.archive_ids.clone(), tell)?;
-        shell.connect_lustre(Rc::new(ender));
-        Ok(Some(copytool))
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?));
+        Ok((Some(copytool), Some(mount)))
+    }
+
+    /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
+    fn hand_over(&self, listener: &std::net::TcpListener, copytool: Option<Copytool>) {
+        if !handover::possible() {
+            return;
+        }
+        let registration = copytool
+            .and_then(|mut copytool| copytool.take_registration())
+            .map(|(pipe, root)| Registration { pipe, root });
+        let ids = &self.settings.hsm.archive_ids;
+        match handover::keep(&[listener.as_fd()], registration.as_ref(), ids) {
+            Ok(()) => tracing::info!("left to the next run: what listens, and the registration at lustre"),
+            Err(error) => tracing::warn!("nothing can be left to the next run: {error}"),
+        }
+        // Where nobody keeps them: a kernel that waits for room in the pipe lets go before the registration ends.
+        if let Some(Registration { pipe, root }) = registration {
+            drop(pipe);
+            drop(root);
+        }
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
-    async fn until_stopped(&mut self, shell: &Rc<Shell>, signals: &mut Signals) {
+    async fn until_stopped(
+        &mut self,
+        shell: &Rc<Shell>,
+        reconcile: &watch::Sender<reconcile::Settings>,
+        signals: &mut Signals,
+    ) {
         let interval = supervisor::watchdog_interval();
         let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -329,6 +338,11 @@ impl Daemon<'_> {
                 _ = signals.hangup.recv() => {
                     self.ha.iter().for_each(|ha| ha.reload());
                     self.reload(shell);
+                    reconcile.send_if_modified(|settings| {
+                        let changed = *settings != self.settings.reconcile;
+                        settings.clone_from(&self.settings.reconcile);
+                        changed
+                    });
                 }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
@@ -354,12 +368,14 @@ impl Daemon<'_> {
         }
         let hsm = HsmConfig {
             fsname: self.fsname.clone(),
+            ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
             ..new.hsm.clone()
         };
         shell.handle(Event::Reconfigured(Box::new(hsm.clone())));
         self.settings.hsm = hsm;
+        self.settings.reconcile = new.reconcile;
         tracing::info!(target: NOTICE, "configuration loaded again");
     }
 }
@@ -374,8 +390,12 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("store", old.store != new.store),
         ("state_dir", old.state_dir != new.state_dir),
         ("redis_host", old.redis != new.redis),
+        ("a key of redis", old.redis_server != new.redis_server),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        ("api_socket", old.api != new.api),
+        ("api_group", old.api_group != new.api_group),
+        ("metrics_listen", old.metrics_listen != new.metrics_listen),
         ("a limit on peers", old.limits != new.limits),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -444,6 +464,15 @@ async fn feed(shell: Rc<Shell>, fsname: String, mut inputs: UnboundedReceiver<In
     gone
 }
 
+/// How threads that talk to Lustre reach the loop.
+fn tell_of(inputs: &UnboundedSender<Input>) -> Tell {
+    let inputs = inputs.clone();
+    Arc::new(move |message| {
+        // The loop only goes away with the process.
+        let _ = inputs.send(Input::Lustre(message));
+    })
+}
+
 /// Stops without losing anything: movers keep what they have, and what was acknowledged is stored.
 async fn stop(
     shell: &Rc<Shell>,
@@ -452,7 +481,11 @@ async fn stop(
 ) -> Result<(), DaemonError> {
     shell.stop();
     if let Some(copytool) = copytool {
-        copytool.stop();
+        if handover::possible() {
+            copytool.hand_over();
+        } else {
+            copytool.stop();
+        }
         if tokio::time::timeout(STOP_LUSTRE, shell.lustre_stopped.notified()).await.is_err() {
             tracing::warn!("lustre does not answer: its registration ends with this process");
         }
@@ -531,12 +564,12 @@ impl LustreCalls for NoLustre {
     }
 }
 
-impl LustreCalls for Ender {
+impl LustreCalls for Calls {
     fn end(&self, item: ActionItem, errno: i32) {
-        Ender::end(self, item, errno);
+        Calls::end(self, item, errno);
     }
 
     fn ask(&self, call: LustreCall) {
-        Ender::ask(self, call);
+        Calls::ask(self, call);
     }
 }

@@ -1,20 +1,25 @@
 //! The daemon: everything around the coordinator's core that touches the world.
 //!
 //! One thread runs the core, the connections and the timers ([`shell`]). Threads of their own are: the store
-//! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`])
-//! and reporting files ([`reporting`]); none of them can delay another.
+//! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`]),
+//! reporting files ([`reporting`]) and HTTP ([`api`]); none of them can delay another.
 
+pub mod api;
 pub mod committer;
 pub mod config;
 pub mod connection;
 pub mod daemon;
 pub mod ha;
 pub mod listener;
+pub mod local_socket;
 pub mod names;
 pub mod options;
 pub mod outbox;
+pub mod reconcile;
 pub mod reporting;
 pub mod shell;
+pub mod stores;
+pub mod work_limits;
 
 use std::process::ExitCode;
 
@@ -64,6 +69,7 @@ pub fn main() -> ExitCode {
     let _flush = crate::system::logging::Flush;
     let logging = crate::system::logging::Logging::start(loaded.settings.verbose);
     crate::system::logging::exit_on_panic();
+    let inherited = crate::system::handover::Inherited::take(&loaded.settings.hsm.archive_ids);
     let socket = options.ha_socket.clone().unwrap_or_else(|| ha::options::SOCKET.into());
     let child =
         options.ha_arguments().map(|arguments| ha::child::HaChild::start(arguments, socket)).transpose();
@@ -74,7 +80,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match daemon::run(&options, loaded, &logging, child.as_ref()) {
+    match daemon::run(&options, loaded, &logging, child.as_ref(), inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

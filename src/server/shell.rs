@@ -14,15 +14,20 @@ use super::connection::Connection;
 use super::outbox::SLICE;
 use super::reporting::Reporting;
 use crate::hsm::effect::{Reply, StoreOp};
+use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
     StatusCursor,
 };
+use crate::store::{Health, Snapshot};
 use crate::system::clock::Clock;
 use crate::wire::{write_reply, write_work};
 
 /// Operations that may wait for the store before peers are no longer read: what they would send next could only wait too.
 const MAX_UNSTORED: usize = 100_000;
+
+/// Requests in one part of a snapshot for the store.
+const SNAPSHOT_PART: usize = 1000;
 
 /// Carries out what the core wants of the MDTs. Nothing here blocks.
 pub trait LustreCalls {
@@ -31,6 +36,15 @@ pub trait LustreCalls {
 
     /// Begins any other call; [`Event::LustreAnswered`] must follow.
     fn ask(&self, call: LustreCall);
+}
+
+/// How it goes with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreState {
+    /// Operations that are not durable yet.
+    pub unstored: usize,
+    /// They are so many that peers are not read.
+    pub behind: bool,
 }
 
 /// The core and what its effects reach.
@@ -72,6 +86,9 @@ struct Inner {
     asks: u64,
     reporting: Option<Reporting>,
     terminate: bool,
+    /// The snapshot that the store wants, and where its next part begins.
+    snapshot: Option<(u64, u32)>,
+    store_health: Health,
 }
 
 impl std::fmt::Debug for Shell {
@@ -107,6 +124,8 @@ impl Shell {
             asks: 0,
             reporting,
             terminate: false,
+            snapshot: None,
+            store_health: Health::default(),
         };
         Self {
             clock,
@@ -148,16 +167,21 @@ impl Shell {
 
     /// Gives the core an operator's order. What came of it is known once it is durable.
     pub fn operator(&self, who: String, order: Order) -> oneshot::Receiver<OperatorReply> {
-        let (send, reply) = oneshot::channel();
-        let ask = {
-            let mut inner = self.inner.borrow_mut();
-            inner.asks += 1;
-            let ask = AskId(inner.asks);
-            inner.operators.insert(ask, send);
-            ask
-        };
+        let (ask, reply) = self.inner.borrow_mut().new_ask();
         self.handle(Event::Operator { ask, who, order });
         reply
+    }
+
+    /// Begins a comparison with what the MDTs list. What came of it is known some time after the last step.
+    pub fn reconcile(&self, listing: Listing) -> (AskId, oneshot::Receiver<OperatorReply>) {
+        let (ask, reply) = self.inner.borrow_mut().new_ask();
+        self.reconcile_step(ask, Reconcile::Begin(listing));
+        (ask, reply)
+    }
+
+    /// Goes on with it.
+    pub fn reconcile_step(&self, ask: AskId, step: Reconcile) {
+        self.handle(Event::Reconcile { ask, step });
     }
 
     /// Looks at the core, for answers that change nothing.
@@ -214,6 +238,11 @@ impl Shell {
     /// Whether so much waits for the store that peers should not be read.
     pub fn store_is_behind(&self) -> bool {
         self.inner.borrow().unstored_ops > MAX_UNSTORED
+    }
+
+    /// How it goes with the store.
+    pub fn store_state(&self) -> StoreState {
+        StoreState { unstored: self.inner.borrow().unstored_ops, behind: self.store_is_behind() }
     }
 
     /// Whether all that was to be stored is, or was given up on.
@@ -279,7 +308,30 @@ impl Shell {
                 self.release();
             }
             committer::Report::Full(full) => self.handle(Event::StoreFull(full)),
+            committer::Report::WantsSnapshot(number) => {
+                self.inner.borrow_mut().snapshot = Some((number, 0));
+                self.send_snapshot_part(number);
+            }
+            committer::Report::SnapshotTaken(number) => self.send_snapshot_part(number),
+            committer::Report::Health(health) => self.inner.borrow_mut().store_health = health,
             committer::Report::Closed(_) => {}
+        }
+    }
+
+    /// How the store is.
+    pub fn store_health(&self) -> Health {
+        self.inner.borrow().store_health.clone()
+    }
+
+    /// Gives the store the next part of all requests, as they are after the commits that it was given so far.
+    fn send_snapshot_part(&self, number: u64) {
+        let mut inner = self.inner.borrow_mut();
+        let Some((_, from)) = inner.snapshot.filter(|(wanted, _)| *wanted == number) else { return };
+        let mut requests = Vec::new();
+        let next = inner.core.stored_slice(from, SNAPSHOT_PART, &mut requests);
+        inner.snapshot = next.map(|next| (number, next));
+        if let Some(committer) = &inner.committer {
+            committer.snapshot(Snapshot { number, requests, last: next.is_none() });
         }
     }
 
@@ -344,6 +396,14 @@ impl Shell {
 }
 
 impl Inner {
+    fn new_ask(&mut self) -> (AskId, oneshot::Receiver<OperatorReply>) {
+        let (send, reply) = oneshot::channel();
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        self.operators.insert(ask, send);
+        (ask, reply)
+    }
+
     /// Sends the operations to the store and sorts the effects to whom they concern.
     fn dispatch(&mut self, max_client_buffer: usize) {
         if self.effects.is_empty() {

@@ -72,6 +72,8 @@ pub struct Daemon {
     pub wishes: VecDeque<Wish>,
     /// Events handled.
     fed: u64,
+    /// Work that was decided on since the world looked last.
+    pub given: Vec<ActionItem>,
     /// Names of reporting files that exist.
     pub reports: BTreeSet<String>,
 }
@@ -92,6 +94,7 @@ impl Daemon {
         let mut core = Coordinator::new(config.clone(), seed, now);
         let mut effects = Effects::default();
         let mut put = BTreeMap::new();
+        let mut reports = BTreeSet::new();
         if let Some(store) = &mut store {
             let mut found = Vec::new();
             let recovery = store
@@ -104,6 +107,9 @@ impl Daemon {
                 ));
             }
             put.extend(found.iter().map(|(item, _)| (item.key(), 0)));
+            // Their files are there from before.
+            let hints = found.iter().filter_map(|(item, _)| item.data.strip_prefix(b"cr="));
+            reports.extend(hints.map(|name| String::from_utf8_lossy(name).into_owned()));
             core.handle(now, Event::Recovered { requests: found, suspect: recovery.suspect }, &mut effects);
             let notes = store.take_notes();
             if !notes.is_empty() {
@@ -124,7 +130,8 @@ impl Daemon {
             pipe: Vec::new(),
             wishes: VecDeque::new(),
             fed: 0,
-            reports: BTreeSet::new(),
+            given: Vec::new(),
+            reports,
         };
         daemon.settle(now)?;
         Ok(daemon)
@@ -277,6 +284,7 @@ impl Daemon {
                             }
                             Some(_) => {}
                         }
+                        self.given.push(item.clone());
                     }
                     let mut bytes = Vec::new();
                     write_work(&list, &self.fsname, &mut bytes);

@@ -8,6 +8,7 @@ mod mdts;
 mod mover;
 mod operator;
 mod report;
+mod saving;
 mod scenario;
 mod service;
 mod users;

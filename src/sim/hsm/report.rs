@@ -57,10 +57,20 @@ pub struct Report {
     pub requeued: u64,
     /// Statuses read.
     pub statuses: u64,
+    /// REMOVEs that the daemon refused because their file was released since.
+    pub refused_removes: u64,
+    /// Files released in the moment in which their copy was removed.
+    pub lost_to_releases: u64,
+    /// Files whose data Lustre locked away after a failed archive.
+    pub locked_by_lustre: u64,
+    /// ARCHIVEs that the daemon did not repeat.
+    pub needless_archives: u64,
+    /// Requests that the daemon dropped because they came again after their end.
+    pub late_deliveries: u64,
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 25] {
+    fn rows(&self) -> [(&'static str, u64, bool); 30] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -88,6 +98,11 @@ impl Report {
             ("files changed while archived", self.changed_while_archived, true),
             ("requests queued by the operator", self.requeued, true),
             ("statuses read", self.statuses, true),
+            ("removes refused for a release", self.refused_removes, true),
+            ("files lost to a release in the remove", self.lost_to_releases, false),
+            ("files locked by a failed archive", self.locked_by_lustre, false),
+            ("archives not repeated", self.needless_archives, true),
+            ("late deliveries dropped", self.late_deliveries, true),
         ]
     }
 
@@ -120,6 +135,11 @@ impl Report {
             changed_while_archived,
             requeued,
             statuses,
+            refused_removes,
+            lost_to_releases,
+            locked_by_lustre,
+            needless_archives,
+            late_deliveries,
         } = other;
         self.fingerprint ^= fingerprint.rotate_left((self.requests % 64) as u32);
         self.events += events;
@@ -147,6 +167,11 @@ impl Report {
         self.changed_while_archived += changed_while_archived;
         self.requeued += requeued;
         self.statuses += statuses;
+        self.refused_removes += refused_removes;
+        self.lost_to_releases += lost_to_releases;
+        self.locked_by_lustre += locked_by_lustre;
+        self.needless_archives += needless_archives;
+        self.late_deliveries += late_deliveries;
     }
 
     /// Rows that stayed at zero although many runs should have moved them.

@@ -77,6 +77,7 @@ impl Scenario {
             fsname: "testfs0".to_owned(),
             client_grace: grace,
             lease: Duration::from_secs(*rng.pick(&[5, 60]).unwrap_or(&60)),
+            ask_lustre: true,
             ..HsmConfig::default()
         };
         let movers: Vec<MoverPlan> = (0..rng.between(1, 4)).map(|n| MoverPlan::draw(n, &mut rng)).collect();

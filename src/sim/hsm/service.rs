@@ -107,6 +107,7 @@ impl World {
     pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
         let Some(daemon) = self.daemon.take() else { return Ok(()) };
         let counters = daemon.core.counters();
+        self.count(&counters);
         let queued = counters.pending.iter().any(|n| *n > 0);
         let running = counters.running.iter().any(|n| *n > 0);
         let clock = self.clock();

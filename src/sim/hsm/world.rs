@@ -121,6 +121,14 @@ pub(super) struct World {
     pub last_content: u64,
     /// What was in a file when it was released.
     pub released: BTreeMap<Fid, u64>,
+    /// When each file was released.
+    pub released_at: BTreeMap<Fid, u64>,
+    /// When the daemon last decided to give a request to a mover.
+    pub given_at: BTreeMap<RequestKey, u64>,
+    /// Files whose copy a mover has removed.
+    pub removed: BTreeSet<Fid>,
+    /// Files that Lustre made dirty although they are released, after an end that a mover gave.
+    pub locked: BTreeSet<Fid>,
     /// What the back end holds.
     pub backend: BTreeMap<Fid, u64>,
     /// MDTs that restarted while they had these requests in memory.
@@ -176,6 +184,10 @@ impl World {
             contents: BTreeMap::new(),
             last_content: 0,
             released: BTreeMap::new(),
+            released_at: BTreeMap::new(),
+            given_at: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            locked: BTreeSet::new(),
             backend: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             calm: false,
@@ -265,6 +277,9 @@ impl World {
                 return Err(format!("too much happens:\n{}", self.outstanding()));
             }
             self.advance()?;
+        }
+        if let Some(counters) = self.daemon.as_ref().map(|daemon| daemon.core.counters()) {
+            self.count(&counters);
         }
         self.judge()?;
         self.report.seconds = self.now / SECOND;
@@ -484,6 +499,12 @@ impl World {
                     self.mdt_effect(effect)?;
                 }
                 continue;
+            }
+            if let Some(daemon) = &mut self.daemon {
+                let given = std::mem::take(&mut daemon.given);
+                for item in given {
+                    self.given(&item)?;
+                }
             }
             let Some(wish) = self.daemon.as_mut().and_then(|d| d.wishes.pop_front()) else { break };
             self.daemon_wish(wish)?;

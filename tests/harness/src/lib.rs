@@ -20,6 +20,7 @@ mod network;
 mod peer;
 mod process;
 mod programs;
+mod redis;
 mod testbed;
 mod wait;
 
@@ -33,8 +34,9 @@ pub use lustre_sim::control::{Command as Control, Faults};
 pub use mover::{Gate, Mover, MoverSettings, copies};
 pub use network::{FarNetwork, skip};
 pub use peer::Peer;
-pub use process::{Process, kill_processes_of, processes_of, send};
+pub use process::{Process, TEST_VARIABLE, kill_processes_of, processes_of, send};
 pub use programs::Programs;
+pub use redis::{ASSIGNED, Backup, REQUESTS, Redis};
 pub use rustix::process::Signal;
 pub use serde_json::{Value, json};
 pub use testbed::{Testbed, TestbedSettings};
