@@ -5,6 +5,7 @@ mod cancels;
 mod duties;
 mod explaining;
 mod failures;
+mod forgotten;
 mod golden;
 mod hosts;
 mod keepalive;
