@@ -16,6 +16,7 @@ mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod stranded;
 mod vetting;
 
 use std::time::Duration;
