@@ -568,10 +568,13 @@ fn answers_and_logs_say_what_happened() {
         .connect()
         .ask(&json!({"command": "queue", "fsname": "testfs0", "hsm_action_items": [item(1, "")]}));
     assert_eq!(again, json!({"command": "queue", "skipped": 1}));
-    let log = daemon.log();
-    let of_request: Vec<&str> = log.lines().filter(|line| line.contains("[0x200000402:0x1:0x0]")).collect();
-    let count = |word: &str| of_request.iter().filter(|line| line.contains(word)).count();
-    assert_eq!((count("admitted"), count("duplicate")), (1, 1), "{of_request:?}");
+    let logged = |word: &str| {
+        let log = daemon.log();
+        log.lines().filter(|line| line.contains("[0x200000402:0x1:0x0]") && line.contains(word)).count()
+    };
+    // The log may be a moment behind the answers.
+    bed.wait("the duplicate is logged", || logged("duplicate") > 0);
+    assert_eq!((logged("admitted"), logged("duplicate")), (1, 1), "{}", daemon.log());
 
     let refused = daemon.connect().ask(&json!({"command": "ehlo", "id": "m", "archive_ids": [1, 0]}));
     assert_eq!(refused, json!({"command": "ehlo", "status": 22, "error": "Bad archive id in list"}));

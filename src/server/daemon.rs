@@ -25,6 +25,7 @@ use super::security::Credentials;
 use super::security::entrances::{EntranceError, Entrances};
 use super::shell::{LustreCalls, Shell};
 use super::stores::{self, OpenError};
+use crate::api::hsm::Reconciler;
 use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
@@ -196,6 +197,7 @@ impl Daemon<'_> {
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
         let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
         let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
+        let reconciler = Reconciler { settings: told.clone(), mount: mount.clone() };
         let intake = Intake::new(&self.fsname, mount, told);
         let periodic = Periodic::new(Rc::clone(&shell), intake);
         tokio::task::spawn_local(periodic.run(self.settings.hsm.settle));
@@ -204,7 +206,7 @@ impl Daemon<'_> {
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
         let max = self.max_connections(limits, entrances.handshakes());
         let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials))?;
-        let _api = self.start_api(&shell, kind)?;
+        let _api = self.start_api(&shell, kind, reconciler)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
@@ -227,13 +229,19 @@ impl Daemon<'_> {
         }
     }
 
-    fn start_api(&self, shell: &Rc<Shell>, store: String) -> Result<Api, DaemonError> {
+    fn start_api(
+        &self,
+        shell: &Rc<Shell>,
+        store: String,
+        reconciler: Reconciler,
+    ) -> Result<Api, DaemonError> {
         let parts = api::Parts {
             place: self.settings.api.clone(),
             group: self.settings.api_group.clone(),
             metrics: self.settings.metrics_listen.clone(),
             fsname: self.fsname.clone(),
             store,
+            reconciler,
         };
         api::start(shell, parts).map_err(DaemonError::Api)
     }

@@ -7,8 +7,10 @@ mod duties;
 mod explaining;
 mod failures;
 mod following;
+mod forgotten;
 mod golden;
 mod hosts;
+mod keepalive;
 mod limits;
 mod movers;
 mod orders;
@@ -16,6 +18,7 @@ mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod stranded;
 mod vetting;
 
 use std::time::Duration;
