@@ -4,6 +4,7 @@ use super::Coordinator;
 use super::action::{Action, ActionItem};
 use super::effect::{Effect, Effects, Reply, StoreOp};
 use super::event::{ConnId, Queue};
+use super::priorities::Rank;
 use super::requests::{Handle, Kind, REDELIVERED, STORED, State};
 use super::time::Mono;
 
@@ -142,9 +143,14 @@ impl Coordinator {
     pub(super) fn insert(&mut self, item: &ActionItem, kind: Kind) -> Handle {
         let data = self.data.intern(&item.data, is_truncated(item));
         self.plan(data);
-        let class = self.class_for(kind, item.archive_id, item.flags, data);
+        let share = self.share_of_new(data);
+        let rank = Rank { lane: self.lane_of(kind, item.flags, data, share), share };
+        let class = self.class_for(kind, item.archive_id, item.flags, data, rank);
         let queued = self.queued_at(item.timestamp);
         let handle = self.requests.add(item, kind, queued, class, data);
+        if self.lacks_owner(handle) {
+            self.look_up_later(handle);
+        }
         self.report_join(handle);
         self.tombstones.remove(item.key());
         self.counts.admitted += 1;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Coordinator;
 use super::index::NIL;
-use super::queues::{Place, Pool, Shelf};
+use super::queues::{ClassKey, Place, Pool, Shelf};
 use super::requests::{CLAIMED, Handle, KINDS, Kind, List, RELEASED, State};
 
 impl Coordinator {
@@ -19,6 +19,32 @@ impl Coordinator {
         self.check_files();
         self.check_slots();
         self.check_shelves();
+        self.check_shares();
+    }
+
+    fn check_shares(&self) {
+        let mut queued: BTreeMap<(u32, usize), u32> = BTreeMap::new();
+        let mut restores: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut groups: BTreeMap<ClassKey, u32> = BTreeMap::new();
+        for handle in self.handles() {
+            let request = self.requests.at(handle);
+            let key = self.classes.at(request.class).key;
+            if key.is_plain() {
+                continue;
+            }
+            let waits = matches!(request.state, State::Queued | State::Parked);
+            *groups.entry(key.plain()).or_insert(0) += u32::from(waits);
+            if key.share != NIL {
+                *restores.entry(key.share).or_insert(0) += u32::from(request.kind == Kind::Restore);
+                *queued.entry((key.share, key.lane.at())).or_insert(0) += u32::from(waits);
+            }
+        }
+        groups.retain(|_, waiting| *waiting > 0);
+        for (key, waiting) in &groups {
+            assert_eq!(self.groups.get(key).map(|group| group.queued), Some(*waiting), "work of a group");
+        }
+        assert_eq!(groups.len(), self.groups.len(), "a group has work");
+        self.shares.check(&queued, &restores);
     }
 
     fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
@@ -70,8 +96,11 @@ impl Coordinator {
                 refs += u32::from(self.requests.at(handle).class == id);
             }
             assert_eq!(class.refs, refs, "references to a class");
+            let due = class.standing.map(|standing| standing.due);
             let head = (class.list.head != NIL).then(|| self.due(class.list.head));
-            assert_eq!(class.due, head, "a class lies where its first request is due");
+            assert_eq!(due, head, "a class lies where its first request is due");
+            let turn = self.shares.turn(class.key.share, class.key.lane);
+            assert!(class.standing.is_none_or(|standing| standing.turn <= turn), "turns go on only");
             self.walk(class.list, |handle| {
                 let request = self.requests.at(handle);
                 assert_eq!((request.state, request.class), (State::Queued, id));
@@ -213,10 +242,12 @@ impl Coordinator {
 
     fn check_shelves(&self) {
         let shelf = |shelf: &Shelf| {
-            for kind in KINDS {
-                for &(due, class) in &shelf.classes[kind.at()] {
-                    assert_eq!(self.classes.at(class).due, Some(due), "a class lies on its shelf");
+            for lane in &shelf.lanes {
+                for &(standing, class) in &lane.by_turn {
+                    assert_eq!(self.classes.at(class).standing, Some(standing), "a class lies on its shelf");
                 }
+            }
+            for kind in KINDS {
                 let parked = &shelf.parked[kind.at()];
                 assert_eq!(parked.by_cost.len(), parked.by_time.len());
                 for &(_, _, handle) in &parked.by_cost {
@@ -230,13 +261,9 @@ impl Coordinator {
                 assert!(!other.is_empty(), "empty shelves are taken down");
                 shelf(other);
             }
-            for kind in KINDS {
-                let some: usize = pool.by_id.values().map(|other| other.classes[kind.at()].len()).sum();
-                assert_eq!(
-                    some,
-                    pool.all.classes[kind.at()].len(),
-                    "every class lies on both of its shelves"
-                );
+            for (at, lane) in pool.all.lanes.iter().enumerate() {
+                let some: usize = pool.by_id.values().map(|other| other.lanes[at].by_turn.len()).sum();
+                assert_eq!(some, lane.by_turn.len(), "every class lies on both of its shelves");
             }
         };
         pool(&self.global);

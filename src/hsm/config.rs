@@ -1,6 +1,10 @@
 //! What an administrator decides about placement, batching and reporting.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+pub use super::priorities::{Lane, Priorities};
+pub use super::shares::ShareBy;
 
 /// Configuration of the coordinator's core, already checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,14 @@ pub struct HsmConfig {
     pub ageing: Ageing,
     /// How long a request that was recovered without a mover is held so that its mover may claim it.
     pub settle: Duration,
+    /// `priorities on`; `None` makes all restores alike.
+    pub priorities: Option<Priorities>,
+    /// `fair_share`: within a lane whose requests take turns.
+    pub fair_share: Option<ShareBy>,
+    /// `share_weight NAME N`: turns of a share for each turn of one that is not named.
+    pub share_weights: BTreeMap<String, u32>,
+    /// `archives_first_when_full`, in percent.
+    pub archives_first_when_full: Option<u8>,
 }
 
 /// Head start of the more urgent kinds of requests.
@@ -91,6 +103,10 @@ impl Default for HsmConfig {
             reporting_interval: Duration::from_secs(60),
             ageing: Ageing::default(),
             settle: Duration::ZERO,
+            priorities: None,
+            fair_share: None,
+            share_weights: BTreeMap::new(),
+            archives_first_when_full: None,
         }
     }
 }

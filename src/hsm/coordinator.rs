@@ -6,6 +6,7 @@ use lustreapi_sys::Fid;
 use rustc_hash::FxHashMap;
 
 use super::action::RequestKey;
+use super::attributes::Lookups;
 use super::batches::Tags;
 use super::cancel::{Cancel, Ending};
 use super::config::HsmConfig;
@@ -15,9 +16,11 @@ use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
 use super::hosts::Hosts;
 use super::movers::Movers;
-use super::queues::{Classes, Crews, Place, Pool};
+use super::priorities::Dues;
+use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
+use super::shares::Shares;
 use super::status::StatusRuns;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
@@ -45,6 +48,11 @@ pub struct Coordinator {
     pub(super) requests: Requests,
     pub(super) data: DataTable,
     pub(super) classes: Classes,
+    /// Classes that differ from a plain one in priority and share only, by the key of that one.
+    pub(super) groups: FxHashMap<ClassKey, Group>,
+    pub(super) shares: Shares,
+    pub(super) dues: Dues,
+    pub(super) lookups: Lookups,
     /// What any mover may take.
     pub(super) global: Pool,
     pub(super) hosts: Hosts,
@@ -132,6 +140,10 @@ impl Coordinator {
             requests: Requests::new(),
             data: DataTable::new(),
             classes: Classes::default(),
+            groups: FxHashMap::default(),
+            shares: Shares::default(),
+            dues: Dues::default(),
+            lookups: Lookups::default(),
             global: Pool::default(),
             hosts: Hosts::default(),
             tags: Tags::default(),
@@ -165,6 +177,8 @@ impl Coordinator {
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
         self.now = now;
         self.expire(effects);
+        // What is asked while the store is read is not carried out.
+        let may_ask = !matches!(event, Event::Recovered { .. } | Event::RecoveredNotes(_));
         match event {
             Event::Connected { conn, peer } => self.connected(conn, peer),
             Event::PeerNamed { conn, peer } => self.peer_named(conn, peer),
@@ -177,11 +191,16 @@ impl Coordinator {
             Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
             Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
             Event::StoreFull(full) => self.set_store_full(full),
+            Event::LookedUp(found) => self.looked_up(found, effects),
+            Event::SpaceUsed(percent) => self.space_used(percent),
             Event::Reconfigured(config) => self.reconfigure(*config),
             Event::Tick => {}
         }
         self.work_slice(effects);
         self.dispatch(effects);
+        if self.has_lookups() {
+            if may_ask { self.look_up(effects) } else { self.slice_later() }
+        }
         self.quit_if_idle(effects);
     }
 
@@ -336,6 +355,7 @@ impl Coordinator {
             waiting_for_file: self.held.len() as u64,
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
+            shares: self.shares.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
             ..self.counts
         }

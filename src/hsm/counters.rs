@@ -43,4 +43,6 @@ pub struct Counters {
     pub different_data: u64,
     /// Queues in use.
     pub classes: u64,
+    /// Shares that are remembered.
+    pub shares: u64,
 }

@@ -108,6 +108,13 @@ pub enum Effect {
     },
     /// Ask the MDT something. [`super::Event::LustreAnswered`] follows.
     AskLustre(LustreCall),
+    /// Find out whose files these are. [`super::Event::LookedUp`] follows within a bounded time, whatever happens.
+    LookUp {
+        /// Requests for the files.
+        keys: Vec<RequestKey>,
+        /// What is wanted beside user and group.
+        wanted: super::Wanted,
+    },
     /// Answer an operator's order.
     Operator {
         /// Whose.

@@ -73,6 +73,11 @@ pub enum Event {
         /// What.
         order: Order,
     },
+    /// The answer to [`super::Effect::LookUp`]: `None` where nothing could be found out. Every key is answered, though not
+    /// all at once.
+    LookedUp(Vec<(RequestKey, Option<super::Attributes>)>),
+    /// How full the file system is, in percent.
+    SpaceUsed(u8),
     /// The store cannot take more, or can again.
     StoreFull(bool),
     /// The configuration was loaded again.

@@ -15,6 +15,7 @@ pub use crate::time;
 
 mod absence;
 mod admission;
+mod attributes;
 mod batches;
 mod cancel;
 mod check;
@@ -26,16 +27,19 @@ mod hosts;
 mod index;
 mod movers;
 mod placing;
+mod priorities;
 mod queues;
 mod recovery;
 mod reporting;
 mod requests;
 mod schedule;
 mod sessions;
+mod shares;
 mod status;
 mod timers;
 
 pub use action::{Action, ActionItem, RequestKey};
+pub use attributes::{Attributes, Wanted};
 pub use config::HsmConfig;
 pub use coordinator::Coordinator;
 pub use counters::Counters;

@@ -6,7 +6,8 @@ use super::Coordinator;
 use super::action::ActionItem;
 use super::effect::{Effects, StoreOp};
 use super::index::NIL;
-use super::queues::{ClassKey, Shelf};
+use super::priorities::Rank;
+use super::queues::{ClassKey, Shelf, restand};
 use super::requests::{
     ASSIGNED, BOOKMARKED, CLAIMED, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
 };
@@ -15,19 +16,9 @@ use super::requests::{
 pub(super) const ITEM_BYTES: u64 = 144;
 
 impl Coordinator {
-    /// How much sooner or later requests of a kind are due than restores that came at the same time, in nanoseconds.
-    pub(super) fn head_start(&self, kind: Kind) -> u64 {
-        let delay = match kind {
-            Kind::Restore => return 0,
-            Kind::Remove => self.config.ageing.remove,
-            Kind::Archive => self.config.ageing.archive,
-        };
-        u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)
-    }
-
+    /// By what time requests of one lane are ordered.
     pub(super) fn due(&self, handle: Handle) -> u64 {
-        let request = self.requests.at(handle);
-        request.queued.0.saturating_add(self.head_start(request.kind))
+        self.requests.at(handle).queued.0
     }
 
     /// Bytes that the request needs in a mover's buffer.
@@ -36,20 +27,33 @@ impl Coordinator {
     }
 
     /// The class of a request with this (planned) data.
-    pub(super) fn class_for(&mut self, kind: Kind, archive_id: u32, flags: u64, data: u32) -> u32 {
+    pub(super) fn class_for(
+        &mut self,
+        kind: Kind,
+        archive_id: u32,
+        flags: u64,
+        data: u32,
+        rank: Rank,
+    ) -> u32 {
         let place = self.place_of(kind, data);
         let tag = self.tag_for(kind, archive_id, place, data);
-        let key = ClassKey { kind, archive_id, flags, place, tag };
-        if tag != NIL && self.classes.find(&key).is_none() {
+        let Rank { lane, share } = rank;
+        let key = ClassKey { kind, archive_id, flags, place, tag, lane, share };
+        let new = self.classes.find(&key).is_none();
+        if tag != NIL && new {
             self.tags.at_mut(tag).refs += 1;
         }
+        self.join_share(&key, new);
         self.classes.intern(key)
     }
 
     pub(super) fn release_class(&mut self, class: u32) {
-        let Some(key) = self.classes.release(class) else {
+        let key = self.classes.at(class).key;
+        let last = self.classes.release(class).is_some();
+        self.leave_share(&key, last);
+        if !last {
             return;
-        };
+        }
         if key.tag != NIL {
             self.tags.at_mut(key.tag).refs -= 1;
             self.forget_tag_if_unused(key.tag);
@@ -65,24 +69,17 @@ impl Coordinator {
         }
     }
 
-    /// Puts a class on its shelves under the time of its first request.
+    /// Puts a class on its shelves as its first request and its share stand now.
     pub(super) fn refresh_class(&mut self, id: u32) {
         let class = self.classes.at(id);
-        let (key, old, head) = (class.key, class.due, class.list.head);
-        let new = (head != NIL).then(|| self.due(head));
+        let (key, old, head) = (class.key, class.standing, class.list.head);
+        let new = (head != NIL).then(|| self.standing(&key, head));
         if old == new {
             return;
         }
-        self.classes.at_mut(id).due = new;
-        self.update_shelves(&key, |shelf| {
-            let classes = &mut shelf.classes[key.kind.at()];
-            if let Some(old) = old {
-                classes.remove(&(old, id));
-            }
-            if let Some(new) = new {
-                classes.insert((new, id));
-            }
-        });
+        self.classes.at_mut(id).standing = new;
+        self.update_shelves(&key, |shelf| restand(&mut shelf.lanes, key.lane, id, old, new));
+        self.update_group(&key, |group| restand(&mut group.lanes, key.lane, id, old, new));
         if old.is_some() == new.is_some() {
             return;
         }
@@ -103,6 +100,13 @@ impl Coordinator {
         }
     }
 
+    /// Puts a loose request into its queue, about where its age belongs.
+    fn enqueue_in_order(&mut self, handle: Handle) {
+        let list = self.classes.at(self.requests.at(handle).class).list;
+        let older = |other: Handle| other != NIL && self.due(handle) < self.due(other);
+        self.enqueue(handle, older(list.head));
+    }
+
     /// Puts a loose request into its queue.
     pub(super) fn enqueue(&mut self, handle: Handle, front: bool) {
         let linked = self.next_sequence();
@@ -118,6 +122,7 @@ impl Coordinator {
             self.requests.slab.push_back(&mut list, handle);
         }
         self.classes.at_mut(class).list = list;
+        self.count_in_share(class, 1);
         self.refresh_class(class);
         self.count_queued(class, 1);
         self.fresh_classes.insert(class);
@@ -144,6 +149,7 @@ impl Coordinator {
                 let mut list = self.classes.at(class).list;
                 self.requests.slab.unlink(&mut list, handle);
                 self.classes.at_mut(class).list = list;
+                self.count_in_share(class, -1);
                 self.count_queued(class, -1);
             }
             State::Parked => {
@@ -155,6 +161,7 @@ impl Coordinator {
                     parked.by_cost.remove(&(cost, linked, handle));
                     parked.by_time.remove(&(due, linked, handle));
                 });
+                self.count_in_share(class, -1);
                 self.count_queued(class, -1);
             }
             State::Held => {
@@ -242,6 +249,7 @@ impl Coordinator {
             parked.by_cost.insert((cost, linked, handle));
             parked.by_time.insert((due, linked, handle));
         });
+        self.count_in_share(class, 1);
         self.count_queued(class, 1);
         self.counts.oversized += 1;
         self.wake_for_parked(&key, cost);
@@ -336,7 +344,8 @@ impl Coordinator {
         let (kind, data, old) = (request.kind, request.data, request.class);
         self.plan(data);
         let key = self.classes.at(old).key;
-        let new = self.class_for(kind, key.archive_id, key.flags, data);
+        let rank = self.rank_again(&key, handle, data);
+        let new = self.class_for(kind, key.archive_id, key.flags, data, rank);
         self.requests.at_mut(handle).class = new;
         self.release_class(old);
     }
@@ -431,11 +440,20 @@ impl Coordinator {
 
     fn replace(&mut self, handle: Handle, effects: &mut Effects) {
         let request = self.requests.at(handle);
-        let (state, kind, data, class, fid) =
-            (request.state, request.kind, request.data, request.class, request.fid);
+        let (data, class) = (request.data, request.class);
         self.plan(data);
         let key = self.classes.at(class).key;
-        let new = self.class_for(kind, key.archive_id, key.flags, data);
+        let rank = self.rank_again(&key, handle, data);
+        self.rehome(handle, rank, effects);
+    }
+
+    /// Moves a request into the class where it belongs with this rank.
+    pub(super) fn rehome(&mut self, handle: Handle, rank: Rank, effects: &mut Effects) {
+        let request = self.requests.at(handle);
+        let (state, kind, data, class, fid) =
+            (request.state, request.kind, request.data, request.class, request.fid);
+        let key = self.classes.at(class).key;
+        let new = self.class_for(kind, key.archive_id, key.flags, data, rank);
         if new == class {
             self.release_class(new);
             return;
@@ -445,6 +463,7 @@ impl Coordinator {
             self.release_class(new);
             return;
         }
+        let moves = self.classes.at(new).key.place != key.place;
         self.unqueue(handle);
         let let_go = self.clear_released(handle);
         self.refresh_class(class);
@@ -458,8 +477,10 @@ impl Coordinator {
             }
             State::Settling => self.let_settle(handle),
             _ => {
-                self.enqueue(handle, false);
-                self.report_assign(handle, effects);
+                self.enqueue_in_order(handle);
+                if moves {
+                    self.report_assign(handle, effects);
+                }
             }
         }
         if let_go {

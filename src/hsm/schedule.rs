@@ -7,6 +7,7 @@ use super::effect::{Effect, Effects, WorkList};
 use super::event::Lock;
 use super::index::NIL;
 use super::placing::ITEM_BYTES;
+use super::priorities::{Ballot, LANES, Lane};
 use super::queues::{ClassKey, Place, Pool, Shelf};
 use super::requests::{Handle, KINDS, Kind};
 use super::sessions::SMALLEST_BUFFER;
@@ -25,6 +26,16 @@ enum Pick {
     Parked(Handle),
 }
 
+/// Where a mover may take requests of one kind, archive id and flags.
+struct Source {
+    /// Of the plain class, or of the group of the others.
+    key: ClassKey,
+    /// The plain class, `NIL` for the group.
+    plain: u32,
+    /// What the mover may still have of it.
+    left: u32,
+}
+
 /// An answer to `recv` in the making.
 struct Draft {
     /// Archive id and flags of everything in it.
@@ -35,6 +46,8 @@ struct Draft {
     given: [u32; 3],
     set_aside: u32,
     full: bool,
+    /// The lanes from which the mover could have had something.
+    waiting: [bool; LANES],
 }
 
 impl Coordinator {
@@ -77,36 +90,43 @@ impl Coordinator {
         entry.slots.iter().map(|slot| slot.tag).filter(open).collect()
     }
 
-    /// What is due first of all that the mover may take and has room for.
-    fn first_pick(&self, mover: u32) -> Option<Pick> {
+    /// What goes first of all that the mover may take and has room for, and the lanes it was chosen from.
+    fn first_pick(&self, mover: u32) -> (Option<Pick>, [bool; LANES]) {
         let entry = self.movers.at(mover);
         let max_bytes = entry.recv.map_or(0, |recv| recv.max_bytes);
         let mut shelves = self.shelves(mover);
         let tags = self.open_tags(mover);
         shelves.extend(tags.iter().map(|&tag| &self.tags.at(tag).shelf));
-        let mut best: Option<(u64, Kind, Pick)> = None;
+        let mut ballot = Ballot::new();
         for kind in KINDS {
             if entry.room(kind.at()) == 0 {
                 continue;
             }
             for shelf in &shelves {
-                let class = shelf.classes[kind.at()].first().map(|&(due, class)| (due, Pick::Class(class)));
+                for lane in Lane::all_of(kind) {
+                    let queue = &shelf.lanes[lane.at()];
+                    if let (Some((standing, class)), Some(due)) = (queue.first(), queue.due()) {
+                        ballot.add(lane, due, (standing.turn, standing.due, 0), Pick::Class(class));
+                    }
+                }
                 let parked = &shelf.parked[kind.at()];
                 let all_fit = parked.by_cost.last().is_some_and(|&(cost, _, _)| cost <= max_bytes);
                 let parked = if all_fit {
-                    parked.by_time.first().map(|&(due, _, handle)| (due, Pick::Parked(handle)))
+                    parked.by_time.first().map(|&(_, _, handle)| handle)
                 } else {
                     let small = parked.by_cost.first().filter(|&&(cost, _, _)| cost <= max_bytes);
-                    small.map(|&(_, _, handle)| (self.due(handle), Pick::Parked(handle)))
+                    small.map(|&(_, _, handle)| handle)
                 };
-                for (due, pick) in [class, parked].into_iter().flatten() {
-                    if best.is_none_or(|(first, of, _)| (due, kind) < (first, of)) {
-                        best = Some((due, kind, pick));
-                    }
+                if let Some(handle) = parked {
+                    let lane = self.classes.at(self.requests.at(handle).class).key.lane;
+                    let due = self.due(handle);
+                    // It was first once already.
+                    ballot.add(lane, due, (0, due, 0), Pick::Parked(handle));
                 }
             }
         }
-        best.map(|(_, _, pick)| pick)
+        let waiting = ballot.waiting();
+        (ballot.elect(self), waiting)
     }
 
     /// How many movers could take the requests of this class.
@@ -134,6 +154,7 @@ impl Coordinator {
             given: [0; 3],
             set_aside: 0,
             full: false,
+            waiting: [false; LANES],
         };
         self.draft_cancels(mover, &mut draft);
         if self.lock == Lock::Unlocked {
@@ -199,17 +220,24 @@ impl Coordinator {
 
     fn draft_work(&mut self, mover: u32, draft: &mut Draft, effects: &mut Effects) {
         if draft.pair.is_some() {
-            self.fill(mover, Kind::Restore, draft, effects);
+            self.fill(mover, Kind::Restore, NIL, draft, effects);
             return;
         }
         while draft.list.is_empty() && draft.set_aside < MOST_SET_ASIDE {
             let set_aside = draft.set_aside;
-            let first = match self.first_pick(mover) {
+            let (pick, waiting) = self.first_pick(mover);
+            draft.waiting = waiting;
+            let (first, chosen) = match pick {
                 None => return,
+                Some(Pick::Class(class)) if self.is_stale(class) => {
+                    self.refresh_class(class);
+                    continue;
+                }
                 Some(Pick::Class(class)) => {
                     let key = self.classes.at(class).key;
                     draft.pair = Some((key.archive_id, key.flags));
-                    key.kind
+                    // Of plain classes that are due at the same time the oldest request goes first, wherever it is.
+                    (key.kind, if key.is_plain() { NIL } else { class })
                 }
                 Some(Pick::Parked(handle)) => {
                     let (class, fid) = (self.requests.at(handle).class, self.requests.at(handle).fid);
@@ -218,10 +246,10 @@ impl Coordinator {
                     self.unqueue(handle);
                     draft.pair = Some((key.archive_id, key.flags));
                     self.take(handle, fid, key.kind, mover, draft, effects);
-                    key.kind
+                    (key.kind, NIL)
                 }
             };
-            self.fill(mover, first, draft, effects);
+            self.fill(mover, first, chosen, draft, effects);
             let progress = !draft.list.is_empty() || draft.set_aside > set_aside;
             debug_assert!(progress, "what was picked first can be taken or set aside");
             if !progress {
@@ -231,8 +259,9 @@ impl Coordinator {
     }
 
     /// Adds what fits of the draft's archive id and flags: the kind that is due first, then restores, removes, archives.
-    fn fill(&mut self, mover: u32, first: Kind, draft: &mut Draft, effects: &mut Effects) {
-        let Some((archive_id, flags)) = draft.pair else {
+    /// The class that was chosen goes before all others.
+    fn fill(&mut self, mover: u32, first: Kind, chosen: u32, draft: &mut Draft, effects: &mut Effects) {
+        let Some(pair) = draft.pair else {
             return;
         };
         let others = KINDS.into_iter().filter(|&kind| kind != first);
@@ -240,27 +269,28 @@ impl Coordinator {
             if draft.full {
                 return;
             }
-            self.fill_kind(mover, kind, archive_id, flags, draft, effects);
+            let chosen = if kind == first { chosen } else { NIL };
+            self.fill_kind(mover, kind, pair, chosen, draft, effects);
         }
     }
 
-    fn fill_kind(
-        &mut self,
-        mover: u32,
-        kind: Kind,
-        archive_id: u32,
-        flags: u64,
-        draft: &mut Draft,
-        effects: &mut Effects,
-    ) {
+    /// Where the mover may take requests of one kind, archive id and flags: queues of plain classes, and groups of others.
+    fn sources(&self, mover: u32, kind: Kind, (archive_id, flags): (u32, u64)) -> Vec<Source> {
         let entry = self.movers.at(mover);
-        let all = entry.archive_ids.is_empty() || entry.archive_ids.contains(&archive_id);
-        let unknown = archive_id == 0 && self.crews.all.connected == 0;
-        if !all && !unknown {
-            return;
-        }
-        let mut keys = Vec::with_capacity(4);
-        let mut add = |place, tag| keys.push(ClassKey { kind, archive_id, flags, place, tag });
+        let mut sources = Vec::with_capacity(4);
+        let mut add = |place, tag| {
+            let (lane, share) = (Lane::of(kind), NIL);
+            let key = ClassKey { kind, archive_id, flags, place, tag, lane, share };
+            let takers = self.takers(&key);
+            let class = self.classes.find(&key).filter(|&class| !self.classes.at(class).list.is_empty());
+            if let Some(class) = class {
+                let left = self.classes.at(class).list.len.div_ceil(takers);
+                sources.push(Source { key, plain: class, left });
+            }
+            if let Some(group) = self.groups.get(&key).filter(|group| group.queued > 0) {
+                sources.push(Source { key, plain: NIL, left: group.queued.div_ceil(takers) });
+            }
+        };
         add(Place::Any, NIL);
         if entry.host != NIL {
             add(Place::Host(entry.host), NIL);
@@ -274,17 +304,64 @@ impl Coordinator {
                 add(place, tag);
             }
         }
-        // Each class with what this mover may have of it.
-        let mut classes: Vec<(u32, u32)> = keys
-            .iter()
-            .filter_map(|key| self.classes.find(key))
-            .filter(|&class| !self.classes.at(class).list.is_empty())
-            .map(|class| {
-                let entry = self.classes.at(class);
-                (class, entry.list.len.div_ceil(self.takers(&entry.key)))
-            })
-            .collect();
+        sources
+    }
+
+    /// Which class goes next: the source it is in, and the class.
+    fn next_of(&self, mover: u32, kind: Kind, sources: &[Source]) -> Option<(usize, u32)> {
         let limit = self.slot_limit(mover);
+        let mut ballot = Ballot::new();
+        for (at, source) in sources.iter().enumerate() {
+            let tag = source.key.tag;
+            let running = self.movers.at(mover).tag_running.get(&tag).copied().unwrap_or(0);
+            if source.left == 0 || (tag != NIL && running >= limit) {
+                continue;
+            }
+            let mut add = |lane, due, turn, class: u32| {
+                let head = self.classes.at(class).list.head;
+                if head != NIL {
+                    let order = (turn, self.due(head), self.requests.at(head).timestamp);
+                    ballot.add(lane, due, order, (at, class));
+                }
+            };
+            if source.plain != NIL {
+                let head = self.classes.at(source.plain).list.head;
+                if head != NIL {
+                    add(source.key.lane, self.due(head), 0, source.plain);
+                }
+                continue;
+            }
+            let Some(group) = self.groups.get(&source.key) else {
+                continue;
+            };
+            for lane in Lane::all_of(kind) {
+                let queue = &group.lanes[lane.at()];
+                if let (Some((standing, class)), Some(due)) = (queue.first(), queue.due()) {
+                    add(lane, due, standing.turn, class);
+                }
+            }
+        }
+        ballot.elect(self)
+    }
+
+    fn fill_kind(
+        &mut self,
+        mover: u32,
+        kind: Kind,
+        pair: (u32, u64),
+        mut chosen: u32,
+        draft: &mut Draft,
+        effects: &mut Effects,
+    ) {
+        let archive_id = pair.0;
+        let entry = self.movers.at(mover);
+        let all = entry.archive_ids.is_empty() || entry.archive_ids.contains(&archive_id);
+        let unknown = archive_id == 0 && self.crews.all.connected == 0;
+        if !all && !unknown {
+            return;
+        }
+        // Each with what this mover may have of it.
+        let mut sources = self.sources(mover, kind, pair);
         while draft.given[kind.at()] < MOST_PER_KIND && self.movers.at(mover).room(kind.at()) > 0 {
             // As C: nothing more once the smallest buffer would not fit.
             if draft.bytes + SMALLEST_BUFFER > draft.max_bytes && draft.bytes > 0 {
@@ -295,21 +372,20 @@ impl Coordinator {
                 draft.full = true;
                 break;
             }
-            let open = classes.iter().enumerate().filter(|(_, (class, share))| {
-                let class = self.classes.at(*class);
-                let tag = class.key.tag;
-                let running = self.movers.at(mover).tag_running.get(&tag).copied().unwrap_or(0);
-                *share > 0 && !class.list.is_empty() && (tag == NIL || running < limit)
-            });
-            let Some((at, head)) = open
-                .map(|(at, &(class, _))| (at, self.classes.at(class).list.head))
-                .min_by_key(|&(at, head)| (self.due(head), self.requests.at(head).timestamp, at))
-            else {
+            let chosen = std::mem::replace(&mut chosen, NIL);
+            let wanted = if chosen == NIL { None } else { self.source_of(chosen, &sources) };
+            let Some((at, class)) = wanted.or_else(|| self.next_of(mover, kind, &sources)) else {
                 break;
             };
+            if self.is_stale(class) {
+                self.refresh_class(class);
+                continue;
+            }
+            let head = self.classes.at(class).list.head;
             let cost = self.cost(head);
             if cost > draft.max_bytes {
                 self.unqueue(head);
+                self.refresh_unless_plain(class);
                 self.park(head);
                 draft.set_aside += 1;
                 continue;
@@ -321,14 +397,31 @@ impl Coordinator {
             let fid = self.requests.at(head).fid;
             self.keep_slot(mover, head);
             self.unqueue(head);
-            if self.take(head, fid, kind, mover, draft, effects) {
-                classes[at].1 -= 1;
+            let given = self.take(head, fid, kind, mover, draft, effects);
+            self.refresh_unless_plain(class);
+            if given {
+                sources[at].left -= 1;
             }
         }
-        for key in keys {
-            if let Some(class) = self.classes.find(&key) {
-                self.refresh_class(class);
+        for source in sources {
+            if source.plain != NIL {
+                self.refresh_class(source.plain);
             }
+        }
+    }
+
+    fn source_of(&self, class: u32, sources: &[Source]) -> Option<(usize, u32)> {
+        let plain = self.classes.at(class).key.plain();
+        let is_plain = self.classes.at(class).key == plain;
+        let at =
+            sources.iter().position(|source| source.key == plain && (source.plain != NIL) == is_plain)?;
+        Some((at, class))
+    }
+
+    /// Plain classes are refreshed once, when the answer is complete.
+    fn refresh_unless_plain(&mut self, class: u32) {
+        if self.classes.in_use(class) && !self.classes.at(class).key.is_plain() {
+            self.refresh_class(class);
         }
     }
 
@@ -360,6 +453,9 @@ impl Coordinator {
         }
         draft.bytes += self.cost(handle);
         draft.given[kind.at()] += 1;
+        let class = self.classes.at(self.requests.at(handle).class).key;
+        self.charge(&class);
+        self.pay(class.lane, draft.waiting);
         self.report_sent(handle, mover, effects);
         self.start(handle, mover, effects);
         let item = self.item(handle, false);

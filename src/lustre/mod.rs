@@ -15,4 +15,4 @@ pub mod list;
 #[cfg(feature = "daemon")]
 pub mod mount;
 #[cfg(feature = "daemon")]
-mod sys;
+pub(crate) mod sys;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::attributes::Lookups;
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
 use super::ha::child::HaChild;
@@ -17,8 +18,9 @@ use super::listener;
 use super::names::Names;
 use super::options::Options;
 use super::reporting::Reporting;
-use super::shell::{LustreCalls, Shell};
-use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall};
+use super::shell::{FileCalls, LustreCalls, Shell};
+use super::space;
+use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall, RequestKey, Wanted};
 use crate::lustre::ender::Ender;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
@@ -81,6 +83,8 @@ pub enum DaemonError {
 /// Everything that happens on other threads.
 enum Input {
     Lustre(FromLustre),
+    /// What the threads that look at files have found.
+    Files(Event),
     Store(committer::Report),
 }
 
@@ -295,20 +299,38 @@ impl Daemon<'_> {
         shell: &Rc<Shell>,
         inputs: &UnboundedSender<Input>,
     ) -> Result<Option<Copytool>, DaemonError> {
-        let inputs = inputs.clone();
+        let (inputs, files) = (inputs.clone(), inputs.clone());
         let tell: Tell = Arc::new(move |message| {
             // The loop only goes away with the process.
             let _ = inputs.send(Input::Lustre(message));
         });
         let Some(mount) = self.mount.take() else {
-            shell.connect_lustre(Rc::new(NoLustre { tell }));
+            shell.connect_lustre(Rc::new(NoLustre { tell }), Rc::new(NoFiles { inputs: files }));
             return Ok(None);
         };
         let mount = CurrentMount::new(mount);
+        let files = self.start_files(&mount, files)?;
         let ender = Ender::start(mount.clone(), Arc::clone(&tell))?;
         let copytool = Copytool::start(mount, self.settings.hsm.archive_ids.clone(), tell)?;
-        shell.connect_lustre(Rc::new(ender));
+        shell.connect_lustre(Rc::new(ender), Rc::new(files));
         Ok(Some(copytool))
+    }
+
+    /// Starts what looks at files and at the file system.
+    fn start_files(
+        &self,
+        mount: &CurrentMount,
+        inputs: UnboundedSender<Input>,
+    ) -> Result<Lookups, DaemonError> {
+        if self.settings.hsm.archives_first_when_full.is_some() {
+            let inputs = inputs.clone();
+            space::watch(mount.clone(), move |percent| {
+                let _ = inputs.send(Input::Files(Event::SpaceUsed(percent)));
+            })?;
+        }
+        Ok(Lookups::start(mount.clone(), move |found| {
+            let _ = inputs.send(Input::Files(Event::LookedUp(found)));
+        })?)
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
@@ -376,6 +398,10 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("redis_host", old.redis != new.redis),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        (
+            "archives_first_when_full",
+            old.hsm.archives_first_when_full.is_none() && new.hsm.archives_first_when_full.is_some(),
+        ),
         ("a limit on peers", old.limits != new.limits),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -434,6 +460,7 @@ async fn feed(shell: Rc<Shell>, fsname: String, mut inputs: UnboundedReceiver<In
                 gone.lustre = true;
                 shell.lustre_stopped.notify_one();
             }
+            Input::Files(event) => shell.handle(event),
             Input::Store(committer::Report::Closed(result)) => {
                 gone.store = Some(result);
                 return gone;
@@ -528,6 +555,24 @@ impl LustreCalls for NoLustre {
 
     fn ask(&self, call: LustreCall) {
         (self.tell)(FromLustre::Answered(call.answer(libc::ENOTCONN)));
+    }
+}
+
+/// Without a Lustre there is no file to look at.
+struct NoFiles {
+    inputs: UnboundedSender<Input>,
+}
+
+impl FileCalls for NoFiles {
+    fn look_up(&self, keys: Vec<RequestKey>, _wanted: Wanted) {
+        let found = keys.into_iter().map(|key| (key, None)).collect();
+        let _ = self.inputs.send(Input::Files(Event::LookedUp(found)));
+    }
+}
+
+impl FileCalls for Lookups {
+    fn look_up(&self, keys: Vec<RequestKey>, wanted: Wanted) {
+        Lookups::look_up(self, keys, wanted);
     }
 }
 

@@ -1,9 +1,11 @@
 //! The daemon: everything around the coordinator's core that touches the world.
 //!
 //! One thread runs the core, the connections and the timers ([`shell`]). Threads of their own are: the store
-//! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`])
-//! and reporting files ([`reporting`]); none of them can delay another.
+//! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`]),
+//! reporting files ([`reporting`]), looks at files ([`attributes`]) and at the file system ([`space`]); none of them can delay
+//! another.
 
+pub mod attributes;
 pub mod committer;
 pub mod config;
 pub mod connection;
@@ -15,6 +17,7 @@ pub mod options;
 pub mod outbox;
 pub mod reporting;
 pub mod shell;
+pub mod space;
 
 use std::process::ExitCode;
 

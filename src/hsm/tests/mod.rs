@@ -2,6 +2,7 @@
 
 mod batches;
 mod cancels;
+mod fairness;
 mod golden;
 mod hosts;
 mod movers;
