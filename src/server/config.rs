@@ -10,6 +10,7 @@ use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, 
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 
 use super::options::Options;
+use super::scheduling::Scheduling;
 
 const INT_MAX: u64 = i32::MAX as u64;
 /// `LONG_MAX / NS_IN_SEC`: the longest time in seconds that C takes.
@@ -187,6 +188,7 @@ struct Loader {
     slice: Option<(u64, u64)>,
     slots: Option<u64>,
     archive_ids: Vec<u32>,
+    scheduling: Scheduling,
     lustre_none: bool,
     notes: Vec<Note>,
     problems: Vec<Problem>,
@@ -322,7 +324,7 @@ impl Loader {
         }
     }
 
-    fn set(&mut self, key: &str, value: &str, place: &str) -> Result<(), String> {
+    fn set(&mut self, key: &'static str, value: &str, place: &str) -> Result<(), String> {
         let settings = &mut self.settings;
         let millis = |max| parse_int(value, 0, max).map(Duration::from_millis);
         match key {
@@ -402,7 +404,10 @@ impl Loader {
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => return Err(format!("`{other}` is a key that the server does not know")),
+            other => match self.scheduling.set(other, value) {
+                Some(result) => result?,
+                None => return Err(format!("`{other}` is a key that the server does not know")),
+            },
         }
         Ok(())
     }
@@ -412,6 +417,7 @@ impl Loader {
             return Err(Problems(self.problems));
         }
         let hsm = &mut self.settings.hsm;
+        self.notes.extend(self.scheduling.finish(hsm).into_iter().map(Note::Warn));
         hsm.archive_ids = self.archive_ids;
         hsm.batch = match (self.slice, self.slots.unwrap_or(1)) {
             (None | Some((0, _)), _) | (_, 0) => None,

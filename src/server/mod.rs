@@ -16,6 +16,7 @@ pub mod names;
 pub mod options;
 pub mod outbox;
 pub mod reporting;
+mod scheduling;
 pub mod shell;
 pub mod space;
 
