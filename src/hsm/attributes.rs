@@ -96,6 +96,7 @@ impl Coordinator {
     /// What came of lookups.
     pub(super) fn looked_up(&mut self, found: Vec<(RequestKey, Option<Attributes>)>, effects: &mut Effects) {
         self.lookups.asked = self.lookups.asked.saturating_sub(found.len());
+        tracing::debug!(files = found.len(), "owners looked up");
         for (key, attributes) in found {
             let Some(handle) = self.requests.find(key).filter(|&handle| self.lacks_owner(handle)) else {
                 continue;
