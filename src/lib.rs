@@ -21,6 +21,8 @@ pub mod agent;
 pub mod api;
 #[cfg(any(feature = "daemon", feature = "client", feature = "sim"))]
 pub mod lustre;
+#[cfg(any(feature = "daemon", feature = "client"))]
+pub mod ops;
 #[cfg(feature = "daemon")]
 pub mod server;
 #[cfg(any(feature = "daemon", feature = "sim"))]

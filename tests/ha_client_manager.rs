@@ -143,6 +143,7 @@ fn a_file_that_changed_is_loaded_or_refused() {
     let ran = live.ha(&["reload"]);
     assert_eq!(ran.code, Some(64), "{ran:?}");
     assert!(ran.err.contains("ha.yaml:8: ") && ran.err.contains("oss3"), "{ran:?}");
+    assert_eq!(live.ha(&["reload", "-y"]).code, Some(64), "not asking makes no difference");
 }
 
 #[test]

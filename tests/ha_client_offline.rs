@@ -40,7 +40,7 @@ fn a_good_configuration_is_summed_up() {
     let file = file.to_str().unwrap();
     let ran = ha(&["validate", file]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
-    assert!(ran.out.starts_with("cluster lustre: 2 hosts, 1 groups, 2 resources\n"), "{ran:?}");
+    assert!(ran.out.starts_with("cluster lustre: 2 hosts, 1 group, 2 resources\n"), "{ran:?}");
     assert!(
         ran.out.ends_with("GROUP  HOME  FAILOVER  RESOURCES\npool1  oss1  oss2      pool1 ost1\n"),
         "{ran:?}"

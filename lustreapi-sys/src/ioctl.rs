@@ -30,6 +30,8 @@ pub const HSM_ACTION: u64 = ioc(READ, 0xdc, 24);
 pub const HSM_IMPORT: u64 = ioc(READ | WRITE, 0xf5, 48);
 /// Reads the path of a FID: `struct getinfo_fid2path`.
 pub const FID2PATH: u64 = ioc(READ | WRITE, 0x96, 8);
+/// Reads the FID of the file behind the descriptor: `struct lu_fid`.
+pub const PATH2FID: u64 = ioc(READ, 0xad, 8);
 /// Index of the MDT that holds a FID.
 pub const FID2MDTIDX: u64 = ioc(READ | WRITE, 0xf8, 16);
 /// Sets the times of a restored file to the nanosecond.
@@ -46,5 +48,6 @@ const _: () = assert!(HSM_REQUEST == 0x4018_66d9);
 const _: () = assert!(HSM_ACTION == 0x8018_66dc);
 const _: () = assert!(HSM_IMPORT == 0xc030_66f5);
 const _: () = assert!(FID2PATH == 0xc008_6696);
+const _: () = assert!(PATH2FID == 0x8008_66ad);
 const _: () = assert!(FID2MDTIDX == 0xc010_66f8);
 const _: () = assert!(FUTIMES_3 == 0xc030_66b0);

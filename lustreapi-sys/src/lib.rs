@@ -10,5 +10,6 @@ pub mod fid;
 pub mod hal;
 pub mod ioctl;
 pub mod kuc;
+pub mod request;
 
 pub use fid::{Fid, ParseFidError};

@@ -1,7 +1,7 @@
 //! The form of all our answers: `{"errors": [], "response": ..., "success": true}`.
 
 use axum::Json;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -74,6 +74,13 @@ impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         Self::new(code(denied.kind), denied.message)
     }
+}
+
+/// For methods that a path does not know.
+pub async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let error =
+        format!("{} does not take {method} (GET reads, POST acts; see GET /api/v1/openapi.json)", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
 /// For paths that are nobody's.

@@ -1,4 +1,6 @@
-//! The HTTP API of the HA role, on a unix socket for the local administrator.
+//! The HTTP APIs of both roles, each on a unix socket for the local administrator.
+//!
+//! The HSM role's is in [`hsm`], what follows is the HA role's.
 //!
 //! Ours is below `/api/v1` (`ha`): GET reads, POST acts, every answer is in an `envelope`. HALO's own paths are answered
 //! as HALO answers them (`halo`). `openapi` describes both.
@@ -8,8 +10,10 @@ mod envelope;
 mod events;
 mod ha;
 mod halo;
+pub mod hsm;
 mod openapi;
 mod serve;
+mod stall;
 
 use std::path::PathBuf;
 
@@ -51,5 +55,5 @@ pub fn router(context: Context) -> Router {
 
 /// Answers requests for as long as the manager runs.
 pub async fn serve(socket: UnixListener, context: Context) {
-    serve::serve(socket, router(context)).await;
+    serve::serve(socket, serve::with_whole_bodies(router(context))).await;
 }

@@ -13,11 +13,13 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use super::caller::Caller;
 use super::envelope::Problem;
+use super::stall::Stalling;
 
 /// Clients at once. Others wait until one of these is gone.
 const MAX_CLIENTS: usize = 256;
@@ -28,9 +30,13 @@ const BODY: Duration = Duration::from_secs(10);
 /// Largest body of a request, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// Answers requests for as long as the manager runs.
+/// Has the bodies of requests read, and found to be short, before anything else happens.
+pub fn with_whole_bodies<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.layer(middleware::from_fn(with_whole_body))
+}
+
+/// Answers requests for as long as the process runs.
 pub async fn serve(socket: UnixListener, router: Router) {
-    let router = router.layer(middleware::from_fn(with_whole_body));
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
@@ -52,10 +58,35 @@ pub async fn serve(socket: UnixListener, router: Router) {
     }
 }
 
-async fn answer(stream: UnixStream, router: Router) {
+/// The same over TCP, without a caller.
+pub async fn serve_tcp(socket: TcpListener, router: Router) {
+    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let stream = match socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("the API cannot accept a client: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let router = router.clone();
+        tokio::task::spawn_local(async move {
+            answer(stream, router).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn answer<S>(stream: S, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection =
+        server.serve_connection(TokioIo::new(Stalling::new(stream)), TowerToHyperService::new(router));
     if let Err(error) = connection.await {
         tracing::debug!("a client of the API: {error}");
     }

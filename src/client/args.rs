@@ -110,6 +110,11 @@ pub enum UsageError {
     /// A word that is no subcommand.
     #[error("extra argument `{0}`: there is no such subcommand (see `coordinatool-client help`)")]
     UnknownSubcommand(String),
+    /// A subcommand behind options that are not its own.
+    #[error(
+        "extra argument `{0}`: a subcommand comes first, its options behind it (see `coordinatool-client {0} --help`)"
+    )]
+    SubcommandNotFirst(String),
     /// Words after a subcommand that takes none.
     #[error("extra argument `{0}`")]
     ExtraArgument(String),
@@ -174,9 +179,6 @@ const OPTIONS: &[Known] = &[
     Known { opt: Opt::Config, short: Some('c'), long: "config", value: true, in_c: false },
     Known { opt: Opt::Timeout, short: None, long: "timeout", value: true, in_c: false },
 ];
-
-/// Subcommands, with what they do.
-pub const SUBCOMMANDS: &[(&str, &str)] = &[("help", "show this help")];
 
 fn find_long(name: &str) -> Result<&'static Known, UsageError> {
     if let Some(exact) = OPTIONS.iter().find(|known| known.long == name) {
@@ -251,6 +253,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         (None, _) => Ok(Command::Run(options)),
         (Some(word), None) if word == "help" => Ok(Command::Help),
         (Some(word), Some(extra)) if word == "help" => Err(UsageError::ExtraArgument(extra)),
+        (Some(word), _) if crate::client::hsm::is_subcommand(word.as_ref()) => {
+            Err(UsageError::SubcommandNotFirst(word))
+        }
         (Some(word), _) => Err(UsageError::UnknownSubcommand(word)),
     }
 }
@@ -408,6 +413,11 @@ mod tests {
             ),
             ("-Q -- -v", "extra argument `-v`: there is no such subcommand (see `coordinatool-client help`)"),
             ("help me", "extra argument `me`"),
+            (
+                "-v explain x",
+                "extra argument `explain`: a subcommand comes first, its options behind it (see `coordinatool-client \
+                 explain --help`)",
+            ),
             ("-", "extra argument `-`: there is no such subcommand (see `coordinatool-client help`)"),
         ];
         for (line, want) in cases {

@@ -1,10 +1,8 @@
 //! What `--help` prints.
 
-use super::args::SUBCOMMANDS;
-
 const OPTIONS: &str = "\
 Usage: coordinatool-client [OPTIONS]
-       coordinatool-client SUBCOMMAND
+       coordinatool-client SUBCOMMAND ...
 
 Without options, shows the status of the server.
 
@@ -36,14 +34,16 @@ Options:
   -v, --verbose        log more; twice also shows every request in the status
   -q, --quiet          log less
 
-Subcommands:
+Subcommands (`coordinatool-client SUBCOMMAND --help` says more):
 ";
 
 /// The whole text.
 pub fn text() -> String {
     let mut text = OPTIONS.to_owned();
-    for (name, what) in SUBCOMMANDS {
-        text.push_str(&format!("  {name:<20} {what}\n"));
+    let others = [("ha", "high availability of Lustre servers"), ("help", "show this help")];
+    let others = others.map(|(name, what)| (name.to_owned(), what.to_owned()));
+    for (name, what) in super::hsm::subcommands().into_iter().chain(others) {
+        text.push_str(&format!("  {name:<14} {what}\n"));
     }
     text
 }

@@ -7,6 +7,7 @@ pub mod args;
 pub mod connection;
 pub mod ha;
 pub mod help;
+pub mod hsm;
 pub mod mover;
 pub mod output;
 pub mod queue;
@@ -45,7 +46,7 @@ impl Surroundings for System {
 }
 
 /// Runs the program that its arguments ask for: HALO's command line if it is called `halo`, high availability if the first
-/// argument is `ha`, else what the C client does.
+/// argument is `ha`, a subcommand about requests if it is one of those, else what the C client does.
 pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let name = args.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
@@ -54,6 +55,9 @@ pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if args.get(1).is_some_and(|word| word == "ha") {
         return ha::main(args.into_iter().skip(1));
+    }
+    if args.get(1).is_some_and(|word| hsm::is_subcommand(word)) {
+        return hsm::main(args.into_iter());
     }
     main(args.into_iter().skip(1))
 }

@@ -27,6 +27,8 @@ pub struct Settings {
     pub max_remove: Option<u32>,
     /// `hal_size` in bytes: how large a list of work may be.
     pub hal_size: u32,
+    /// `api_socket`: where the daemon's API is, if that is said.
+    pub api_socket: Option<String>,
     /// What is logged.
     pub verbosity: Verbosity,
     /// The same as a number, as it is sent with `status`; beyond [`Verbosity::Debug`] when `-v` was given more often.
@@ -42,6 +44,7 @@ impl Default for Settings {
             max_archive: None,
             max_remove: None,
             hal_size: 1 << 20,
+            api_socket: None,
             verbosity: Verbosity::default(),
             verbose: Verbosity::default() as i32,
         }
@@ -126,6 +129,7 @@ impl Settings {
             "max_archive" => self.max_archive = parse_limit(value)?,
             "max_remove" => self.max_remove = parse_limit(value)?,
             "hal_size" => self.hal_size = parse_size(value)?,
+            "api_socket" => self.api_socket = Some(value.to_owned()).filter(|value| !value.is_empty()),
             // For the library: this client has no id unless `-I` gives it one.
             _ => {}
         }

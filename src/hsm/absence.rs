@@ -31,6 +31,7 @@ impl Coordinator {
         self.movers.connected.remove(&order);
         self.movers.disconnected.insert(left, mover);
         self.refresh_mover(mover);
+        self.review_quarantines();
         let leased = self.movers.at(mover).lease_until.unwrap_or(Mono(0));
         if host == NIL {
             let idle = self.movers.at(mover).active.is_empty();
@@ -92,6 +93,8 @@ impl Coordinator {
         self.movers.disconnected.remove(&order);
         self.fresh_movers.remove(&mover);
         self.later_movers.remove(&mover);
+        let id = self.movers.at(mover).id.clone();
+        self.forget_duty(&id);
         self.movers.remove(mover);
         if host != NIL {
             for set in self.hosts.at(host).sets.clone() {

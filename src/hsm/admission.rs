@@ -74,7 +74,7 @@ impl Coordinator {
     }
 
     /// Returns whether the request is new.
-    fn admit_and_queue(&mut self, item: ActionItem, effects: &mut Effects) -> bool {
+    pub(super) fn admit_and_queue(&mut self, item: ActionItem, effects: &mut Effects) -> bool {
         let dfid = item.dfid;
         match self.admit(item, effects) {
             Some(Admitted::New(handle)) => {
@@ -82,7 +82,7 @@ impl Coordinator {
                 true
             }
             Some(Admitted::Known(handle)) => {
-                self.delivered_again(handle, dfid);
+                self.delivered_again(handle, dfid, effects);
                 false
             }
             None => false,
@@ -97,12 +97,12 @@ impl Coordinator {
         // Not to be found at the head of its queue by each mover in turn.
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
-        } else {
+        } else if !self.joins_limited(handle) {
             self.enqueue(handle, false);
         }
     }
 
-    fn delivered_again(&mut self, handle: Handle, dfid: lustreapi_sys::Fid) {
+    fn delivered_again(&mut self, handle: Handle, dfid: lustreapi_sys::Fid, effects: &mut Effects) {
         self.counts.duplicates += 1;
         self.requests.add_alias(handle, dfid);
         let request = self.requests.at_mut(handle);
@@ -115,6 +115,7 @@ impl Coordinator {
         } else {
             tracing::info!(%key, "duplicate of a queued request");
         }
+        self.known_at_mdt(handle, effects);
     }
 
     /// Takes a request, if it is not known. Its timestamp is kept when it has one.
@@ -152,7 +153,10 @@ impl Coordinator {
             self.look_up_later(handle);
         }
         self.report_join(handle);
+        self.note_new(handle);
         self.tombstones.remove(item.key());
+        self.arm_keepalive();
+        self.arm_strandings();
         self.counts.admitted += 1;
         self.counts.pending[kind.at()] += 1;
         handle

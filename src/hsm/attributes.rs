@@ -5,11 +5,14 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
+
 use super::Coordinator;
 use super::action::RequestKey;
 use super::effect::{Effect, Effects};
 use super::index::NIL;
 use super::priorities::Rank;
+use super::queues::ClassKey;
 use super::requests::{Handle, State};
 use super::shares::{Owner, ShareBy};
 
@@ -49,6 +52,15 @@ pub(super) struct Lookups {
     waiting: VecDeque<(Handle, u32)>,
     asked: usize,
     turn: usize,
+    /// What limits want to know, where they do.
+    files: FxHashMap<Handle, FileOf>,
+}
+
+/// What limits want to know of a request's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileOf {
+    pub(super) user: u32,
+    pub(super) size: u64,
 }
 
 impl Coordinator {
@@ -98,10 +110,17 @@ impl Coordinator {
         self.lookups.asked = self.lookups.asked.saturating_sub(found.len());
         tracing::debug!(files = found.len(), "owners looked up");
         for (key, attributes) in found {
-            let Some(handle) = self.requests.find(key).filter(|&handle| self.lacks_owner(handle)) else {
+            let (Some(handle), Some(attributes)) = (self.requests.find(key), attributes) else {
                 continue;
             };
-            let Some(share) = attributes.and_then(|attributes| self.share_of_file(&attributes)) else {
+            if self.limits_want_files() {
+                let file = FileOf { user: attributes.uid, size: attributes.size };
+                self.lookups.files.insert(handle, file);
+            }
+            if !self.lacks_share(handle) {
+                continue;
+            }
+            let Some(share) = self.share_of_file(&attributes) else {
                 tracing::debug!(%key, "nobody is known to own this file");
                 continue;
             };
@@ -110,7 +129,7 @@ impl Coordinator {
             let class = self.classes.at(request.class).key;
             if state == State::Running {
                 // It had its turn already.
-                self.charge(&super::queues::ClassKey { share, ..class });
+                self.charge_share(&ClassKey { share, ..class });
                 self.shares.rest(share);
                 continue;
             }
@@ -119,15 +138,34 @@ impl Coordinator {
         }
     }
 
-    /// The user whose file it is, where shares are by user and it is known.
-    pub fn user_of(&self, key: RequestKey) -> Option<u32> {
-        let handle = self.requests.find(key)?;
-        let share = self.classes.at(self.requests.at(handle).class).key.share;
-        if share == NIL {
-            return None;
+    /// Whether it is worth a look whose file the request is for.
+    pub(super) fn lacks_owner(&self, handle: Handle) -> bool {
+        self.lacks_share(handle) || (self.limits_want_files() && !self.lookups.files.contains_key(&handle))
+    }
+
+    /// What limits want to know of the request's file.
+    pub(super) fn file_of(&self, handle: Handle) -> Option<FileOf> {
+        self.lookups.files.get(&handle).copied()
+    }
+
+    /// The request is gone.
+    pub(super) fn forget_file(&mut self, handle: Handle) {
+        self.lookups.files.remove(&handle);
+    }
+
+    /// Whether the users of files are looked up at all.
+    pub(super) fn knows_users(&self) -> bool {
+        self.config.fair_share == Some(ShareBy::User) || self.limits_want_files()
+    }
+
+    /// The user of the request's file, if it is known.
+    pub(super) fn user_of(&self, handle: Handle) -> Option<u32> {
+        if let Some(file) = self.file_of(handle) {
+            return Some(file.user);
         }
-        match self.shares.at(share).owner {
-            Owner::User(uid) => Some(uid),
+        let share = self.classes.at(self.requests.at(handle).class).key.share;
+        match (share != NIL).then(|| &self.shares.at(share).owner) {
+            Some(Owner::User(uid)) => Some(*uid),
             _ => None,
         }
     }

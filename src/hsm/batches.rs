@@ -260,7 +260,7 @@ impl Coordinator {
     }
 
     fn has_free_slot(&self, mover: u32) -> bool {
-        self.movers.at(mover).slots.iter().any(Slot::is_free)
+        self.movers.at(mover).slots.iter().any(Slot::is_free) && !self.is_barred(mover)
     }
 
     /// The mover with a free slot for the tag that has the fewest slots in use, the one that connected last first, as in C.
@@ -438,7 +438,11 @@ impl Coordinator {
             }
             let key = self.tags.at(tag).key;
             let own = host != NIL && key.place == Place::Host(host);
-            let keep = if connected { self.serves(mover, key.archive_id) } else { keep_own && own };
+            let keep = match connected {
+                true if self.is_barred(mover) => own,
+                true => self.serves(mover, key.archive_id),
+                false => keep_own && own,
+            };
             if !keep {
                 self.take_slot(mover, slot);
                 homeless.push(tag);

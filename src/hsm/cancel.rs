@@ -10,6 +10,7 @@ use super::action::{ActionItem, RequestKey};
 use super::effect::{Effect, Effects};
 use super::requests::{CANCELLING, Handle, State};
 use super::timers::Timer;
+use super::views::Outcome;
 
 /// `errno` values that mean something here.
 pub(super) const ENOENT: i32 = 2;
@@ -18,7 +19,7 @@ pub(super) const ECANCELED: i32 = 125;
 
 /// Those with which the MDT may take the same end later: EINTR, EIO, EAGAIN, EBUSY, ENODEV, ENOTCONN, ESHUTDOWN,
 /// ETIMEDOUT, EHOSTUNREACH, EINPROGRESS.
-const LATER: [i32; 10] = [4, 5, 11, 16, 19, 107, 108, 110, 113, 115];
+pub(super) const LATER: [i32; 10] = [4, 5, 11, 16, 19, 107, 108, 110, 113, 115];
 
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const MOST_TRIES: u32 = 720;
@@ -75,6 +76,8 @@ impl Coordinator {
         tracing::info!(%key, "cancelled while it waited");
         self.unqueue(handle);
         self.refresh_class(class);
+        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
+        self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
         self.end_at_lustre(item, ECANCELED, effects);
         self.release_held(fid);
@@ -109,13 +112,15 @@ impl Coordinator {
         let fid = self.requests.at(handle).fid;
         let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
         self.stop(handle);
+        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
+        self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
         self.end_at_lustre(item, ECANCELED, effects);
         self.release_held(fid);
     }
 
     /// Tells the MDT that a request has ended.
-    fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
+    pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
         let key = item.key();
         if self.endings.contains_key(&key) {
             return;
@@ -136,11 +141,12 @@ impl Coordinator {
             }
             return;
         }
+        let cancelled = ending.errno == ECANCELED;
         self.endings.remove(&key);
         match errno {
-            0 => self.counts.done_cancel += 1,
-            ENOENT => tracing::info!(%key, "the MDT had forgotten the cancelled request"),
-            _ => tracing::error!(%key, errno, "the MDT did not take the end of a cancelled request"),
+            0 => self.counts.done_cancel += u64::from(cancelled),
+            ENOENT => tracing::info!(%key, "the MDT had forgotten the request that was ended"),
+            _ => tracing::error!(%key, errno, "the MDT did not take the end of a request"),
         }
     }
 

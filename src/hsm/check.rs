@@ -70,6 +70,7 @@ impl Coordinator {
         for handle in self.handles() {
             let request = self.requests.at(handle);
             total += 1;
+            self.check_limits(handle);
             match request.state {
                 State::Running => running[request.kind.at()] += 1,
                 State::Loose | State::Free => unreachable!("{} is nowhere", request.key()),
@@ -80,6 +81,7 @@ impl Coordinator {
         }
         assert_eq!(total, self.requests.slab.len());
         assert_eq!(pending, self.counts.pending, "pending counts");
+        assert_eq!((pending, running), self.flow_totals(), "counts by archive");
         assert_eq!(running, self.counts.running, "running counts");
         let ended = self.counts.admitted - self.counts.ended;
         assert_eq!(total, ended, "admitted = waiting + running + ended");
@@ -111,10 +113,12 @@ impl Coordinator {
         self.walk(self.settling, |handle| {
             settling.insert(handle);
         });
+        self.doubts.check();
         for handle in self.handles() {
             let request = self.requests.at(handle);
             assert_eq!(request.state == State::Queued, queued.contains(&handle));
             assert_eq!(request.state == State::Settling, settling.contains(&handle));
+            assert_eq!(request.state == State::Doubtful, self.doubts.contains(handle));
             let held = (request.fid, request.class, request.timestamp, handle);
             assert_eq!(request.state == State::Held, self.held.contains(&held));
         }
@@ -219,7 +223,8 @@ impl Coordinator {
                 if slot.tag != NIL {
                     assert_eq!(self.tags.at(slot.tag).slots.get(&mover), Some(&(number as u32)));
                 }
-                let free = slot.is_free() && entry.conn.is_some() && entry.is_mover;
+                let active = entry.conn.is_some() && entry.is_mover && !self.is_barred(mover);
+                let free = slot.is_free() && active;
                 if free && self.crews.everyone.connected < 32 {
                     let idle = self.tags.ids().find(|&tag| {
                         let tag = self.tags.at(tag);

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use super::bucket::Rate;
+pub use super::limits::{Limit, Limits};
 pub use super::priorities::{Lane, Priorities};
+pub use super::quarantine::QuarantineConfig;
 pub use super::shares::ShareBy;
 
 /// Configuration of the coordinator's core, already checked.
@@ -38,6 +41,29 @@ pub struct HsmConfig {
     pub share_weights: BTreeMap<String, u32>,
     /// `archives_first_when_full`, in percent.
     pub archives_first_when_full: Option<u8>,
+    /// `active_request_timeout` of the MDTs, unless the shell reads it from Lustre ([`super::Event::RequestTimeout`]). Each
+    /// request is kept alive every quarter of it; zero keeps nothing alive.
+    pub request_timeout: Duration,
+    /// How long a request that runs is kept alive: what runs longer and reports no progress is timed out by the MDT.
+    pub keepalive_running_max: Duration,
+    /// Keepalives sent in a second at most, 0 for no limit.
+    pub keepalive_rate: u32,
+    /// How many requests of one class may wait although no mover can take them; 0 for any number.
+    pub stranded_max: u32,
+    /// After how long without a mover that can take it a request is ended with an error; zero for never.
+    pub stranded_timeout: Duration,
+    /// How many ended requests are remembered (`history_size`).
+    pub history_size: usize,
+    /// How many failed requests are kept for an operator (`dead_letters`); 0 keeps none and tries none again.
+    pub dead_letters: usize,
+    /// How often the MDT is asked again for a request that failed (`retry_limit`); 0 for never, as in C.
+    pub retry_limit: u32,
+    /// How long after the first failure that is; twice as long after each further one (`retry_backoff_ms`).
+    pub retry_backoff: Duration,
+    /// When movers that fail get nothing for a while.
+    pub quarantine: QuarantineConfig,
+    /// `limit_mover`, `limit_hint` and `limit_user`.
+    pub limits: Limits,
 }
 
 /// Head start of the more urgent kinds of requests.
@@ -107,6 +133,18 @@ impl Default for HsmConfig {
             fair_share: None,
             share_weights: BTreeMap::new(),
             archives_first_when_full: None,
+            request_timeout: Duration::from_secs(3600),
+            keepalive_running_max: Duration::from_secs(7 * 86_400),
+            keepalive_rate: 2000,
+            stranded_max: 100_000,
+            // A mover that dies on Friday evening is back on Monday.
+            stranded_timeout: Duration::from_secs(3 * 86_400),
+            history_size: 10_000,
+            dead_letters: 10_000,
+            retry_limit: 0,
+            retry_backoff: Duration::from_secs(60),
+            quarantine: QuarantineConfig::default(),
+            limits: Limits::default(),
         }
     }
 }

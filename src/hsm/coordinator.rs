@@ -6,22 +6,32 @@ use lustreapi_sys::Fid;
 use rustc_hash::FxHashMap;
 
 use super::action::RequestKey;
+use super::attempts::Letters;
 use super::attributes::Lookups;
 use super::batches::Tags;
 use super::cancel::{Cancel, Ending};
 use super::config::HsmConfig;
 use super::counters::Counters;
 use super::data::DataTable;
+use super::duty::Duties;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
+use super::forgotten::Doubts;
+use super::history::History;
 use super::hosts::Hosts;
+use super::keepalive::KeepAlive;
+use super::limits::Limited;
 use super::movers::Movers;
+use super::operator::AskId;
 use super::priorities::Dues;
 use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
+use super::reconcile;
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
 use super::shares::Shares;
 use super::status::StatusRuns;
+use super::stranded::Strandings;
+use super::sweep::Sweep;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
 
@@ -73,11 +83,22 @@ pub struct Coordinator {
     pub(super) cancels: FxHashMap<Handle, Cancel>,
     pub(super) endings: BTreeMap<RequestKey, Ending>,
     pub(super) tombstones: Tombstones,
+    pub(super) keepalive: KeepAlive,
+    /// What the MDT may have forgotten.
+    pub(super) doubts: Doubts,
+    pub(super) strandings: Strandings,
+    pub(super) reconciling: Option<Box<reconcile::Run>>,
 
     pub(super) timers: Timers,
     pub(super) reports: Reports,
     pub(super) status: StatusRuns,
     pub(super) counts: Counters,
+    pub(super) history: History,
+    pub(super) letters: Letters,
+    pub(super) duties: Duties,
+    pub(super) limited: Limited,
+    /// Cancels of operators that are going on.
+    pub(super) sweeps: BTreeMap<AskId, Sweep>,
     /// Classes with requests, by where they are shown: (place, kind, class). Those of tags are not here.
     pub(super) shown: BTreeSet<(Place, u8, u32)>,
     /// Movers with requests that go back to the queue, slice by slice.
@@ -158,10 +179,19 @@ impl Coordinator {
             cancels: FxHashMap::default(),
             endings: BTreeMap::new(),
             tombstones: Tombstones::default(),
+            keepalive: KeepAlive::default(),
+            doubts: Doubts::default(),
+            strandings: Strandings::default(),
+            reconciling: None,
             timers: Timers::default(),
             reports: Reports::default(),
             status: StatusRuns::default(),
             counts: Counters::default(),
+            history: History::default(),
+            letters: Letters::default(),
+            duties: Duties::default(),
+            limited: Limited::default(),
+            sweeps: BTreeMap::new(),
             shown: BTreeSet::new(),
             retiring: BTreeSet::new(),
             replacing: None,
@@ -190,6 +220,8 @@ impl Coordinator {
             Event::RecoveredNotes(notes) => self.recovered_notes(notes),
             Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
             Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
+            Event::Reconcile { ask, step } => self.reconcile(ask, step, effects),
+            Event::RequestTimeout(timeout) => self.told_timeout(timeout),
             Event::StoreFull(full) => self.set_store_full(full),
             Event::LookedUp(found) => self.looked_up(found, effects),
             Event::SpaceUsed(percent) => self.space_used(percent),
@@ -277,6 +309,8 @@ impl Coordinator {
         if self.config.reporting_hint.is_none() {
             self.timers.clear(Timer::Report);
         }
+        self.review_movers();
+        self.review_limits();
         self.wake_everyone();
     }
 
@@ -291,6 +325,12 @@ impl Coordinator {
                 Some(Timer::Settle) => self.settle(),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
+                Some(Timer::KeepAlive) => self.keepalive_step(effects),
+                Some(Timer::Doubt) => self.doubt_step(effects),
+                Some(Timer::Stranded) => self.look_for_stranded(effects),
+                Some(Timer::Retry) => self.retry_due(effects),
+                Some(Timer::Duty) => self.duty_due(),
+                Some(Timer::Limits) => self.limits_due(),
             }
         }
     }
@@ -301,8 +341,11 @@ impl Coordinator {
         self.retire_slice(&mut left, effects);
         self.settle_slice(&mut left, effects);
         self.replace_slice(&mut left, effects);
+        self.sweep_slice(&mut left, effects);
+        self.limits_slice(&mut left);
         self.persist_slice(&mut left, effects);
         self.report_slice(&mut left, effects);
+        self.reconcile_slice(&mut left, effects);
         if left == 0 {
             self.slice_later();
         }
@@ -326,6 +369,11 @@ impl Coordinator {
     /// The wall clock, but later than any timestamp before.
     pub(super) fn next_timestamp(&mut self) -> i64 {
         self.last_timestamp = self.now.wall.0.max(self.last_timestamp.saturating_add(1));
+        self.last_timestamp
+    }
+
+    /// The last timestamp given out or recovered.
+    pub(super) fn last_timestamp(&self) -> i64 {
         self.last_timestamp
     }
 
@@ -357,6 +405,9 @@ impl Coordinator {
             classes: self.classes.len() as u64,
             shares: self.shares.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
+            stranded: self.stranded_requests(),
+            doubtful: self.doubts.len() as u64,
+            letters: self.letters.all.len() as u64,
             ..self.counts
         }
     }

@@ -25,8 +25,36 @@ pub struct Counters {
     pub unpersisted: u64,
     /// Times that a request had to wait for another of the same file.
     pub held: u64,
+    /// Times that a request was set aside because a limit was reached.
+    pub limited: u64,
+    /// Times that a mover was put into quarantine.
+    pub quarantines: u64,
     /// Times that a request was too large for a mover's buffer.
     pub oversized: u64,
+    /// Keepalives sent.
+    pub keepalives: u64,
+    /// Requests that users had cancelled, as keepalives found out.
+    pub found_cancelled: u64,
+    /// Requests that the MDT had forgotten: once for each time that this was certain.
+    pub forgotten_at_mdt: u64,
+    /// Of these, those that the MDT took again under a new cookie.
+    pub requested_again: u64,
+    /// Of these, those that were given up: it does not want them any more, or did not hand them over again.
+    pub given_up: u64,
+    /// Requests that an MDT listed and that were not known here.
+    pub adopted: u64,
+    /// Requests that were ended because no mover could take them.
+    pub stranded_ended: u64,
+    /// Keepalives, and other questions about what it may have forgotten, that the MDT could not answer.
+    pub unanswered: u64,
+    /// Failed requests for which another attempt was planned.
+    pub retries_planned: u64,
+    /// Failed requests that the MDT took once more.
+    pub retried: u64,
+    /// Failed requests that are kept for an operator or for another attempt.
+    pub letters: u64,
+    /// Failed requests that were given up because there were too many.
+    pub letters_dropped: u64,
     /// Requests of each kind that wait, for whatever reason.
     pub pending: [u64; 3],
     /// Requests of each kind that movers have.
@@ -39,6 +67,10 @@ pub struct Counters {
     pub connected: u64,
     /// Of `pending`: waiting for another request of the same file.
     pub waiting_for_file: u64,
+    /// Of `pending`: not handed out because the MDT may have forgotten them.
+    pub doubtful: u64,
+    /// Of `pending`: queued, and nobody who is connected can take them, when this was last looked at.
+    pub stranded: u64,
     /// Different data in use.
     pub different_data: u64,
     /// Queues in use.

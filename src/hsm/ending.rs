@@ -5,6 +5,8 @@ use super::cancel::ENOSYS;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Done};
 use super::requests::{Handle, REDELIVERED, State};
+use super::top::PACE;
+use super::views::Outcome;
 
 impl Coordinator {
     pub(super) fn done(&mut self, conn: ConnId, mover: u32, done: Done, effects: &mut Effects) {
@@ -45,15 +47,29 @@ impl Coordinator {
         tracing::info!(%key, mover = %self.movers.at(mover).id, status = done.status, "finished");
         self.report_done(handle, &done, effects);
         self.drop_cancel(handle);
+        let now = self.now.mono;
+        self.movers.at_mut(mover).pace.add(PACE, now, done.status == 0);
+        if cancelled.is_none() {
+            self.judge_mover(mover, handle, done.status);
+        }
+        match (done.status, cancelled) {
+            (0, _) | (_, Some(_)) => self.note_settled(self.target(handle), effects),
+            (errno, None) => self.note_failure(handle, errno, again, effects),
+        }
         if done.status != 0 && again && cancelled.is_none() {
             self.requests.at_mut(handle).set(REDELIVERED, false);
             self.requeue(handle, effects);
             return;
         }
+        if cancelled.is_none() && self.ended_unknown(handle, mover, done.status, effects) {
+            return;
+        }
         self.stop(handle);
         if cancelled == Some(true) && done.status != 0 {
+            self.note_fate(handle, Outcome::Cancelled, done.status);
             self.counts.done_cancel += 1;
         } else {
+            self.note_fate(handle, Outcome::Done, done.status);
             self.counts.done[kind.at()] += 1;
             self.movers.at_mut(mover).done[kind.at()] += 1;
         }

@@ -78,6 +78,15 @@ pub enum Event {
     LookedUp(Vec<(RequestKey, Option<super::Attributes>)>),
     /// How full the file system is, in percent.
     SpaceUsed(u8),
+    /// A step of a comparison with what the MDTs list; [`super::Effect::Operator`] follows the last.
+    Reconcile {
+        /// Chosen by the shell, once for each listing.
+        ask: AskId,
+        /// Which step.
+        step: super::reconcile::Reconcile,
+    },
+    /// The smallest `active_request_timeout` of the MDTs, as read from Lustre: it goes before the configuration's.
+    RequestTimeout(std::time::Duration),
     /// The store cannot take more, or can again.
     StoreFull(bool),
     /// The configuration was loaded again.

@@ -93,11 +93,24 @@ impl LustreCall {
 }
 
 impl Coordinator {
-    pub(super) fn lustre_answered(&mut self, answer: LustreAnswer, _effects: &mut Effects) {
+    /// An answer goes to everyone who may have asked: two may have the same question about one request at the same time, so
+    /// each takes what it can use and ignores the rest.
+    pub(super) fn lustre_answered(&mut self, answer: LustreAnswer, effects: &mut Effects) {
         match answer {
-            LustreAnswer::KeptAlive { key, errno } => tracing::debug!(%key, errno, "keepalive answered"),
-            LustreAnswer::State { key, state } => tracing::debug!(%key, ?state, "state answered"),
-            LustreAnswer::Requested { key, errno } => tracing::debug!(%key, errno, "request answered"),
+            LustreAnswer::KeptAlive { key, errno } => {
+                tracing::debug!(%key, errno, "keepalive answered");
+                self.kept_alive(key, errno, effects);
+            }
+            LustreAnswer::State { key, state } => {
+                tracing::debug!(%key, ?state, "state answered");
+                self.doubt_looked(key, state, effects);
+            }
+            LustreAnswer::Requested { key, errno } => {
+                tracing::debug!(%key, errno, "request answered");
+                if !self.retry_answered(key, errno, effects) {
+                    self.doubt_requested(key, errno, effects);
+                }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Connections and movers: who is there, who was, and what they may still hold.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::Coordinator;
 use super::batches::Slot;
@@ -10,6 +11,7 @@ use super::queues::Crew;
 use super::requests::{Handle, KINDS, List};
 use super::time::{Mono, Wall};
 use super::timers::Timer;
+use super::window::Window;
 
 /// Where a mover stands in the crews; what was put there must be found again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,7 +25,7 @@ pub(super) struct Listed {
 #[derive(Debug, Default)]
 pub(super) struct Mover {
     /// What it calls itself, or `host:port`.
-    pub(super) id: Box<str>,
+    pub(super) id: Arc<str>,
     /// Unique for each record.
     pub(super) serial: u64,
     /// Order among the connected or among the disconnected ones.
@@ -38,6 +40,8 @@ pub(super) struct Mover {
     pub(super) recv: Option<Recv>,
     /// Since when it waits for work (sequence number).
     pub(super) waiting: Option<u64>,
+    /// How many more requests of all kinds it may be given; `None` for any number.
+    pub(super) allowance: Option<u32>,
     /// What it serves, sorted; empty for all.
     pub(super) archive_ids: Vec<u32>,
     pub(super) features: Features,
@@ -49,6 +53,8 @@ pub(super) struct Mover {
     pub(super) retire_up_to: u64,
     pub(super) running: [u32; 3],
     pub(super) done: [u64; 3],
+    /// What it ended in the last minute.
+    pub(super) pace: Window,
     /// Requests with a cancel to be sent.
     pub(super) cancels: VecDeque<Handle>,
     pub(super) slots: Vec<Slot>,
@@ -69,7 +75,8 @@ impl Mover {
             return 0;
         };
         let max = [recv.max_restore, recv.max_remove, recv.max_archive][kind];
-        max.map_or(u32::MAX, |max| max.saturating_sub(self.running[kind]))
+        let room = max.map_or(u32::MAX, |max| max.saturating_sub(self.running[kind]));
+        room.min(self.allowance.unwrap_or(u32::MAX))
     }
 
     /// Its rank among movers with a free slot.
@@ -154,7 +161,7 @@ impl Coordinator {
     pub(super) fn add_absent(&mut self, host: u32) -> u32 {
         let order = self.next_sequence();
         let mover = Mover {
-            id: self.hosts.at(host).name.clone(),
+            id: (*self.hosts.at(host).name).into(),
             serial: order,
             order,
             host,
@@ -185,7 +192,7 @@ impl Coordinator {
                     new.waiting[kind] = (entry.room(kind) > 0).then_some((entry.load(), since));
                 }
             }
-            if entry.slots.iter().any(Slot::is_free) {
+            if entry.slots.iter().any(Slot::is_free) && !self.is_barred(mover) {
                 new.free = Some(entry.free_key());
             }
         }

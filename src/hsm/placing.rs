@@ -9,7 +9,7 @@ use super::index::NIL;
 use super::priorities::Rank;
 use super::queues::{ClassKey, Shelf, restand};
 use super::requests::{
-    ASSIGNED, BOOKMARKED, CLAIMED, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
+    ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
 };
 
 /// What a mover's buffer must hold for one item besides its data (C 0.4: `struct hsm_action_item` twice).
@@ -174,6 +174,8 @@ impl Coordinator {
                 self.requests.slab.unlink(&mut list, handle);
                 self.settling = list;
             }
+            State::Doubtful => self.doubts.remove(handle),
+            State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
                 unreachable!("a request that does not wait is not taken out of a queue")
             }
@@ -262,7 +264,10 @@ impl Coordinator {
         self.clear_released(handle);
         let linked = self.next_sequence();
         self.requests.start(handle, mover);
+        let now = self.now.mono;
         let request = self.requests.at_mut(handle);
+        let waited = now.0.saturating_sub(request.queued.0) / 1_000_000;
+        request.waited_ms = u32::try_from(waited).unwrap_or(u32::MAX);
         request.linked = linked;
         let (fid, kind, class, stored, key) =
             (request.fid, request.kind, request.class, request.has(STORED), request.key());
@@ -277,6 +282,8 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        self.note_start(handle);
+        self.charge(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
         self.counts.running[kind.at()] += 1;
@@ -293,6 +300,7 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        self.note_stop(handle);
         self.move_bookmarks(handle);
         let mut active = self.movers.at(owner).active;
         self.requests.slab.unlink(&mut active, handle);
@@ -316,7 +324,10 @@ impl Coordinator {
             }
         }
         self.requests.stop(handle);
-        self.requests.at_mut(handle).set(CLAIMED, false);
+        self.discharge(handle, owner);
+        let request = self.requests.at_mut(handle);
+        request.set(CLAIMED, false);
+        request.set(FORGOTTEN, false);
         self.counts.running[kind.at()] -= 1;
         self.counts.pending[kind.at()] += 1;
         if tag != NIL {
@@ -339,7 +350,7 @@ impl Coordinator {
     }
 
     /// A loose request goes into the class where it belongs by the present configuration.
-    fn renew_class(&mut self, handle: Handle) {
+    pub(super) fn renew_class(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (kind, data, old) = (request.kind, request.data, request.class);
         self.plan(data);
@@ -362,6 +373,7 @@ impl Coordinator {
     /// Forgets a loose request: it has ended.
     pub(super) fn forget(&mut self, handle: Handle, effects: &mut Effects) {
         let let_go = self.clear_released(handle);
+        self.note_ended(handle);
         let request = self.requests.at(handle);
         let (key, kind, class, data) = (request.key(), request.kind, request.class, request.data);
         let (stored, reported) = (request.has(STORED), request.has(REPORTED));
@@ -374,9 +386,12 @@ impl Coordinator {
             self.report_ended(data);
         }
         self.requests.remove(handle);
+        self.forget_file(handle);
         self.release_class(class);
         self.data.release(data);
         self.tombstones.add(key);
+        self.disarm_keepalive();
+        self.disarm_strandings();
         self.counts.pending[kind.at()] -= 1;
         self.counts.ended += 1;
         if let_go {
@@ -463,6 +478,11 @@ impl Coordinator {
             self.release_class(new);
             return;
         }
+        if state == State::Doubtful {
+            self.requests.at_mut(handle).class = new;
+            self.release_class(class);
+            return;
+        }
         let moves = self.classes.at(new).key.place != key.place;
         self.unqueue(handle);
         let let_go = self.clear_released(handle);
@@ -476,6 +496,7 @@ impl Coordinator {
                 self.release_held(fid);
             }
             State::Settling => self.let_settle(handle),
+            State::Limited if self.set_aside_if_limited(handle) => {}
             _ => {
                 self.enqueue_in_order(handle);
                 if moves {

@@ -136,6 +136,11 @@ impl Classes {
         self.index.len()
     }
 
+    /// Ids below this were given out at some time.
+    pub(super) fn capacity(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
     /// All ids ever given out; used by the check of invariants.
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
         (0..self.entries.len() as u32).filter(|id| self.entries[*id as usize].refs > 0)

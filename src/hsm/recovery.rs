@@ -15,6 +15,8 @@ impl Coordinator {
         suspect: bool,
         effects: &mut Effects,
     ) {
+        // While nobody was here, nobody kept them alive.
+        self.keep_alive_soon();
         for (mut item, mover) in requests {
             let key = item.key();
             let Some(kind) = Kind::of(item.action) else {
@@ -61,7 +63,7 @@ impl Coordinator {
         request.set(CLAIMED, true);
     }
 
-    fn queue_again(&mut self, handle: Handle, front: bool, effects: &mut Effects) {
+    pub(super) fn queue_again(&mut self, handle: Handle, front: bool, effects: &mut Effects) {
         self.report_assign(handle, effects);
         let request = self.requests.at(handle);
         if self.is_kept_by_file(request.fid, request.kind) {

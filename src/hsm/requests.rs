@@ -6,6 +6,7 @@ use lustreapi_sys::Fid;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::action::{Action, ActionItem, RequestKey};
+use super::by_file::ByFile;
 use super::index::{Chained, Index, NIL};
 use super::time::Mono;
 
@@ -66,6 +67,10 @@ pub(super) enum State {
     Held,
     /// Recovered without a mover, waits for one to claim it.
     Settling,
+    /// The MDT may have forgotten it: handed out only once that is known.
+    Doubtful,
+    /// Waits until a limit has room.
+    Limited,
     /// With a mover.
     Running,
 }
@@ -88,6 +93,8 @@ pub(super) const RELEASED: u16 = 64;
 pub(super) const CLAIMED: u16 = 128;
 /// Its reporting file counts it.
 pub(super) const REPORTED: u16 = 256;
+/// It runs, and the MDT has said that it knows nothing of it.
+pub(super) const FORGOTTEN: u16 = 512;
 
 /// What is known of every request.
 #[derive(Debug, Clone)]
@@ -104,6 +111,9 @@ pub(super) struct Request {
     pub(super) next: Handle,
     pub(super) prev: Handle,
     chain: Handle,
+    pub(super) file_chain: Handle,
+    /// From admission until it was sent to its mover, in milliseconds; for what runs.
+    pub(super) waited_ms: u32,
     /// Interned data.
     pub(super) data: u32,
     /// The mover that runs it.
@@ -212,6 +222,8 @@ impl Slab {
                     next: if handle + 1 == last { NIL } else { handle + 1 },
                     prev: NIL,
                     chain: NIL,
+                    file_chain: NIL,
+                    waited_ms: 0,
                     data: NIL,
                     owner: NIL,
                     generation: 0,
@@ -311,6 +323,7 @@ fn hash_key(cookie: u64, fid: Fid) -> u64 {
 pub(super) struct Requests {
     pub(super) slab: Slab,
     index: Index,
+    pub(super) by_file: ByFile,
     /// (cookie, data FID) of requests whose data FID is not the file's own.
     aliases: FxHashMap<(u64, Fid), Handle>,
     /// What runs, by the low half of the cookie and each of its FIDs: C movers truncate cookies.
@@ -323,6 +336,7 @@ impl Requests {
         Self {
             slab: Slab::default(),
             index: Index::new(),
+            by_file: ByFile::new(),
             aliases: FxHashMap::default(),
             short: FxHashMap::default(),
             rare: FxHashMap::default(),
@@ -354,6 +368,11 @@ impl Requests {
     /// The request by either of its FIDs, the file's own first.
     pub(super) fn find_any(&self, cookie: u64, fid: Fid) -> Option<Handle> {
         self.find(RequestKey { cookie, fid }).or_else(|| self.find_alias(cookie, fid))
+    }
+
+    /// All requests for a file, by its own FID; at most so many.
+    pub(super) fn of_file(&self, fid: Fid, most: usize) -> Vec<Handle> {
+        self.by_file.all(&self.slab, fid, most)
     }
 
     /// What runs on `owner` under one of these FIDs and a cookie with the same low half.
@@ -389,6 +408,7 @@ impl Requests {
             request.bits = 0;
         }
         self.index.insert(&mut self.slab, hash_key(item.cookie, item.fid), handle);
+        self.by_file.insert(&mut self.slab, handle);
         let usual = item.dfid == item.fid
             && item.extent_offset == 0
             && item.extent_length == u64::MAX
@@ -509,6 +529,7 @@ impl Requests {
             self.rare.remove(&handle);
         }
         self.index.remove(&mut self.slab, hash_key(cookie, fid), handle);
+        self.by_file.remove(&mut self.slab, handle);
         self.slab.release(handle);
     }
 }

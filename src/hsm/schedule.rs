@@ -220,7 +220,7 @@ impl Coordinator {
 
     fn draft_work(&mut self, mover: u32, draft: &mut Draft, effects: &mut Effects) {
         if draft.pair.is_some() {
-            self.fill(mover, Kind::Restore, NIL, draft, effects);
+            // Cancels go alone, so that nothing that is to be begun stands between them and the mover's threads.
             return;
         }
         while draft.list.is_empty() && draft.set_aside < MOST_SET_ASIDE {
@@ -451,10 +451,14 @@ impl Coordinator {
             draft.set_aside += 1;
             return false;
         }
+        if self.set_aside_if_limited(handle) {
+            draft.set_aside += 1;
+            return false;
+        }
         draft.bytes += self.cost(handle);
         draft.given[kind.at()] += 1;
         let class = self.classes.at(self.requests.at(handle).class).key;
-        self.charge(&class);
+        self.charge_share(&class);
         self.pay(class.lane, draft.waiting);
         self.report_sent(handle, mover, effects);
         self.start(handle, mover, effects);

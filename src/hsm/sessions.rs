@@ -103,13 +103,14 @@ impl Coordinator {
             tracing::info!(mover = %entry.id, "mover is back");
             old
         };
-        let name = self.hosts.at(host).name.clone();
+        let name = (*self.hosts.at(host).name).into();
         let entry = self.movers.at_mut(mover);
         entry.id = name;
         entry.host = host;
         entry.is_mover = true;
         self.introduce(mover, &ehlo);
         self.claim(mover, ehlo, conn, effects);
+        self.refresh_allowance(mover);
         self.refresh_mover(mover);
         self.give_up_slots(mover, true);
         self.fill_slots(mover);
@@ -230,6 +231,9 @@ impl Coordinator {
         entry.waiting = Some(since);
         let new = !entry.is_mover;
         entry.is_mover = true;
+        if new {
+            self.refresh_allowance(mover);
+        }
         self.refresh_mover(mover);
         if new {
             self.fill_slots(mover);

@@ -317,11 +317,15 @@ impl Coordinator {
         share
     }
 
-    /// Whether the owner of the request could be found out.
-    pub(super) fn lacks_owner(&self, handle: Handle) -> bool {
-        let by_file = !matches!(self.config.fair_share, None | Some(ShareBy::Hint(_)));
+    /// Whether shares are by what is known of files.
+    pub(super) fn shares_by_file(&self) -> bool {
+        !matches!(self.config.fair_share, None | Some(ShareBy::Hint(_)))
+    }
+
+    /// Whether the request is in the share of the unknown for want of a look at its file.
+    pub(super) fn lacks_share(&self, handle: Handle) -> bool {
         let share = self.classes.at(self.requests.at(handle).class).key.share;
-        by_file && share != NIL && self.shares.at(share).owner == Owner::Unknown
+        self.shares_by_file() && share != NIL && self.shares.at(share).owner == Owner::Unknown
     }
 
     /// A request enters a class, which is new if `new`.
@@ -389,7 +393,7 @@ impl Coordinator {
     }
 
     /// A request of this class is given to a mover.
-    pub(super) fn charge(&mut self, key: &ClassKey) {
+    pub(super) fn charge_share(&mut self, key: &ClassKey) {
         if key.share != NIL {
             self.shares.charge(key.share, key.lane.at());
         }

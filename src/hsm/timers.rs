@@ -21,6 +21,18 @@ pub(super) enum Timer {
     Report,
     /// An end that the MDT could not take is tried again.
     Ending,
+    /// Requests are kept alive.
+    KeepAlive,
+    /// Requests that the MDT may have forgotten are looked at.
+    Doubt,
+    /// Work that no mover can take is looked for.
+    Stranded,
+    /// The MDT is asked again for requests that failed.
+    Retry,
+    /// A mover's allowance changes by time.
+    Duty,
+    /// Limits of hints and users are looked at.
+    Limits,
 }
 
 /// All deadlines, each timer at most once.
@@ -47,6 +59,11 @@ impl Timers {
 
     pub(super) fn is_set(&self, timer: Timer) -> bool {
         self.set.contains_key(&timer)
+    }
+
+    /// When a timer is due.
+    pub(super) fn at(&self, timer: Timer) -> Option<Mono> {
+        self.set.get(&timer).copied()
     }
 
     /// Hosts whose first connection is being probed.

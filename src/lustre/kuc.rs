@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lustreapi_sys::abi::{KUC_MAGIC, KUC_TRANSPORT_GENERIC, KUC_TRANSPORT_HSM};
 use lustreapi_sys::kuc::{Frame, HEADER_LEN, next_frame};
@@ -27,13 +27,16 @@ const RUN: u8 = 0;
 const LEAVE: u8 = 1;
 /// No longer registered: read what is left, then end.
 const DRAIN: u8 = 2;
+/// Another process goes on reading: end where a frame ends.
+const HAND_OVER: u8 = 3;
 
 /// A registered copytool.
 #[derive(Debug)]
 pub struct Copytool {
     mount: CurrentMount,
     control: Arc<Control>,
-    thread: Option<JoinHandle<()>>,
+    /// Ends with the pipe, if it was to be handed over.
+    thread: Option<JoinHandle<Option<OwnedFd>>>,
 }
 
 #[derive(Debug)]
@@ -59,20 +62,57 @@ impl Control {
 enum End {
     /// As it was told to.
     Drained,
+    /// Nothing of what was read is left: another process may go on.
+    BetweenFrames,
     /// The file system is gone.
     Lost(String),
 }
 
 impl Copytool {
-    /// Registers and starts the reader.
-    pub fn start(mount: CurrentMount, archive_ids: Vec<u32>, tell: Tell) -> Result<Self, MountError> {
+    /// Registers and starts the reader. For as long as `patience` an earlier registration may be in the way (EEXIST).
+    pub fn start(
+        mount: CurrentMount,
+        archive_ids: Vec<u32>,
+        tell: Tell,
+        patience: Duration,
+    ) -> Result<Self, MountError> {
+        let until = Instant::now() + patience;
+        let pipe = loop {
+            match mount.get().register(&archive_ids) {
+                Err(MountError::Register { source, .. })
+                    if source.raw_os_error() == Some(libc::EEXIST) && Instant::now() < until =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                done => break done?,
+            }
+        };
+        tracing::info!("Registered lustre copytool");
+        Self::read(mount, archive_ids, tell, pipe)
+    }
+
+    /// Goes on reading for an earlier run, which left its registration, through the root of `mount`, and the pipe.
+    pub fn adopt(
+        mount: CurrentMount,
+        archive_ids: Vec<u32>,
+        tell: Tell,
+        pipe: OwnedFd,
+    ) -> Result<Self, MountError> {
+        tracing::info!("took over the registration of the lustre copytool");
+        Self::read(mount, archive_ids, tell, pipe)
+    }
+
+    fn read(
+        mount: CurrentMount,
+        archive_ids: Vec<u32>,
+        tell: Tell,
+        pipe: OwnedFd,
+    ) -> Result<Self, MountError> {
         let current = mount.get();
         let failed = |source: io::Error| MountError::Register { path: current.path().to_owned(), source };
         let wake =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
         let control = Arc::new(Control { state: AtomicU8::new(RUN), wake });
-        let pipe = current.register(&archive_ids)?;
-        tracing::info!("Registered lustre copytool");
         let keeper = Keeper { mount: mount.clone(), archive_ids, control: Arc::clone(&control), tell };
         let thread = std::thread::Builder::new().name("kuc".into()).spawn(move || keeper.run(pipe));
         let thread = thread.map_err(failed)?;
@@ -97,6 +137,25 @@ impl Copytool {
         }
     }
 
+    /// Ends the reader where a frame ends, without a word to the kernel. [`FromLustre::Stopped`] follows, then
+    /// [`Copytool::take_registration`].
+    pub fn hand_over(&self) {
+        self.control.enter(HAND_OVER);
+    }
+
+    /// What another process needs to go on, after [`Copytool::hand_over`]: the pipe and the root of the mount. `None` when
+    /// the file system was lost meanwhile.
+    pub fn take_registration(&mut self) -> Option<(OwnedFd, OwnedFd)> {
+        let pipe = self.thread.take()?.join().ok()??;
+        match self.mount.get().clone_root() {
+            Ok(root) => Some((pipe, root)),
+            Err(error) => {
+                tracing::warn!("the registration cannot be handed over: {error}");
+                None
+            }
+        }
+    }
+
     /// Whether the reader has ended.
     pub fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -111,10 +170,18 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(self, mut pipe: OwnedFd) {
+    fn run(self, pipe: OwnedFd) -> Option<OwnedFd> {
+        let pipe = self.keep_reading(pipe);
+        (self.tell)(FromLustre::Stopped);
+        pipe
+    }
+
+    /// Reads until told to stop. Returns the pipe if it is to be handed over.
+    fn keep_reading(&self, mut pipe: OwnedFd) -> Option<OwnedFd> {
         loop {
             match read_frames(&pipe, &self.control, &mut |list| (self.tell)(FromLustre::List(list))) {
-                End::Drained => break,
+                End::Drained => return None,
+                End::BetweenFrames => return Some(pipe),
                 End::Lost(why) => {
                     let mount = self.mount.get();
                     tracing::error!(
@@ -124,12 +191,8 @@ impl Keeper {
                     );
                 }
             }
-            match self.register_again() {
-                Some(again) => pipe = again,
-                None => break,
-            }
+            pipe = self.register_again()?;
         }
-        (self.tell)(FromLustre::Stopped);
     }
 
     fn register_again(&self) -> Option<OwnedFd> {
@@ -167,12 +230,15 @@ impl Keeper {
     }
 }
 
-/// Reads frames until the pipe ends, or until it is empty when draining.
+/// Reads frames until the pipe ends, or until it is empty when draining, or until a frame ends when handing over.
 fn read_frames(pipe: &OwnedFd, control: &Control, list: &mut dyn FnMut(Vec<u8>)) -> End {
     let mut frames = Frames::default();
     let mut chunk = vec![0u8; 1 << 20];
     loop {
         let state = control.state();
+        if state == HAND_OVER && frames.bytes.is_empty() {
+            return End::BetweenFrames;
+        }
         match rustix::io::read(pipe, &mut chunk) {
             Ok(0) if state != RUN => return End::Drained,
             Ok(0) => return End::Lost("the pipe of the kernel was closed".to_owned()),

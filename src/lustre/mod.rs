@@ -5,14 +5,23 @@
 
 pub mod active_requests;
 #[cfg(feature = "daemon")]
-pub mod ender;
+mod call;
+#[cfg(feature = "daemon")]
+pub mod calls;
 #[cfg(feature = "daemon")]
 pub mod kuc;
+#[cfg(feature = "daemon")]
+mod lane;
 #[cfg(feature = "daemon")]
 pub mod link;
 #[cfg(feature = "daemon")]
 pub mod list;
 #[cfg(feature = "daemon")]
+pub mod listing;
+#[cfg(feature = "daemon")]
 pub mod mount;
+pub mod path;
 #[cfg(feature = "daemon")]
 pub(crate) mod sys;
+#[cfg(feature = "daemon")]
+pub mod tunables;

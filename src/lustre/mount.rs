@@ -1,10 +1,12 @@
 //! A mounted Lustre file system.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use lustreapi_sys::Fid;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use super::sys;
@@ -94,6 +96,20 @@ impl Mount {
         Ok(Self { path: path.to_owned(), fsname: found, root })
     }
 
+    /// The mount whose root an earlier run had open, if that is still what is mounted at the same place.
+    pub fn adopt(self, root: OwnedFd) -> Result<Self, (Self, OwnedFd)> {
+        let id = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+        match (id(self.root()), id(root.as_fd())) {
+            (Some(now), Some(then)) if now == then => Ok(Self { root, ..self }),
+            _ => Err((self, root)),
+        }
+    }
+
+    /// The open root, which keeps the registration.
+    pub fn clone_root(&self) -> io::Result<OwnedFd> {
+        self.root.try_clone()
+    }
+
     /// The mount point.
     pub fn path(&self) -> &Path {
         &self.path
@@ -107,6 +123,33 @@ impl Mount {
     /// The open root.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Opens a regular file by its FID, to be asked about. Nothing else is opened, since opening a device or a FIFO does
+    /// something. No data is touched: a released file stays released (`lfs hsm_state` opens it the same way).
+    ///
+    /// ENOENT only if there is no such file; not if `.lustre/fid` cannot be reached (EOPNOTSUPP, as below a subdirectory
+    /// mount) or the file goes away meanwhile (EAGAIN). EINVAL for what is no regular file.
+    pub(super) fn open_file(&self, fid: Fid) -> io::Result<OwnedFd> {
+        const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+        let other = |errno: i32| io::Error::from_raw_os_error(errno);
+        let by_fid = rustix::fs::openat(&self.root, ".lustre/fid", LOOK | OFlags::DIRECTORY, Mode::empty())
+            .map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::ACCESS => other(libc::EOPNOTSUPP),
+            errno => errno.into(),
+        })?;
+        let found = rustix::fs::openat(&by_fid, fid.file_name(), LOOK, Mode::empty())?;
+        // The type alone: sizes would ask the OSTs, which may be away.
+        let about = rustix::fs::statx(&found, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)?;
+        if FileType::from_raw_mode(about.stx_mode.into()) != FileType::RegularFile {
+            return Err(other(libc::EINVAL));
+        }
+        let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        rustix::fs::open(again, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT | Errno::STALE => other(libc::EAGAIN),
+            errno => errno.into(),
+        })
     }
 
     /// Registers for these archive ids, all if there is none. Returns the read end of the pipe, which does not block.
@@ -239,5 +282,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(Mount::open(dir.path(), None), Err(MountError::NotLustre { .. })));
         assert!(matches!(Mount::open(&dir.path().join("missing"), None), Err(MountError::Open { .. })));
+    }
+
+    /// "No such file" lets a REMOVE go ahead, so nothing else may look like it.
+    #[test]
+    fn only_regular_files_are_opened_and_only_missing_ones_are_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(dir.path()).unwrap().into();
+        let mount = Mount { path: dir.path().to_owned(), fsname: "lus".into(), root };
+        let open =
+            |oid| mount.open_file(Fid::new(0x400, oid, 0)).map_err(|error| error.raw_os_error().unwrap());
+        assert_eq!(open(1).map(drop), Err(libc::EOPNOTSUPP), "no .lustre/fid, as in a subdirectory mount");
+        let by_fid = dir.path().join(".lustre/fid");
+        std::fs::create_dir_all(&by_fid).unwrap();
+        std::fs::write(by_fid.join("0x400:0x1:0x0"), "x").unwrap();
+        std::fs::create_dir(by_fid.join("0x400:0x2:0x0")).unwrap();
+        std::os::unix::fs::symlink("0x400:0x1:0x0", by_fid.join("0x400:0x3:0x0")).unwrap();
+        std::os::unix::net::UnixListener::bind(by_fid.join("0x400:0x4:0x0")).unwrap();
+        assert!(open(1).is_ok());
+        for oid in [2, 3, 4] {
+            assert_eq!(open(oid).map(drop), Err(libc::EINVAL), "{oid}");
+        }
+        assert_eq!(open(5).map(drop), Err(libc::ENOENT));
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use lustreapi_sys::Fid;
-use lustreapi_sys::abi::{self, hsm_copy, lu_fid};
+use lustreapi_sys::abi::{self, hsm_copy, hsm_progress, hsm_user_state, lu_fid};
 use lustreapi_sys::ioctl;
 
 /// Longest name of a device, its NUL included (`MAX_OBD_NAME`).
@@ -62,10 +62,38 @@ pub(super) fn copy_end(root: BorrowedFd<'_>, copy: &mut hsm_copy) -> io::Result<
     call(root, ioctl::HSM_COPY_END, std::ptr::from_mut(copy)).map(|_| ())
 }
 
+/// Reports progress.
+pub(super) fn progress(root: BorrowedFd<'_>, progress: &mut hsm_progress) -> io::Result<()> {
+    call(root, ioctl::HSM_PROGRESS, std::ptr::from_mut(progress)).map(|_| ())
+}
+
+/// HSM state of an open file.
+pub(super) fn state_get(file: BorrowedFd<'_>) -> io::Result<hsm_user_state> {
+    let mut state = hsm_user_state::default();
+    call(file, ioctl::HSM_STATE_GET, std::ptr::from_mut(&mut state))?;
+    Ok(state)
+}
+
+/// Hands in a `struct hsm_user_request` with its items and data. EINVAL if it is not as long as its head says, which is how
+/// much the kernel reads.
+pub(super) fn request(root: BorrowedFd<'_>, request: &mut [u8]) -> io::Result<()> {
+    if lustreapi_sys::request::len_by_head(request) != Some(request.len()) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    call(root, ioctl::HSM_REQUEST, request.as_mut_ptr()).map(|_| ())
+}
+
 /// Index of the MDT that holds a file.
 pub(super) fn mdt_index(root: BorrowedFd<'_>, fid: Fid) -> io::Result<u32> {
     let mut fid = lu_fid::from(fid);
     call(root, ioctl::FID2MDTIDX, std::ptr::from_mut(&mut fid)).map(|index| index as u32)
+}
+
+/// FID of an open file.
+pub(super) fn fid_of(file: BorrowedFd<'_>) -> io::Result<Fid> {
+    let mut fid = lu_fid::default();
+    call(file, ioctl::PATH2FID, std::ptr::from_mut(&mut fid))?;
+    Ok(Fid::from(fid))
 }
 
 /// `struct fsxattr` of the kernel.

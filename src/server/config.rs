@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, parse_size};
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 
+use super::api;
 use super::options::Options;
 use super::scheduling::Scheduling;
 
@@ -40,6 +41,12 @@ pub struct Settings {
     pub reporting_dir: Option<String>,
     /// Bounds on what peers may do.
     pub limits: Limits,
+    /// Where the API for the administrator is.
+    pub api: api::Place,
+    /// Group that may use the API besides the daemon's user.
+    pub api_group: Option<String>,
+    /// Address on which metrics are given over TCP, if they are.
+    pub metrics_listen: Option<String>,
     /// For the coordinator's core; `fsname` is filled in when it is known.
     pub hsm: HsmConfig,
 }
@@ -113,6 +120,9 @@ impl Default for Settings {
             redis: Redis::Unset,
             reporting_dir: None,
             limits: Limits::default(),
+            api: api::Place::Usual,
+            api_group: None,
+            metrics_listen: None,
             hsm: HsmConfig { settle: Duration::from_secs(30), ..HsmConfig::default() },
         }
     }
@@ -271,6 +281,7 @@ impl Loader {
             ("lustre", "--lustre", options.lustre.as_deref()),
             ("fsname", "--fsname", options.fsname.as_deref()),
             ("store", "--store", options.store.as_deref()),
+            ("api_socket", "--api-socket", options.api_socket.as_deref()),
         ];
         for (key, option, value) in texts {
             if let Some(value) = value
@@ -395,6 +406,9 @@ impl Loader {
                 }
                 settings.state_dir = Some(PathBuf::from(value));
             }
+            "api_socket" => settings.api = api_socket(value)?,
+            "api_group" => settings.api_group = Some(text(value)?),
+            "metrics_listen" => settings.metrics_listen = metrics_listen(value)?,
             "lease_ms" => settings.hsm.lease = Duration::from_millis(parse_int(value, 100, INT_MAX)?),
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
@@ -451,6 +465,33 @@ fn text(value: &str) -> Result<String, String> {
 
 fn at_least(value: u32, min: u32) -> Result<usize, String> {
     if value < min { Err(format!("`{value}` is less than {min}")) } else { Ok(value as usize) }
+}
+
+fn api_socket(value: &str) -> Result<api::Place, String> {
+    if value.eq_ignore_ascii_case("none") {
+        return Ok(api::Place::Off);
+    }
+    if !value.starts_with('/') {
+        return Err(format!("`{value}` is neither `none` nor an absolute path"));
+    }
+    Ok(api::Place::Path(PathBuf::from(value)))
+}
+
+/// `PORT` is that port of the loopback address; anybody else's must be told. `None` for `none`.
+fn metrics_listen(value: &str) -> Result<Option<String>, String> {
+    let wrong = || format!("`{value}` is not `none`, PORT or ADDRESS:PORT ([ADDRESS]:PORT for IPv6)");
+    if value.eq_ignore_ascii_case("none") {
+        return Ok(None);
+    }
+    if let Ok(port) = value.parse::<u16>() {
+        return Ok(Some(format!("127.0.0.1:{port}")));
+    }
+    let (host, port) = value.rsplit_once(':').ok_or_else(wrong)?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.is_empty() || port.parse::<u16>().is_err() || (host.contains(':') && !bracketed) {
+        return Err(wrong());
+    }
+    Ok(Some(value.to_owned()))
 }
 
 fn store(value: &str) -> Result<StoreKind, String> {

@@ -1,6 +1,7 @@
 //! From start to stop.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::api::{self, Api};
 use super::attributes::Lookups;
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
@@ -21,13 +23,14 @@ use super::reporting::Reporting;
 use super::shell::{FileCalls, LustreCalls, Shell};
 use super::space;
 use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall, RequestKey, Wanted};
-use crate::lustre::ender::Ender;
+use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
 use crate::lustre::list;
 use crate::lustre::mount::{Mount, MountError};
 use crate::store::{Store, StoreError};
 use crate::system::clock::Clock;
+use crate::system::handover::{self, Inherited, Registration};
 use crate::system::logging::{Logging, NOTICE};
 use crate::system::supervisor;
 
@@ -35,6 +38,8 @@ use crate::system::supervisor;
 const RECOVERY_STEP: usize = 1000;
 /// How long a clean stop waits for the kernel's pipe to be emptied.
 const STOP_LUSTRE: Duration = Duration::from_secs(2);
+/// How long the registration of an earlier run may be in the way of ours, while it ends.
+const OLD_REGISTRATION: Duration = Duration::from_secs(10);
 /// How long it waits for the store.
 const STOP_STORE: Duration = Duration::from_secs(10);
 /// How long it waits for peers to read their answers, and for reporting files.
@@ -69,6 +74,9 @@ pub enum DaemonError {
         /// What the system said.
         source: io::Error,
     },
+    /// Where the API is to be.
+    #[error("cannot serve the API: {0}")]
+    Api(io::Error),
     /// Something that the system has to provide.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -94,6 +102,7 @@ pub fn run(
     loaded: Loaded,
     logging: &Logging,
     ha: Option<&HaChild>,
+    inherited: Inherited,
 ) -> Result<(), DaemonError> {
     say(&loaded.notes);
     let settings = loaded.settings;
@@ -111,7 +120,7 @@ pub fn run(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let daemon = Daemon { options, settings, logging, ha, mount, fsname, files };
+    let daemon = Daemon { options, settings, logging, ha, mount, fsname, files, inherited };
     runtime.block_on(local.run_until(daemon.serve()))
 }
 
@@ -236,6 +245,8 @@ struct Daemon<'a> {
     mount: Option<Mount>,
     fsname: String,
     files: usize,
+    /// What an earlier run left.
+    inherited: Inherited,
 }
 
 impl Daemon<'_> {
@@ -246,6 +257,9 @@ impl Daemon<'_> {
         let hsm = HsmConfig { fsname: self.fsname.clone(), ..self.settings.hsm.clone() };
         let mut core = Coordinator::new(hsm, seed(&clock), clock.now());
 
+        // The kernel waits while nobody reads its pipe, so what an earlier run left is read first of all.
+        let lustre = self.take_over(&inputs)?;
+
         // What was there before comes before anything new.
         let mut store = open_store(&self.settings, &self.fsname)?;
         if let Some(store) = &mut store {
@@ -254,18 +268,19 @@ impl Daemon<'_> {
         } else {
             tracing::warn!("requests are kept in memory only: a restart forgets them");
         }
+        let kind = store.as_ref().map(|store| store.describe()).unwrap_or_default();
         let committer = store.map(|store| start_committer(store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
-        let listener = listener::bind(&self.settings.host, &self.settings.port).map_err(|source| {
-            let (host, port) = (self.settings.host.clone(), self.settings.port.clone());
-            DaemonError::Listen { host, port, source }
-        })?;
+        let (host, port) = (&self.settings.host, &self.settings.port);
+        let listener = listener::adopt_or_bind(&mut self.inherited, host, port)
+            .map_err(|source| DaemonError::Listen { host: host.clone(), port: port.clone(), source })?;
+        let kept = listener.try_clone()?;
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
-        let mut copytool = self.connect_lustre(&shell, &inputs)?;
+        let mut copytool = self.connect_lustre(lustre, &shell, &inputs)?;
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
@@ -273,6 +288,7 @@ impl Daemon<'_> {
         let accept =
             listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
         let accept = tokio::task::spawn_local(accept);
+        let _api = self.start_api(&shell, kind)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
@@ -282,7 +298,12 @@ impl Daemon<'_> {
         accept.abort();
         let stop = stop(&shell, copytool.as_mut(), gone);
         tokio::select! {
-            result = stop => result,
+            result = stop => {
+                if result.is_ok() {
+                    self.hand_over(&kept, copytool);
+                }
+                result
+            }
             name = signals.stop.next() => {
                 tracing::warn!("Got signal {name} again");
                 Err(DaemonError::KilledTwice)
@@ -290,29 +311,69 @@ impl Daemon<'_> {
         }
     }
 
+    fn start_api(&self, shell: &Rc<Shell>, store: String) -> Result<Api, DaemonError> {
+        let parts = api::Parts {
+            place: self.settings.api.clone(),
+            group: self.settings.api_group.clone(),
+            metrics: self.settings.metrics_listen.clone(),
+            fsname: self.fsname.clone(),
+            store,
+        };
+        api::start(shell, parts).map_err(DaemonError::Api)
+    }
+
     fn max_connections(&self, limits: Limits) -> usize {
         if limits.connections == 0 { self.files } else { limits.connections.min(self.files) }
     }
 
+    /// Goes on with the registration of an earlier run, if there is one that is good for this mount.
+    fn take_over(
+        &mut self,
+        inputs: &UnboundedSender<Input>,
+    ) -> Result<Option<(CurrentMount, Copytool)>, DaemonError> {
+        let Some(Registration { pipe, root }) = self.inherited.registration() else { return Ok(None) };
+        let Some(mount) = self.mount.take() else { return Ok(None) };
+        match mount.adopt(root) {
+            Ok(mount) => {
+                let mount = CurrentMount::new(mount);
+                let ids = self.settings.hsm.archive_ids.clone();
+                let copytool = Copytool::adopt(mount.clone(), ids, tell_of(inputs), pipe)?;
+                Ok(Some((mount, copytool)))
+            }
+            Err((mount, root)) => {
+                tracing::warn!("something else is mounted now: the registration of the last run is given up");
+                // A kernel that waits for room in the pipe lets go first.
+                drop(pipe);
+                drop(root);
+                self.mount = Some(mount);
+                Ok(None)
+            }
+        }
+    }
+
     fn connect_lustre(
         &mut self,
+        taken_over: Option<(CurrentMount, Copytool)>,
         shell: &Rc<Shell>,
         inputs: &UnboundedSender<Input>,
     ) -> Result<Option<Copytool>, DaemonError> {
-        let (inputs, files) = (inputs.clone(), inputs.clone());
-        let tell: Tell = Arc::new(move |message| {
-            // The loop only goes away with the process.
-            let _ = inputs.send(Input::Lustre(message));
-        });
-        let Some(mount) = self.mount.take() else {
-            shell.connect_lustre(Rc::new(NoLustre { tell }), Rc::new(NoFiles { inputs: files }));
-            return Ok(None);
+        let tell = tell_of(inputs);
+        let (mount, copytool) = match (taken_over, self.mount.take()) {
+            (Some(taken), _) => taken,
+            (None, Some(mount)) => {
+                let mount = CurrentMount::new(mount);
+                let ids = self.settings.hsm.archive_ids.clone();
+                let patience = if self.inherited.has_refused() { OLD_REGISTRATION } else { Duration::ZERO };
+                let copytool = Copytool::start(mount.clone(), ids, Arc::clone(&tell), patience)?;
+                (mount, copytool)
+            }
+            (None, None) => {
+                shell.connect_lustre(Rc::new(NoLustre { tell }), Rc::new(NoFiles { inputs: inputs.clone() }));
+                return Ok(None);
+            }
         };
-        let mount = CurrentMount::new(mount);
-        let files = self.start_files(&mount, files)?;
-        let ender = Ender::start(mount.clone(), Arc::clone(&tell))?;
-        let copytool = Copytool::start(mount, self.settings.hsm.archive_ids.clone(), tell)?;
-        shell.connect_lustre(Rc::new(ender), Rc::new(files));
+        let files = self.start_files(&mount, inputs.clone())?;
+        shell.connect_lustre(Rc::new(Calls::start(mount, tell)?), Rc::new(files));
         Ok(Some(copytool))
     }
 
@@ -331,6 +392,26 @@ impl Daemon<'_> {
         Ok(Lookups::start(mount.clone(), move |found| {
             let _ = inputs.send(Input::Files(Event::LookedUp(found)));
         })?)
+    }
+
+    /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
+    fn hand_over(&self, listener: &std::net::TcpListener, copytool: Option<Copytool>) {
+        if !handover::possible() {
+            return;
+        }
+        let registration = copytool
+            .and_then(|mut copytool| copytool.take_registration())
+            .map(|(pipe, root)| Registration { pipe, root });
+        let ids = &self.settings.hsm.archive_ids;
+        match handover::keep(&[listener.as_fd()], registration.as_ref(), ids) {
+            Ok(()) => tracing::info!("left to the next run: what listens, and the registration at lustre"),
+            Err(error) => tracing::warn!("nothing can be left to the next run: {error}"),
+        }
+        // Where nobody keeps them: a kernel that waits for room in the pipe lets go before the registration ends.
+        if let Some(Registration { pipe, root }) = registration {
+            drop(pipe);
+            drop(root);
+        }
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
@@ -402,6 +483,9 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
             "archives_first_when_full",
             old.hsm.archives_first_when_full.is_none() && new.hsm.archives_first_when_full.is_some(),
         ),
+        ("api_socket", old.api != new.api),
+        ("api_group", old.api_group != new.api_group),
+        ("metrics_listen", old.metrics_listen != new.metrics_listen),
         ("a limit on peers", old.limits != new.limits),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -471,6 +555,15 @@ async fn feed(shell: Rc<Shell>, fsname: String, mut inputs: UnboundedReceiver<In
     gone
 }
 
+/// How threads that talk to Lustre reach the loop.
+fn tell_of(inputs: &UnboundedSender<Input>) -> Tell {
+    let inputs = inputs.clone();
+    Arc::new(move |message| {
+        // The loop only goes away with the process.
+        let _ = inputs.send(Input::Lustre(message));
+    })
+}
+
 /// Stops without losing anything: movers keep what they have, and what was acknowledged is stored.
 async fn stop(
     shell: &Rc<Shell>,
@@ -479,7 +572,11 @@ async fn stop(
 ) -> Result<(), DaemonError> {
     shell.stop();
     if let Some(copytool) = copytool {
-        copytool.stop();
+        if handover::possible() {
+            copytool.hand_over();
+        } else {
+            copytool.stop();
+        }
         if tokio::time::timeout(STOP_LUSTRE, shell.lustre_stopped.notified()).await.is_err() {
             tracing::warn!("lustre does not answer: its registration ends with this process");
         }
@@ -576,12 +673,12 @@ impl FileCalls for Lookups {
     }
 }
 
-impl LustreCalls for Ender {
+impl LustreCalls for Calls {
     fn end(&self, item: ActionItem, errno: i32) {
-        Ender::end(self, item, errno);
+        Calls::end(self, item, errno);
     }
 
     fn ask(&self, call: LustreCall) {
-        Ender::ask(self, call);
+        Calls::ask(self, call);
     }
 }

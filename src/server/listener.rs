@@ -16,6 +16,7 @@ use super::connection::{self, Connection};
 use super::names::Names;
 use super::shell::Shell;
 use crate::hsm::ConnId;
+use crate::system::handover::Inherited;
 
 const BACKLOG: i32 = 1024;
 /// Descriptors kept for files, Lustre and the store.
@@ -42,6 +43,28 @@ pub fn bind(host: &str, port: &str) -> io::Result<std::net::TcpListener> {
         }
     }
     Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no host"))))
+}
+
+/// Goes on with a socket that an earlier run listened on, if it is the one that is configured; else binds.
+pub fn adopt_or_bind(inherited: &mut Inherited, host: &str, port: &str) -> io::Result<std::net::TcpListener> {
+    while let Some(fd) = inherited.listener() {
+        let listener = std::net::TcpListener::from(fd);
+        let address = listener.local_addr()?;
+        let mut configured = Vec::new();
+        for host in host.split(',').map(str::trim).filter(|host| !host.is_empty()) {
+            configured.extend(resolve(host, port)?);
+        }
+        // Any port will do where none is named.
+        let is_it =
+            |of: &SocketAddr| of.ip() == address.ip() && (of.port() == address.port() || of.port() == 0);
+        if configured.iter().any(is_it) {
+            listener.set_nonblocking(true)?;
+            tracing::info!("Listening on {address} as the last run did");
+            return Ok(listener);
+        }
+        tracing::info!("the last run listened on {address}, which is not configured any more");
+    }
+    bind(host, port)
 }
 
 fn resolve(host: &str, port: &str) -> io::Result<Vec<SocketAddr>> {

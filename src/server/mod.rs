@@ -2,9 +2,10 @@
 //!
 //! One thread runs the core, the connections and the timers ([`shell`]). Threads of their own are: the store
 //! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`]),
-//! reporting files ([`reporting`]), looks at files ([`attributes`]) and at the file system ([`space`]); none of them can delay
-//! another.
+//! reporting files ([`reporting`]), HTTP ([`api`]), looks at files ([`attributes`]) and at the file system ([`space`]); none of
+//! them can delay another.
 
+pub mod api;
 pub mod attributes;
 pub mod committer;
 pub mod config;
@@ -12,9 +13,11 @@ pub mod connection;
 pub mod daemon;
 pub mod ha;
 pub mod listener;
+pub mod local_socket;
 pub mod names;
 pub mod options;
 pub mod outbox;
+pub mod reconcile;
 pub mod reporting;
 mod scheduling;
 pub mod shell;
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     let _flush = crate::system::logging::Flush;
     let logging = crate::system::logging::Logging::start(loaded.settings.verbose);
     crate::system::logging::exit_on_panic();
+    let inherited = crate::system::handover::Inherited::take(&loaded.settings.hsm.archive_ids);
     let socket = options.ha_socket.clone().unwrap_or_else(|| ha::options::SOCKET.into());
     let child =
         options.ha_arguments().map(|arguments| ha::child::HaChild::start(arguments, socket)).transpose();
@@ -78,7 +82,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match daemon::run(&options, loaded, &logging, child.as_ref()) {
+    match daemon::run(&options, loaded, &logging, child.as_ref(), inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

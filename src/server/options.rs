@@ -55,6 +55,9 @@ pub struct Options {
     /// Directory of the embedded store
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Socket of the API for the administrator (default: /run/coordinatool/hsm-FSNAME.sock)
+    #[arg(long, value_name = "PATH|none")]
+    pub api_socket: Option<String>,
     /// Keep resources running on servers as well (HA), as this file says; without MOUNTPOINT and --lustre only that
     #[arg(long, value_name = "FILE")]
     pub ha_config: Option<PathBuf>,

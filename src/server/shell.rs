@@ -39,6 +39,15 @@ pub trait FileCalls {
     fn look_up(&self, keys: Vec<RequestKey>, wanted: Wanted);
 }
 
+/// How it goes with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreState {
+    /// Operations that are not durable yet.
+    pub unstored: usize,
+    /// They are so many that peers are not read.
+    pub behind: bool,
+}
+
 /// The core and what its effects reach.
 pub struct Shell {
     clock: Clock,
@@ -226,6 +235,11 @@ impl Shell {
     /// Whether so much waits for the store that peers should not be read.
     pub fn store_is_behind(&self) -> bool {
         self.inner.borrow().unstored_ops > MAX_UNSTORED
+    }
+
+    /// How it goes with the store.
+    pub fn store_state(&self) -> StoreState {
+        StoreState { unstored: self.inner.borrow().unstored_ops, behind: self.store_is_behind() }
     }
 
     /// Whether all that was to be stored is, or was given up on.

@@ -5,6 +5,8 @@ pub mod clock;
 pub mod fence_path;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod framed;
+#[cfg(feature = "daemon")]
+pub mod handover;
 #[cfg(any(feature = "daemon", feature = "agent"))]
 pub mod logging;
 #[cfg(any(feature = "daemon", feature = "agent"))]

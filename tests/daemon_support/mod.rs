@@ -86,6 +86,7 @@ impl Daemon {
         command.envs(setup.env.iter().map(|(name, value)| (name, value)));
         command.args(["--lustre", "none", "--fsname", "testfs0", "-H", "127.0.0.1", "-p", "0", "-v"]);
         command.arg("-c").arg(conf).arg("--state-dir").arg(dir.join("state"));
+        command.arg("--api-socket").arg(dir.join("hsm.sock"));
         command.args(["--store", if setup.stored { "embedded" } else { "none" }]);
         command.args(&setup.args);
         command

@@ -1,6 +1,6 @@
 //! Commands that change something: handed in, then waited for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -73,6 +73,7 @@ pub async fn carry_out(api: &Api, orders: &[Order], acting: &Acting) -> Outcome 
     let mut reporter: Box<dyn Reporter> =
         if acting.json { Box::new(Machine) } else { Box::new(People::new(orders.len() > 1)) };
     let reporter = RefCell::new(&mut reporter);
+    let misread = Cell::new(false);
     let work = async {
         let mut good = true;
         for order in orders {
@@ -92,6 +93,9 @@ pub async fn carry_out(api: &Api, orders: &[Order], acting: &Acting) -> Outcome 
                 }
                 Err(error) => {
                     good = false;
+                    misread.set(
+                        misread.get() || matches!(&error, ApiError::Refused { status, .. } if *status == 422),
+                    );
                     reporter.borrow_mut().failed(&order.about, &error);
                     if nobody(&error) {
                         break;
@@ -125,7 +129,12 @@ pub async fn carry_out(api: &Api, orders: &[Order], acting: &Acting) -> Outcome 
         }
     };
     tokio::select! {
-        good = work => if good { Outcome::Done } else { Outcome::Failed },
+        good = work => match (good, misread.get()) {
+            (true, _) => Outcome::Done,
+            // Only a file that the manager is to read is answered so.
+            (false, true) => Outcome::BadConfiguration,
+            (false, false) => Outcome::Failed,
+        },
         _ = tokio::signal::ctrl_c() => {
             let pending = pending.borrow();
             if io::stderr().is_terminal() {

@@ -98,6 +98,19 @@ impl Api {
         self.envelope(Method::POST, path, Some(body), PATIENCE).await
     }
 
+    /// `POST` of something that is answered after `time` at the latest.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn post_waiting<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+        time: Duration,
+    ) -> Result<T, ApiError> {
+        self.envelope(Method::POST, path, Some(body), PATIENCE + time).await
+    }
+
     /// `GET` of an answer without an envelope: HALO's.
     ///
     /// # Errors
@@ -190,6 +203,22 @@ impl Api {
         path: &str,
         mut each: impl FnMut(&str) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
+        let mut data = |line: &str| match line.strip_prefix("data:") {
+            Some(data) => each(data.trim_start()),
+            None => Ok(()),
+        };
+        self.lines(path, &mut data).await
+    }
+
+    /// A long answer: calls `each` with each of its lines as they come.
+    ///
+    /// # Errors
+    /// See [`ApiError`]; what `each` returns ends it as well. An answer that is cut off is [`ApiError::Lost`].
+    pub async fn lines(
+        &self,
+        path: &str,
+        each: &mut dyn FnMut(&str) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
         let response = self.send(Method::GET, path, None).await?;
         let status = response.status();
         let mut body = response.into_body();
@@ -206,16 +235,14 @@ impl Api {
             while let Some(length) = memchr::memchr(b'\n', &rest[begin..]) {
                 let line = String::from_utf8_lossy(&rest[begin..begin + length]);
                 begin += length + 1;
-                if let Some(data) = line.trim_end_matches('\r').strip_prefix("data:") {
-                    each(data.trim_start())?;
-                }
+                each(line.trim_end_matches('\r'))?;
             }
             rest.drain(..begin);
             if rest.len() > MAX_EVENT {
-                return Err(ApiError::Strange(format!("an event is longer than {MAX_EVENT} bytes")));
+                return Err(ApiError::Strange(format!("a line is longer than {MAX_EVENT} bytes")));
             }
         }
-        Ok(())
+        if rest.is_empty() { Ok(()) } else { each(&String::from_utf8_lossy(&rest)) }
     }
 }
 

@@ -96,12 +96,13 @@ fn content(path: &Path) -> Result<Vec<u8>, String> {
 
 /// Hosts with their fence devices, groups with their hosts.
 fn summary(config: &Config) -> String {
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let mut out = format!(
-        "cluster {}: {} hosts, {} groups, {} resources\n\n",
+        "cluster {}: {}, {}, {}\n\n",
         config.settings.cluster,
-        config.hosts.len(),
-        config.groups.len(),
-        config.resources.len()
+        count(config.hosts.len(), "host"),
+        count(config.groups.len(), "group"),
+        count(config.resources.len(), "resource")
     );
     let mut hosts: Vec<_> = config.hosts.values().collect();
     hosts.sort_by_key(|host| host.position);

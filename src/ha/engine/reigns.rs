@@ -53,7 +53,9 @@ impl Engine {
             }
             Rejected::Cluster { cluster } => format!("its agent belongs to the cluster {cluster:?}"),
             Rejected::Host { host } => format!("the agent at this address is that of host {host}"),
-            Rejected::Manager { .. } => "its agent obeys another manager".to_owned(),
+            Rejected::Manager { .. } => {
+                "its agent obeys another manager: stop that one before this one takes over".to_owned()
+            }
             Rejected::Epoch { sealed } => {
                 if self.lost == LostState::No && *sealed > self.state.epoch && !self.takeover.contains(id) {
                     self.superseded_by(now, id, *sealed);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::knowledge::{Known, KnownState};
 use super::machine::Engine;
-use crate::ha::ids::{HostId, ResourceId};
+use crate::ha::ids::{CommandId, HostId, ResourceId};
 use crate::ha::protocol::Action;
 use crate::ha::status::{
     CommandStatus, GroupStatus, HostStatus, PowerStatus, ResourceStatus, Seen, SeenState, Status,
@@ -39,16 +39,21 @@ impl Engine {
                 .iter()
                 .rev()
                 .take(50)
-                .map(|(id, command)| CommandStatus {
-                    id: *id,
-                    what: command.what.clone(),
-                    by: command.by.clone(),
-                    reason: command.reason.clone(),
-                    at: command.at,
-                    progress: command.progress.clone(),
-                })
+                .filter_map(|(id, _)| self.command_status(*id))
                 .collect(),
         }
+    }
+
+    /// A command of an operator, as long as it is remembered: longer than the list in [`Status`] is.
+    pub fn command_status(&self, id: CommandId) -> Option<CommandStatus> {
+        self.state.commands.get(&id).map(|command| CommandStatus {
+            id,
+            what: command.what.clone(),
+            by: command.by.clone(),
+            reason: command.reason.clone(),
+            at: command.at,
+            progress: command.progress.clone(),
+        })
     }
 
     fn host_status(&self, id: &HostId) -> Option<(usize, HostStatus)> {

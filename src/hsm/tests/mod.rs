@@ -78,8 +78,9 @@ pub(super) fn batch(idle: u64, max: Option<u64>, slots: u32) -> Option<BatchConf
     Some(BatchConfig { idle: Duration::from_secs(idle), max: max.map(Duration::from_secs), slots })
 }
 
+/// Without keepalives, which would be everywhere among the effects.
 pub(super) fn config() -> HsmConfig {
-    HsmConfig { fsname: "testfs".into(), ..HsmConfig::default() }
+    HsmConfig { fsname: "testfs".into(), request_timeout: Duration::ZERO, ..HsmConfig::default() }
 }
 
 pub(super) const ANY: Recv =

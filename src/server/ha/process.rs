@@ -1,13 +1,10 @@
 //! The process of the HA role, from start to stop. Neither touches what runs on the servers.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -21,7 +18,7 @@ use crate::ha::config;
 use crate::ha::engine::{LostState, Start};
 use crate::ha::ids::{ManagerId, ManagerRun};
 use crate::ha::state::Record;
-use crate::server::listener;
+use crate::server::{listener, local_socket};
 use crate::system::clock::Clock;
 use crate::system::fence_path::AgentPath;
 use crate::system::logging::{self, Logging, NOTICE};
@@ -107,9 +104,12 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
         let socket = &options.socket;
-        let listener = bind(socket).map_err(|error| {
+        let listener = local_socket::bind(socket, None).map_err(|error| {
             let text = format!("{}: {error} (--socket)", socket.display());
             match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    Failure::System(format!("{}: another manager listens on it (--socket)", socket.display()))
+                }
                 io::ErrorKind::AlreadyExists => Failure::User(vec![text]),
                 _ => Failure::System(text),
             }
@@ -174,28 +174,6 @@ fn import(file: &Path) -> io::Result<Vec<Record>> {
     imported.warnings.iter().for_each(|warning| tracing::warn!("{}: {warning}", file.display()));
     tracing::warn!("{}: {} records imported", file.display(), imported.records.len());
     Ok(imported.records)
-}
-
-/// A socket for its owner only. One that nobody listens on any more is replaced.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => match UnixStream::connect(path) {
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another manager listens on it")),
-            Err(_) => std::fs::remove_file(path)?,
-        },
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "this is there, and is no socket")),
-        Err(_) => {}
-    }
-    // Nobody else may connect between bind and chmod.
-    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(path);
-    rustix::process::umask(mask);
-    let bound = bound?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(bound)
 }
 
 async fn reload_on_hangup(mut hangup: Signal, manager: Manager, file: PathBuf) {

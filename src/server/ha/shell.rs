@@ -315,8 +315,7 @@ impl Shell {
                 let _ = reply.send((self.select(&filter), self.recorded));
             }
             Ask::Command(id, reply) => {
-                let found = snapshot().status.commands.iter().find(|command| command.id == id).cloned();
-                let _ = reply.send(found);
+                let _ = reply.send(self.engine.command_status(id));
             }
             Ask::Config(reply) => {
                 let _ = reply.send(Box::new(self.engine.config().clone()));

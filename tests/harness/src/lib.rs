@@ -33,7 +33,7 @@ pub use lustre_sim::control::{Command as Control, Faults};
 pub use mover::{Gate, Mover, MoverSettings, copies};
 pub use network::{FarNetwork, skip};
 pub use peer::Peer;
-pub use process::{Process, kill_processes_of, processes_of, send};
+pub use process::{Process, TEST_VARIABLE, kill_processes_of, processes_of, send};
 pub use programs::Programs;
 pub use rustix::process::Signal;
 pub use serde_json::{Value, json};

@@ -151,13 +151,19 @@ impl Testbed {
         self.directory.join("coordinatool.conf")
     }
 
+    /// Where the daemon's API is.
+    pub fn api_socket(&self) -> PathBuf {
+        self.directory.join("hsm.sock")
+    }
+
     /// Writes the configuration file.
     pub fn configure(&self, settings: &Settings) {
         let text = format!(
-            "host {}\nport {}\nstate_dir {}\n{}",
+            "host {}\nport {}\nstate_dir {}\napi_socket {}\n{}",
             self.address.ip(),
             self.address.port(),
             self.directory.join("state").display(),
+            self.api_socket().display(),
             settings.text()
         );
         std::fs::write(self.configuration(), text).expect("the configuration can be written");

@@ -1,0 +1,82 @@
+//! `GET /api/v1/hsm/status`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::super::envelope::good;
+use super::{Answer, Context};
+use crate::hsm::mover_views::{DeadLetter as CoreLetter, MoverView, Top as CoreTop};
+use crate::hsm::operator::CancelReport as CoreReport;
+use crate::hsm::overview::Overview;
+use crate::hsm::time::Wall;
+use crate::ops::{CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Top, alerts};
+use crate::server::shell::{Shell, StoreState};
+
+/// Batch tags in a status.
+const TAGS: usize = 20;
+
+/// What is read in the loop in one go, so that it fits together.
+struct Moment {
+    counters: crate::hsm::Counters,
+    overview: Overview,
+    movers: Vec<MoverView>,
+    top: CoreTop,
+    letters: Vec<CoreLetter>,
+    orders: Vec<CoreReport>,
+    store: StoreState,
+}
+
+fn moment(shell: &Shell) -> Moment {
+    let store = shell.store_state();
+    shell.look(|core, now| Moment {
+        counters: core.counters(),
+        overview: core.overview(now),
+        movers: core.movers_view(),
+        top: core.top(now, TAGS),
+        letters: core.dead_letters(),
+        orders: core.orders().into_iter().map(|(_, report)| report).collect(),
+        store,
+    })
+}
+
+/// Everything at this moment, requests themselves left out.
+pub async fn status(State(context): State<Context>) -> Answer {
+    let moment = context.core.with(moment).await?;
+    let movers: Vec<Mover> = moment.movers.iter().map(Mover::from).collect();
+    let letters: Vec<DeadLetter> = moment.letters.iter().map(DeadLetter::from).collect();
+    let (top, counters) = (Top::from(&moment.top), moment.counters.into());
+    let lock = moment.overview.lock.into();
+    let now = Wall(moment.overview.now);
+    let facts = Facts {
+        lock,
+        store_full: moment.overview.store_full,
+        store_behind: moment.store.behind,
+        counters: &counters,
+        movers: &movers,
+        top: &top,
+        letters: &letters,
+    };
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        fsname: context.fsname.to_string(),
+        now: moment.overview.now,
+        started: context.started,
+        alerts: alerts(&facts),
+        lock,
+        store: Store {
+            kind: context.store.to_string(),
+            full: moment.overview.store_full,
+            behind: moment.store.behind,
+            unstored: moment.store.unstored as u64,
+        },
+        queued: Counts::from(moment.counters.pending),
+        running: Counts::from(moment.counters.running),
+        done: Counts::from(moment.counters.done),
+        counters,
+        dead_letters: letters.len() as u64,
+        orders: moment.orders.iter().map(|order| CancelReport::new(order, now)).collect(),
+        movers,
+        top,
+    };
+    Ok(good(StatusCode::OK, status))
+}

@@ -1,0 +1,188 @@
+//! `cancel`, `drain`, `undrain`, `release`, `retry`, `forget`.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::options::{CancelOptions, LettersOptions, MoverOptions};
+use super::words::{self, count};
+use super::{Outcome, Run, Stop, print, print_json};
+use crate::client::ha::api::{Api, segment};
+use crate::ops::{CancelReport, Mover, Select};
+
+/// How long an order may take: millions of requests are gone through in slices.
+const LONG: Duration = Duration::from_secs(1800);
+/// How often something that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Reads a line of standard input.
+fn ask(question: &str) -> Result<bool, Stop> {
+    if !io::stdin().is_terminal() {
+        let text = "standard input is not a terminal, so nobody can be asked; -y goes on without asking";
+        return Err(Stop::Usage(text.to_owned()));
+    }
+    print(question);
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| Stop::Failed(error.to_string()))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// What must be selected for an order that changes something.
+fn checked(mut select: Select, all: bool, verb: &str) -> Result<Select, Stop> {
+    if all && !select.is_everything() {
+        return Err(Stop::Usage("--all cannot be with anything that leaves something out".to_owned()));
+    }
+    if !all && select.is_everything() {
+        return Err(Stop::Usage(format!("{verb} what? Name files, or --hint, --mover ..., or --all")));
+    }
+    select.all = all;
+    Ok(select)
+}
+
+async fn cancel_order(api: &Api, select: &Select, preview: bool, examples: usize) -> Result<Value, Stop> {
+    let body = json!({"select": select, "preview": preview, "examples": examples});
+    Ok(api.post_waiting("/api/v1/hsm/cancel", &body, LONG).await?)
+}
+
+fn read(report: &Value) -> Result<CancelReport, Stop> {
+    serde_json::from_value(report.clone())
+        .map_err(|error| Stop::Failed(format!("the daemon's answer cannot be read: {error}")))
+}
+
+fn describe(report: &CancelReport) -> String {
+    let mut text = format!(
+        "{}: {} waiting, {} running",
+        count(report.selected, "request"),
+        report.waiting,
+        report.running
+    );
+    if report.cancelling > 0 {
+        text.push_str(&format!(" ({} of them had a cancel already)", report.cancelling));
+    }
+    text.push('\n');
+    if !report.examples.is_empty() {
+        text.push_str(&words::requests(&report.examples));
+        let more = report.selected.saturating_sub(report.examples.len() as u64);
+        if more > 0 {
+            text.push_str(&format!("and {more} more\n"));
+        }
+    }
+    text
+}
+
+/// `cancel`: 3 when nothing is selected.
+pub async fn cancel(api: &Api, options: CancelOptions) -> Run {
+    let mut select = options.which.resolve()?;
+    if options.waiting || options.running {
+        select.running = Some(options.running);
+    }
+    let select = checked(select, options.all, "cancel")?;
+    let json = options.plain.json;
+    if !options.yes {
+        let value = cancel_order(api, &select, true, options.examples).await?;
+        let report = read(&value)?;
+        match json {
+            true => print_json(&value)?,
+            false if report.selected == 0 => print("no such request is here\n"),
+            false => print(&describe(&report)),
+        }
+        if report.selected == 0 {
+            return Ok(Outcome::Nothing);
+        }
+        if options.dry_run {
+            return Ok(Outcome::Done);
+        }
+        if !ask(&format!("Cancel {}? [y/N] ", if report.selected == 1 { "it" } else { "them" }))? {
+            print("nothing was done\n");
+            return Ok(Outcome::Usage);
+        }
+    }
+    let value = cancel_order(api, &select, false, if options.yes { options.examples } else { 0 }).await?;
+    let report = read(&value)?;
+    if json {
+        print_json(&value)?;
+    } else if report.selected == 0 {
+        print("no such request is here\n");
+    } else {
+        print(&format!("cancelled {}", describe(&report)));
+        if report.running > report.cancelling {
+            print("those that run end when their movers stop them; a mover that cannot finishes them\n");
+        }
+    }
+    if report.selected == 0 {
+        return Ok(Outcome::Nothing);
+    }
+    if options.wait {
+        while read(&cancel_order(api, &select, true, 0).await?)?.selected > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// `drain`, `undrain`, `release`; `wait`: until it runs nothing.
+pub async fn mover(api: &Api, verb: &str, options: &MoverOptions, wait: bool) -> Run {
+    let path = format!("/api/v1/hsm/movers/{}/{verb}", segment(&options.mover));
+    let _: Value = api.post_waiting(&path, &json!({}), LONG).await?;
+    if wait {
+        while running(api, &options.mover).await?.is_some_and(|running| running > 0) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    let running = running(api, &options.mover).await?;
+    if options.plain.json {
+        print_json(&json!({"mover": options.mover, "order": verb, "running": running}))?;
+        return Ok(Outcome::Done);
+    }
+    let id = &options.mover;
+    let text = match (verb, running) {
+        ("drain", Some(0)) => format!("{id} gets nothing new and runs nothing"),
+        ("drain", Some(running)) => {
+            format!("{id} gets nothing new; it still runs {}", count(running, "request"))
+        }
+        ("drain", None) => format!("{id} is not known now; it gets nothing when it comes"),
+        ("undrain", _) => format!("{id} gets work again"),
+        _ => format!("{id} is out of quarantine and gets work again"),
+    };
+    print(&format!("{text}\n"));
+    Ok(Outcome::Done)
+}
+
+/// How much a mover runs; `None` when nobody has heard of it.
+async fn running(api: &Api, id: &str) -> Result<Option<u64>, Stop> {
+    let movers: Vec<Mover> = api.get("/api/v1/hsm/movers").await?;
+    Ok(movers.iter().find(|mover| mover.id == id).map(|mover| mover.running.sum()))
+}
+
+/// `retry`, `forget`: 3 when nothing is selected.
+pub async fn letters(api: &Api, verb: &str, options: LettersOptions) -> Run {
+    let select = checked(options.which.resolve()?, options.all, verb)?;
+    let path = format!("/api/v1/hsm/dead-letters/{verb}");
+    let answer: Value = api.post_waiting(&path, &json!({"select": select}), LONG).await?;
+    let selected = answer["selected"].as_u64().unwrap_or(0);
+    if options.plain.json {
+        print_json(&answer)?;
+    } else if selected == 0 {
+        print("no such failed request is here\n");
+    } else if verb == "retry" {
+        print(&format!("the MDT is asked for {} again\n", count(selected, "request")));
+    } else {
+        print(&format!("forgot {}\n", count(selected, "failed request")));
+    }
+    Ok(if selected == 0 { Outcome::Nothing } else { Outcome::Done })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_must_be_said() {
+        let some = Select { archive_id: Some(1), ..Select::default() };
+        assert!(matches!(checked(Select::default(), false, "cancel"), Err(Stop::Usage(_))));
+        assert!(matches!(checked(some.clone(), true, "cancel"), Err(Stop::Usage(_))));
+        assert_eq!(checked(some.clone(), false, "cancel").unwrap(), some);
+        assert!(checked(Select::default(), true, "cancel").unwrap().all);
+    }
+}

@@ -1,0 +1,425 @@
+//! What the MDT may have forgotten.
+//!
+//! An MDT that restarts keeps its log and loses its memory: it sends restores again, with the same cookie, but never archives
+//! and removes, whose ends it refuses with ENOENT (Lustre mdt_coordinator.c). So what it says it does not know is not handed
+//! out while that is in doubt. When it says so a second time, a restore waits until it comes again, and an archive or a
+//! remove is requested anew with its full data; only when the MDT has taken that is the old one forgotten.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use lustreapi_sys::Fid;
+use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY, HS_EXISTS, HS_RELEASED};
+use rustc_hash::FxHashMap;
+
+use super::Coordinator;
+use super::action::RequestKey;
+use super::cancel::{ENOENT, ENOSYS, LATER};
+use super::effect::{Effect, Effects};
+use super::lustre_call::{FileState, LustreCall};
+use super::requests::{FORGOTTEN, Handle, Kind, State};
+use super::time::Mono;
+use super::timers::Timer;
+
+/// Requests in doubt at a time; more of them stay where they are until the next keepalive.
+const MOST: usize = 16_384;
+/// Questions about them that the MDTs have not answered yet.
+const MOST_ASKED: u32 = 128;
+/// How long after the first "unknown" the second question is asked: a list that the MDT could not deliver is unknown until
+/// it is sent again.
+const CONFIRM_AFTER: Duration = Duration::from_secs(30);
+/// How long the MDT may take to take a request again.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(7 * 86_400);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Requests remembered that movers ended with ENOENT and that were looked into.
+const MOST_LOOKED_INTO: usize = 65_536;
+
+/// What is done about a request in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The MDT did not know it: it is asked again before anything is done.
+    Confirm,
+    /// A restore: the MDT will send it again, or has given it up.
+    Redelivery,
+    /// Its mover ended it with ENOENT, which may be the MDT's answer: is there anything left to do for the file?
+    Look,
+    /// The MDT is to take it again.
+    Request,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    stage: Stage,
+    since: Mono,
+    due: Mono,
+    tries: u32,
+    /// Asked and not answered.
+    asked: bool,
+    /// It came again while the MDT was asked to take it again.
+    back: bool,
+}
+
+/// Requests in doubt.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    of: BTreeMap<Handle, Doubt>,
+    due: BTreeSet<(Mono, Handle)>,
+    asked: u32,
+    looked_into: LookedInto,
+}
+
+/// Requests that movers ended with ENOENT, by file and kind: the next such end is final, or a copytool that always says so
+/// would be asked for ever.
+#[derive(Debug, Default)]
+struct LookedInto {
+    ring: VecDeque<(Fid, Kind, Mono)>,
+    last: FxHashMap<(Fid, Kind), Mono>,
+}
+
+impl LookedInto {
+    /// Whether this file and kind was looked into not long ago. If not, it is now.
+    fn again(&mut self, fid: Fid, kind: Kind, now: Mono) -> bool {
+        const LONG_AGO: Duration = Duration::from_secs(86_400);
+        if self.last.get(&(fid, kind)).is_some_and(|&at| now.since(at) < LONG_AGO) {
+            return true;
+        }
+        self.last.insert((fid, kind), now);
+        self.ring.push_back((fid, kind, now));
+        if self.ring.len() > MOST_LOOKED_INTO
+            && let Some((fid, kind, at)) = self.ring.pop_front()
+            && self.last.get(&(fid, kind)) == Some(&at)
+        {
+            self.last.remove(&(fid, kind));
+        }
+        false
+    }
+}
+
+impl Doubts {
+    pub(super) fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    pub(super) fn contains(&self, handle: Handle) -> bool {
+        self.of.contains_key(&handle)
+    }
+
+    fn plan(&mut self, handle: Handle, at: Mono) {
+        if let Some(doubt) = self.of.get_mut(&handle) {
+            self.due.remove(&(doubt.due, handle));
+            doubt.due = at;
+            self.due.insert((at, handle));
+        }
+    }
+
+    pub(super) fn remove(&mut self, handle: Handle) {
+        if let Some(doubt) = self.of.remove(&handle) {
+            self.due.remove(&(doubt.due, handle));
+            self.asked -= u32::from(doubt.asked);
+        }
+    }
+
+    /// Notes the answer to a question asked in one of these stages. Returns the stage; `None` when somebody else asked.
+    fn answered(&mut self, handle: Handle, stages: &[Stage]) -> Option<Stage> {
+        let doubt = self.of.get_mut(&handle).filter(|doubt| doubt.asked && stages.contains(&doubt.stage))?;
+        self.asked -= 1;
+        doubt.asked = false;
+        Some(doubt.stage)
+    }
+
+    /// Invariants, for tests and simulations.
+    pub(super) fn check(&self) {
+        let due: BTreeSet<_> = self.of.iter().filter(|(_, d)| !d.asked).map(|(&h, d)| (d.due, h)).collect();
+        assert_eq!(due, self.due, "what is in doubt and not asked about has its time");
+        let asked = self.of.values().filter(|doubt| doubt.asked).count();
+        assert_eq!(asked as u32, self.asked, "questions under way");
+    }
+}
+
+impl Coordinator {
+    /// A loose request is not handed out until it is known whether the MDT still has it.
+    fn doubt(&mut self, handle: Handle, stage: Stage, after: Duration) {
+        let now = self.now.mono;
+        let linked = self.next_sequence();
+        let request = self.requests.at_mut(handle);
+        request.state = State::Doubtful;
+        request.linked = linked;
+        let due = now + after;
+        let doubt = Doubt { stage, since: now, due, tries: 0, asked: false, back: false };
+        self.doubts.of.insert(handle, doubt);
+        self.doubts.due.insert((due, handle));
+        self.arm_doubts();
+    }
+
+    fn arm_doubts(&mut self) {
+        if let Some(&(at, _)) = self.doubts.due.first().filter(|_| self.doubts.asked < MOST_ASKED) {
+            // Later than now: what is due is looked at in a step of its own.
+            self.timers.set(Timer::Doubt, at.max(Mono(self.now.mono.0 + 1)));
+        }
+    }
+
+    /// The next step comes after a while, twice as long each time.
+    fn doubt_later(&mut self, handle: Handle) {
+        let longest = self.keepalive_interval().unwrap_or(CONFIRM_AFTER).max(FIRST_RETRY);
+        if let Some(doubt) = self.doubts.of.get_mut(&handle) {
+            let wait = FIRST_RETRY.saturating_mul(1 << doubt.tries.min(16)).min(longest);
+            doubt.tries += 1;
+            self.doubts.plan(handle, self.now.mono + wait);
+        }
+        self.arm_doubts();
+    }
+
+    fn doubt_now(&mut self, handle: Handle, stage: Stage) {
+        if let Some(doubt) = self.doubts.of.get_mut(&handle) {
+            doubt.stage = stage;
+            doubt.tries = 0;
+            self.doubts.plan(handle, self.now.mono);
+        }
+        self.arm_doubts();
+    }
+
+    /// Asks what is due.
+    pub(super) fn doubt_step(&mut self, effects: &mut Effects) {
+        while self.doubts.asked < MOST_ASKED {
+            let Some(&(at, handle)) = self.doubts.due.first().filter(|&&(at, _)| at <= self.now.mono) else {
+                break;
+            };
+            self.doubts.due.remove(&(at, handle));
+            let Some(doubt) = self.doubts.of.get_mut(&handle) else {
+                continue;
+            };
+            doubt.asked = true;
+            self.doubts.asked += 1;
+            let key = self.requests.at(handle).key();
+            let call = match doubt.stage {
+                Stage::Confirm | Stage::Redelivery => LustreCall::KeepAlive { key },
+                Stage::Look => LustreCall::State { key },
+                Stage::Request => LustreCall::Request { item: Box::new(self.item(handle, true)) },
+            };
+            effects.visible.push(Effect::AskLustre(call));
+        }
+        self.arm_doubts();
+    }
+
+    /// The doubt is over: the request goes back to where it waits.
+    fn no_doubt(&mut self, handle: Handle, effects: &mut Effects) {
+        self.unqueue(handle);
+        self.queue_again(handle, true, effects);
+        self.arm_doubts();
+    }
+
+    /// A request that waits is not the MDT's any more, or not under this name.
+    pub(super) fn drop_waiting(&mut self, handle: Handle, effects: &mut Effects) {
+        let class = self.requests.at(handle).class;
+        self.unqueue(handle);
+        self.refresh_class(class);
+        self.forget(handle, effects);
+        self.arm_doubts();
+    }
+
+    /// The MDT knows it: it says so, or has sent it again.
+    pub(super) fn known_at_mdt(&mut self, handle: Handle, effects: &mut Effects) {
+        let request = self.requests.at_mut(handle);
+        match request.state {
+            State::Running => request.set(FORGOTTEN, false),
+            State::Doubtful => match self.doubts.of.get_mut(&handle) {
+                // The MDT may be about to take it a second time: wait for what it says.
+                Some(doubt) if doubt.stage == Stage::Request && doubt.asked => doubt.back = true,
+                // A mover has ended it: that it was known before does not matter.
+                Some(doubt) if doubt.stage == Stage::Look => {}
+                _ => self.no_doubt(handle, effects),
+            },
+            _ => {}
+        }
+    }
+
+    /// The MDT does not know it.
+    pub(super) fn unknown_at_mdt(&mut self, handle: Handle, effects: &mut Effects) {
+        let request = self.requests.at_mut(handle);
+        let (key, kind, class, state) = (request.key(), request.kind, request.class, request.state);
+        match state {
+            State::Running => {
+                if !request.has(FORGOTTEN) {
+                    request.set(FORGOTTEN, true);
+                    tracing::info!(%key, "the MDT has forgotten a request that runs");
+                }
+            }
+            State::Doubtful => match self.doubts.answered(handle, &[Stage::Confirm, Stage::Redelivery]) {
+                Some(Stage::Confirm) => {
+                    self.counts.forgotten_at_mdt += 1;
+                    if kind == Kind::Restore {
+                        tracing::info!(%key, "the MDT does not know this restore: it should send it again");
+                        self.doubt_now_but_later(handle);
+                    } else {
+                        tracing::info!(%key, "the MDT has forgotten this request: it is requested again");
+                        self.doubt_now(handle, Stage::Request);
+                    }
+                }
+                Some(_) => {
+                    let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
+                    if self.now.mono.since(since) < self.patience() {
+                        self.doubt_later(handle);
+                        return;
+                    }
+                    tracing::warn!(%key, "the MDT has given this restore up: dropped");
+                    self.counts.given_up += 1;
+                    self.drop_waiting(handle, effects);
+                }
+                None => {}
+            },
+            State::Queued | State::Parked | State::Held | State::Settling | State::Limited => {
+                if self.doubts.len() >= MOST {
+                    return;
+                }
+                self.unqueue(handle);
+                let let_go = self.clear_released(handle);
+                self.refresh_class(class);
+                let after = self.keepalive_interval().map_or(CONFIRM_AFTER, |at| at.min(CONFIRM_AFTER));
+                self.doubt(handle, Stage::Confirm, after);
+                if let_go {
+                    self.release_held(key.fid);
+                }
+            }
+            State::Free | State::Loose => {}
+        }
+    }
+
+    fn doubt_now_but_later(&mut self, handle: Handle) {
+        if let Some(doubt) = self.doubts.of.get_mut(&handle) {
+            doubt.stage = Stage::Redelivery;
+        }
+        self.doubt_later(handle);
+    }
+
+    /// How long a restore that the MDT does not know waits to come again.
+    fn patience(&self) -> Duration {
+        let timeout = self.request_timeout();
+        if timeout.is_zero() { Duration::from_secs(3600) } else { timeout }
+    }
+
+    /// The MDT could not say whether it knows the request: the question is asked again.
+    pub(super) fn doubt_stays(&mut self, handle: Handle) {
+        if self.doubts.answered(handle, &[Stage::Confirm, Stage::Redelivery]).is_some() {
+            self.doubt_later(handle);
+        }
+    }
+
+    /// A mover ended an archive or a remove with ENOENT, and the MDT may not know it: returns whether it is looked into, and
+    /// the request was taken from the mover.
+    pub(super) fn ended_unknown(
+        &mut self,
+        handle: Handle,
+        mover: u32,
+        status: i32,
+        effects: &mut Effects,
+    ) -> bool {
+        let request = self.requests.at(handle);
+        let (key, kind, forgotten) = (request.key(), request.kind, request.has(FORGOTTEN));
+        if status != ENOENT || kind == Kind::Restore || self.keepalive_interval().is_none() {
+            return false;
+        }
+        if self.doubts.len() >= MOST {
+            return false;
+        }
+        let again = self.doubts.looked_into.again(key.fid, kind, self.now.mono);
+        if again && !forgotten {
+            return false;
+        }
+        tracing::info!(%key, forgotten, "ended with ENOENT: was it the MDT that did not know it?");
+        self.stop(handle);
+        self.renew_class(handle);
+        self.unassign(handle, effects);
+        self.counts.done[kind.at()] += 1;
+        self.movers.at_mut(mover).done[kind.at()] += 1;
+        self.doubt(handle, Stage::Look, Duration::ZERO);
+        self.release_held(key.fid);
+        true
+    }
+
+    /// The state of a file whose request was ended with ENOENT.
+    pub(super) fn doubt_looked(
+        &mut self,
+        key: RequestKey,
+        state: Result<FileState, i32>,
+        effects: &mut Effects,
+    ) {
+        let Some(handle) = self.requests.find(key) else {
+            return;
+        };
+        if self.doubts.answered(handle, &[Stage::Look]).is_none() {
+            return;
+        }
+        let kind = self.requests.at(handle).kind;
+        let wanted = match state {
+            Ok(state) => is_wanted(kind, state),
+            // The copy of a file that is gone may still have to be removed.
+            Err(ENOENT) => kind == Kind::Remove,
+            Err(errno) => {
+                self.counts.unanswered += 1;
+                let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
+                if errno != ENOSYS && self.now.mono.since(since) < self.patience() {
+                    self.doubt_later(handle);
+                    return;
+                }
+                tracing::warn!(%key, errno, "cannot find out why this request was ended with ENOENT: it stays ended");
+                false
+            }
+        };
+        if wanted {
+            self.counts.forgotten_at_mdt += 1;
+            tracing::info!(%key, "not done, and unknown to the MDT: it is requested again");
+            self.doubt_now(handle, Stage::Request);
+        } else {
+            self.drop_waiting(handle, effects);
+        }
+    }
+
+    /// Whether the MDT has taken a request again.
+    pub(super) fn doubt_requested(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
+        let Some(handle) = self.requests.find(key) else {
+            return;
+        };
+        if self.doubts.answered(handle, &[Stage::Request]).is_none() {
+            return;
+        }
+        let doubt = self.doubts.of.get(&handle);
+        let (since, back) = doubt.map_or((self.now.mono, false), |doubt| (doubt.since, doubt.back));
+        let later = LATER.contains(&errno) || errno == ENOSYS;
+        match errno {
+            _ if back => {
+                tracing::info!(%key, "the MDT knows this request after all");
+                self.no_doubt(handle, effects);
+            }
+            0 => {
+                tracing::info!(%key, "requested again");
+                self.counts.requested_again += 1;
+                self.drop_waiting(handle, effects);
+            }
+            _ if later && self.now.mono.since(since) < GIVE_UP_AFTER => {
+                self.counts.unanswered += 1;
+                self.doubt_later(handle);
+            }
+            ENOENT => {
+                tracing::info!(%key, "the file of a forgotten request is gone: dropped");
+                self.counts.given_up += 1;
+                self.drop_waiting(handle, effects);
+            }
+            _ => {
+                tracing::error!(%key, errno, "the MDT does not take a request again that it had forgotten: dropped");
+                self.counts.given_up += 1;
+                self.drop_waiting(handle, effects);
+            }
+        }
+    }
+}
+
+/// Whether there is still something to do for the file.
+fn is_wanted(kind: Kind, state: FileState) -> bool {
+    let has = |bit| state.states & bit != 0;
+    match kind {
+        Kind::Archive => !has(HS_RELEASED) && (!has(HS_ARCHIVED) || has(HS_DIRTY)),
+        // The only copy of a released file is nothing to remove.
+        Kind::Remove => !has(HS_RELEASED) && (has(HS_ARCHIVED) || has(HS_EXISTS)),
+        Kind::Restore => has(HS_RELEASED),
+    }
+}

@@ -1,0 +1,17 @@
+//! What the HSM role's API says, as it stands in JSON: written by the daemon, read by the command line.
+//!
+//! Members are added, never changed; readers ignore what they do not know and take what is missing for nothing.
+
+mod alerts;
+mod flow;
+mod request;
+mod select;
+mod status;
+mod text;
+
+pub use alerts::{Alert, Facts, Severity, alerts};
+pub use flow::{CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, TagLoad, Top};
+pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
+pub use select::{Select, action};
+pub use status::{Counters, Counts, Lock, Status, Store};
+pub use text::{Cookie, Data, FidText};

@@ -1,0 +1,197 @@
+//! `status`.
+
+use serde::{Deserialize, Serialize};
+
+use super::alerts::Alert;
+use super::flow::{CancelReport, Mover, Top};
+use crate::hsm;
+
+/// A number for each kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Restores.
+    pub restore: u64,
+    /// Removes.
+    pub remove: u64,
+    /// Archives.
+    pub archive: u64,
+}
+
+impl From<[u64; 3]> for Counts {
+    fn from([restore, remove, archive]: [u64; 3]) -> Self {
+        Self { restore, remove, archive }
+    }
+}
+
+impl Counts {
+    /// All kinds together.
+    pub fn sum(self) -> u64 {
+        self.restore + self.remove + self.archive
+    }
+}
+
+/// Whether work is handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lock {
+    /// It is.
+    #[default]
+    Unlocked,
+    /// It is not.
+    Locked,
+    /// It is not, and the daemon ends when nothing runs.
+    Quit,
+}
+
+impl From<hsm::event::Lock> for Lock {
+    fn from(lock: hsm::event::Lock) -> Self {
+        match lock {
+            hsm::event::Lock::Unlocked => Self::Unlocked,
+            hsm::event::Lock::Locked => Self::Locked,
+            hsm::event::Lock::LockedQuit => Self::Quit,
+        }
+    }
+}
+
+impl From<Lock> for hsm::event::Lock {
+    fn from(lock: Lock) -> Self {
+        match lock {
+            Lock::Unlocked => Self::Unlocked,
+            Lock::Locked => Self::Locked,
+            Lock::Quit => Self::LockedQuit,
+        }
+    }
+}
+
+/// What the daemon counted since it started, and what is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Requests taken.
+    pub admitted: u64,
+    /// Requests that were known already.
+    pub duplicates: u64,
+    /// Requests forgotten, for whatever reason.
+    pub ended: u64,
+    /// Cancels acknowledged.
+    pub done_cancel: u64,
+    /// Cancels of requests that nobody knew.
+    pub unknown_cancels: u64,
+    /// `done` for what the sender does not run.
+    pub foreign_dones: u64,
+    /// Deliveries of what a mover was running.
+    pub redeliveries: u64,
+    /// Requests that went back to the queue from a mover.
+    pub requeued: u64,
+    /// Times that a request waited for another of the same file.
+    pub held: u64,
+    /// Times that a request was too large for a mover's buffer.
+    pub oversized: u64,
+    /// Times that a request was set aside because a limit was reached.
+    pub limited: u64,
+    /// Times that a mover was put into quarantine.
+    pub quarantines: u64,
+    /// Failed requests for which another attempt was planned.
+    pub retries_planned: u64,
+    /// Failed requests that the MDT took once more.
+    pub retried: u64,
+    /// Failed requests that were given up because there were too many.
+    pub letters_dropped: u64,
+    /// Now: failed requests that are kept for an operator or for another attempt.
+    pub letters: u64,
+    /// Now: requests that the store does not have.
+    pub unpersisted: u64,
+    /// Now: cancels that wait for their mover.
+    pub pending_cancel: u64,
+    /// Now: ends that the MDT has not taken yet.
+    pub ending: u64,
+    /// Now: connections.
+    pub connected: u64,
+    /// Now: requests that wait for another of the same file.
+    pub waiting_for_file: u64,
+    /// Now: different data in use.
+    pub different_data: u64,
+    /// Now: queues in use.
+    pub classes: u64,
+}
+
+impl From<hsm::Counters> for Counters {
+    fn from(of: hsm::Counters) -> Self {
+        Self {
+            admitted: of.admitted,
+            duplicates: of.duplicates,
+            ended: of.ended,
+            done_cancel: of.done_cancel,
+            unknown_cancels: of.unknown_cancels,
+            foreign_dones: of.foreign_dones,
+            redeliveries: of.redeliveries,
+            requeued: of.requeued,
+            held: of.held,
+            oversized: of.oversized,
+            limited: of.limited,
+            quarantines: of.quarantines,
+            retries_planned: of.retries_planned,
+            retried: of.retried,
+            letters_dropped: of.letters_dropped,
+            letters: of.letters,
+            unpersisted: of.unpersisted,
+            pending_cancel: of.pending_cancel,
+            ending: of.ending,
+            connected: of.connected,
+            waiting_for_file: of.waiting_for_file,
+            different_data: of.different_data,
+            classes: of.classes,
+        }
+    }
+}
+
+/// Everything at one moment, requests themselves left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Name of the file system.
+    pub fsname: String,
+    /// The daemon's clock, in nanoseconds since the epoch.
+    pub now: i64,
+    /// When the daemon started.
+    pub started: i64,
+    /// What somebody has to know, the worst first.
+    pub alerts: Vec<Alert>,
+    /// Whether work is handed out.
+    pub lock: Lock,
+    /// Where requests are kept, and how that goes.
+    pub store: Store,
+    /// Requests that wait, for whatever reason.
+    pub queued: Counts,
+    /// Requests that movers have.
+    pub running: Counts,
+    /// Requests that movers ended since the daemon started.
+    pub done: Counts,
+    /// What was counted.
+    pub counters: Counters,
+    /// Requests that failed and may be asked for again.
+    pub dead_letters: u64,
+    /// Orders of operators that are being carried out.
+    pub orders: Vec<CancelReport>,
+    /// All movers and peers, connected ones first.
+    pub movers: Vec<Mover>,
+    /// What is going on.
+    pub top: Top,
+}
+
+/// Where requests are kept, and how that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Store {
+    /// What it is; empty for none: then a restart forgets all requests.
+    pub kind: String,
+    /// It takes no more.
+    pub full: bool,
+    /// So much waits for it that peers are not read.
+    pub behind: bool,
+    /// Changes that are not durable yet.
+    pub unstored: u64,
+}

@@ -1,0 +1,201 @@
+//! The HTTP API beside the loop: requests are read and answered on a thread of their own; what they want of the
+//! coordinator is done in the loop, one small piece after another.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nix::unistd::Gid;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use super::shell::Shell;
+use crate::api::hsm;
+use crate::hsm::{Coordinator, Now, OperatorReply, Order};
+
+/// Pieces of work that may wait for the loop; whoever has more waits.
+const WAITING: usize = 64;
+
+/// Where sockets are, unless told.
+pub const DIRECTORY: &str = "/run/coordinatool";
+
+/// The coordinator does not answer any more: the daemon is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is stopping")]
+pub struct Stopping;
+
+type Piece = Box<dyn FnOnce(&Shell) + Send>;
+
+/// The way to the coordinator from another thread. Clones are the same way.
+#[derive(Debug, Clone)]
+pub struct Loop {
+    pieces: mpsc::Sender<Piece>,
+}
+
+impl Loop {
+    /// Does a small piece of work in the loop.
+    ///
+    /// # Errors
+    /// When the daemon is stopping; so for all of these.
+    pub async fn with<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shell) -> R + Send + 'static,
+    ) -> Result<R, Stopping> {
+        let (send, result) = oneshot::channel();
+        let piece: Piece = Box::new(move |shell| drop(send.send(work(shell))));
+        self.pieces.send(piece).await.map_err(|_| Stopping)?;
+        result.await.map_err(|_| Stopping)
+    }
+
+    /// Looks at the coordinator.
+    ///
+    /// # Errors
+    /// See [`Loop::with`].
+    pub async fn look<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Coordinator, Now) -> R + Send + 'static,
+    ) -> Result<R, Stopping> {
+        self.with(|shell| shell.look(look)).await
+    }
+
+    /// Has something done; the answer comes when it is durable.
+    ///
+    /// # Errors
+    /// See [`Loop::with`].
+    pub async fn order(&self, who: String, order: Order) -> Result<OperatorReply, Stopping> {
+        let reply = self.with(move |shell| shell.operator(who, order)).await?;
+        reply.await.map_err(|_| Stopping)
+    }
+}
+
+/// Does pieces of work in the loop until nobody can want any more.
+async fn work(shell: Rc<Shell>, mut pieces: mpsc::Receiver<Piece>) {
+    while let Some(piece) = pieces.recv().await {
+        piece(&shell);
+        // Movers have their turn between two pieces.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Where the API is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Place {
+    /// `hsm-FSNAME.sock` in [`DIRECTORY`]; done without when that cannot be.
+    #[default]
+    Usual,
+    /// There.
+    Path(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+/// The usual socket of a file system.
+pub fn usual_socket(fsname: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("hsm-{fsname}.sock"))
+}
+
+/// The socket, which is removed at the end.
+#[derive(Debug)]
+pub struct Api {
+    socket: Option<PathBuf>,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
+/// What the API needs to know.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where it is.
+    pub place: Place,
+    /// Who may use it besides the owner.
+    pub group: Option<String>,
+    /// Where metrics are given over TCP.
+    pub metrics: Option<String>,
+    /// Name of the file system.
+    pub fsname: String,
+    /// What keeps the requests; empty for nothing.
+    pub store: String,
+}
+
+/// Begins to serve.
+///
+/// # Errors
+/// When a place that was told cannot be used. The usual one is done without.
+pub fn start(shell: &Rc<Shell>, parts: Parts) -> io::Result<Api> {
+    let named = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    let group = parts.group.as_deref().map(group).transpose()?;
+    let (socket, path) = match &parts.place {
+        Place::Off => (None, None),
+        Place::Path(path) => {
+            let socket =
+                open(path, group).map_err(|e| named(&format!("api_socket {}", path.display()), e))?;
+            (Some(socket), Some(path.clone()))
+        }
+        Place::Usual => {
+            let path = usual_socket(&parts.fsname);
+            match open(&path, group) {
+                Ok(socket) => (Some(socket), Some(path)),
+                Err(error) => {
+                    tracing::warn!(
+                        "no API for the administrator at {}: {error} (`api_socket PATH` puts it elsewhere, `api_socket \
+                         none` does without)",
+                        path.display()
+                    );
+                    (None, None)
+                }
+            }
+        }
+    };
+    let api = Api { socket: path };
+    let metrics = match &parts.metrics {
+        Some(address) => {
+            let bound = std::net::TcpListener::bind(address)
+                .map_err(|error| named(&format!("metrics_listen {address}"), error))?;
+            bound.set_nonblocking(true)?;
+            Some(bound)
+        }
+        None => None,
+    };
+    if socket.is_none() && metrics.is_none() {
+        return Ok(api);
+    }
+    let (pieces, received) = mpsc::channel(WAITING);
+    tokio::task::spawn_local(work(Rc::clone(shell), received));
+    let context = hsm::Context {
+        core: Loop { pieces },
+        fsname: Arc::from(parts.fsname),
+        store: Arc::from(parts.store),
+        started: shell.look(|_, now| now.wall.0),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("api".to_owned()).spawn(move || {
+        let local = tokio::task::LocalSet::new();
+        runtime.block_on(local.run_until(hsm::run(socket, metrics, context)));
+    })?;
+    if let Some(path) = &api.socket {
+        tracing::info!("the API is at {}", path.display());
+    }
+    Ok(api)
+}
+
+/// Bound here, so that it is there when the daemon says that it is ready; served by another runtime.
+fn open(path: &Path, group: Option<Gid>) -> io::Result<std::os::unix::net::UnixListener> {
+    super::local_socket::bind(path, group).and_then(UnixListener::into_std)
+}
+
+fn group(name: &str) -> io::Result<Gid> {
+    let unknown =
+        || io::Error::new(io::ErrorKind::NotFound, format!("api_group: there is no group {name:?}"));
+    if let Ok(number) = name.parse() {
+        return Ok(Gid::from_raw(number));
+    }
+    nix::unistd::Group::from_name(name)?.map(|group| group.gid).ok_or_else(unknown)
+}
