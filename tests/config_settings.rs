@@ -76,7 +76,7 @@ fn defaults_are_those_of_c() {
     assert_eq!(s.hsm.client_grace, Duration::from_millis(600_000));
     assert_eq!(s.hsm.reporting_interval, Duration::from_secs(60));
     assert_eq!((s.hsm.archive_ids.len(), s.hsm.batch, s.hsm.reporting_hint), (0, None, None));
-    assert_eq!((s.store, s.redis), (StoreKind::Embedded, Redis::Unset));
+    assert_eq!((s.store, s.redis), (StoreKind::Auto, Redis::Unset));
 }
 
 #[test]

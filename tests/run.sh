@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Command, and the Debian package that has it.
-needs=(cc:gcc mount:mount script:bsdutils ip:iproute2 nft:nftables fence_ipmilan:fence-agents ipmi_sim:openipmi ipmitool:ipmitool powermand:powerman)
+needs=(cc:gcc mount:mount script:bsdutils ip:iproute2 nft:nftables fence_ipmilan:fence-agents ipmi_sim:openipmi ipmitool:ipmitool powermand:powerman redis-server:redis-server)
 
 missing=()
 # Not a command.

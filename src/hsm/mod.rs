@@ -55,6 +55,7 @@ mod select;
 mod sessions;
 mod shares;
 mod status;
+mod stored;
 mod stranded;
 mod sweep;
 mod timers;

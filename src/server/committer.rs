@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::hsm::RequestKey;
 use crate::hsm::effect::StoreOp;
-use crate::store::{Store, StoreError};
+use crate::store::{Health, Snapshot, Store, StoreError};
 
 /// How often a store without room is asked again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,12 +27,19 @@ pub enum Report {
     },
     /// The store cannot take more, or can again.
     Full(bool),
+    /// The store wants all requests, from [`Store::wants_snapshot`]: parts of them to [`Committer::snapshot`].
+    WantsSnapshot(u64),
+    /// A part of them was taken: the next one may come.
+    SnapshotTaken(u64),
+    /// The store is not as it was before.
+    Health(Health),
     /// The store was closed, or could not be.
     Closed(Result<(), String>),
 }
 
 enum Job {
     Commit(u64, Vec<StoreOp>),
+    Snapshot(Snapshot),
     Close,
 }
 
@@ -61,6 +68,11 @@ impl Committer {
         let _ = self.jobs.send(Job::Commit(number, ops));
     }
 
+    /// Hands over a part of the snapshot that the store wants. It must be as it is after the commits handed over so far.
+    pub fn snapshot(&self, part: Snapshot) {
+        let _ = self.jobs.send(Job::Snapshot(part));
+    }
+
     /// Makes everything durable, marks the store as cleanly closed and ends the thread. [`Report::Closed`] follows.
     pub fn close(&self) {
         let _ = self.jobs.send(Job::Close);
@@ -79,17 +91,22 @@ struct Worker {
     report: Box<dyn FnMut(Report) + Send>,
     backlog: Backlog,
     full: bool,
+    /// The last snapshot that was asked for.
+    wanted: u64,
+    health: Health,
 }
 
 impl Worker {
     fn new(store: Box<dyn Store>, report: Box<dyn FnMut(Report) + Send>) -> Self {
-        Self { store, report, backlog: Backlog::default(), full: false }
+        let health = store.health();
+        Self { store, report, backlog: Backlog::default(), full: false, wanted: 0, health }
     }
 
     fn run(mut self, queue: &Receiver<Job>) {
         // When to try again, while something waits: also when commits never cease to come.
-        let mut retry_at = None;
+        let mut retry_at: Option<Instant> = None;
         loop {
+            let tend_at = self.tend().map(|wait| Instant::now() + wait);
             if self.backlog.is_empty() {
                 retry_at = None;
             } else {
@@ -100,7 +117,7 @@ impl Worker {
                     continue;
                 }
             }
-            let first = match retry_at {
+            let first = match retry_at.into_iter().chain(tend_at).min() {
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
@@ -116,12 +133,37 @@ impl Worker {
         }
     }
 
+    /// Has the store do what it does between commits; returns when it wants to again.
+    fn tend(&mut self) -> Option<Duration> {
+        let wait = self.store.tend();
+        if let Some(number) = self.store.wants_snapshot().filter(|number| *number != self.wanted) {
+            self.wanted = number;
+            (self.report)(Report::WantsSnapshot(number));
+        }
+        let health = self.store.health();
+        if health != self.health {
+            self.health = health.clone();
+            (self.report)(Report::Health(health));
+        }
+        wait
+    }
+
+    fn snapshot(&mut self, part: &Snapshot) {
+        if let Err(error) = self.store.snapshot(part) {
+            tracing::error!("{error}: all requests are written later");
+            return;
+        }
+        (self.report)(Report::SnapshotTaken(part.number));
+    }
+
     /// Writes everything that waits now and syncs once. Returns whether it was the end.
     fn group(&mut self, first: Job, queue: &Receiver<Job>) -> bool {
         let mut failed = Vec::new();
         let mut written: Vec<(u64, Vec<StoreOp>)> = Vec::new();
         let mut upto = 0;
         let mut close = false;
+        // What follows the commits of this group.
+        let mut part = None;
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
@@ -134,6 +176,10 @@ impl Worker {
                     if !ops.is_empty() {
                         written.push((number, ops));
                     }
+                }
+                Job::Snapshot(snapshot) => {
+                    part = Some(snapshot);
+                    break;
                 }
                 Job::Close => {
                     close = true;
@@ -159,6 +205,9 @@ impl Worker {
         }
         if upto > 0 {
             (self.report)(Report::Done { upto, failed });
+        }
+        if let Some(part) = part {
+            self.snapshot(&part);
         }
         if close {
             self.close();
@@ -486,7 +535,10 @@ mod tests {
                             return all;
                         }
                     }
-                    Report::Full(_) => {}
+                    Report::Full(_)
+                    | Report::WantsSnapshot(_)
+                    | Report::SnapshotTaken(_)
+                    | Report::Health(_) => {}
                     Report::Closed(result) => panic!("closed: {result:?}"),
                 }
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, parse_size};
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
+use crate::store::redis;
 
 use super::api;
 use super::options::Options;
@@ -35,8 +36,10 @@ pub struct Settings {
     pub store: StoreKind,
     /// Directory of the embedded store, if told.
     pub state_dir: Option<PathBuf>,
-    /// What was said about redis, which this build does not use.
+    /// Whether there is a redis.
     pub redis: Redis,
+    /// Where it is, and what is ours in it.
+    pub redis_server: RedisServer,
     /// Directory of the reporting files, relative to the mount point.
     pub reporting_dir: Option<String>,
     /// Bounds on what peers may do.
@@ -63,21 +66,52 @@ pub enum Lustre {
 /// Where requests are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
+    /// In redis, unless there is none: see [`Redis`].
+    Auto,
+    /// In redis.
+    Redis,
     /// In files of our own.
     Embedded,
     /// Nowhere: a restart forgets them.
     None,
 }
 
-/// What was said about redis.
+/// What was said about redis: the meaning of `redis_host`, as in C 0.4 but for the embedded store in place of none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redis {
-    /// Nothing.
+    /// Nothing: the one on this host, if there is one.
     Unset,
     /// That there is none: `redis_host` was set to nothing.
     Disabled,
     /// That there is one.
     Configured,
+}
+
+/// A redis server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisServer {
+    /// Name, address, or path of a unix socket.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// ACL user.
+    pub user: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// First word of all keys.
+    pub namespace: String,
+}
+
+impl Default for RedisServer {
+    fn default() -> Self {
+        Self {
+            host: "localhost".to_owned(),
+            port: 6379,
+            user: None,
+            password_file: None,
+            namespace: redis::C_NAMESPACE.to_owned(),
+        }
+    }
 }
 
 /// Bounds on what peers may do.
@@ -115,15 +149,16 @@ impl Default for Settings {
             verbose: Verbosity::Normal,
             lustre: Lustre::None,
             fsname: None,
-            store: StoreKind::Embedded,
+            store: StoreKind::Auto,
             state_dir: None,
             redis: Redis::Unset,
+            redis_server: RedisServer::default(),
             reporting_dir: None,
             limits: Limits::default(),
             api: api::Place::Usual,
             api_group: None,
             metrics_listen: None,
-            hsm: HsmConfig { settle: Duration::from_secs(30), ..HsmConfig::default() },
+            hsm: HsmConfig { settle: Duration::from_secs(12), ..HsmConfig::default() },
         }
     }
 }
@@ -345,9 +380,21 @@ impl Loader {
             "redis_host" => {
                 let empty = value.is_empty() || value == "\"\"";
                 settings.redis = if empty { Redis::Disabled } else { Redis::Configured };
+                if !empty {
+                    settings.redis_server.host = value.to_owned();
+                }
             }
-            "redis_port" => {
-                parse_int(value, 0, 65535)?;
+            "redis_port" => settings.redis_server.port = parse_int(value, 0, 65535)? as u16,
+            "redis_user" => settings.redis_server.user = Some(text(value)?),
+            "redis_password_file" => {
+                if !value.starts_with('/') {
+                    return Err(format!("`{value}` is not an absolute path"));
+                }
+                settings.redis_server.password_file = Some(PathBuf::from(value));
+            }
+            "redis_namespace" => {
+                redis::check_namespace(value)?;
+                settings.redis_server.namespace = value.to_owned();
             }
             "client_grace_ms" => settings.hsm.client_grace = millis(INT_MAX)?,
             "archive_id" => {
@@ -444,6 +491,11 @@ impl Loader {
         if hsm.lease > hsm.client_grace {
             hsm.lease = hsm.client_grace;
         }
+        if self.settings.store == StoreKind::Redis && self.settings.redis == Redis::Disabled {
+            let text =
+                "`store redis` needs a redis, and `redis_host` is set to nothing: leave one of them out";
+            return Err(Problems(vec![Problem::at("store", text)]));
+        }
         let half = match (&self.settings.reporting_dir, &hsm.reporting_hint) {
             (Some(_), None) => Some(("reporting_dir", "reporting_hint")),
             (None, Some(_)) => Some(("reporting_hint", "reporting_dir")),
@@ -496,12 +548,13 @@ fn metrics_listen(value: &str) -> Result<Option<String>, String> {
 
 fn store(value: &str) -> Result<StoreKind, String> {
     match value.to_ascii_lowercase().as_str() {
+        "redis" => Ok(StoreKind::Redis),
         "embedded" => Ok(StoreKind::Embedded),
         "none" => Ok(StoreKind::None),
         other => {
-            let near = keys::nearest_of(other, ["embedded", "none"]);
+            let near = keys::nearest_of(other, ["redis", "embedded", "none"]);
             let hint = near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
-            Err(format!("`{value}` is not a store: embedded or none{hint}"))
+            Err(format!("`{value}` is not a store: redis, embedded or none{hint}"))
         }
     }
 }

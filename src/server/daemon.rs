@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::api::{self, Api};
 use super::attributes::Lookups;
 use super::committer::{self, Committer};
-use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Redis, Settings, StoreKind, System};
+use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
 use super::ha::child::HaChild;
 use super::listener;
 use super::names::Names;
@@ -22,20 +22,19 @@ use super::options::Options;
 use super::reporting::Reporting;
 use super::shell::{FileCalls, LustreCalls, Shell};
 use super::space;
-use crate::hsm::{ActionItem, Coordinator, Effects, Event, HsmConfig, LustreCall, RequestKey, Wanted};
+use super::stores::{self, OpenError};
+use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall, RequestKey, Wanted};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
 use crate::lustre::list;
 use crate::lustre::mount::{Mount, MountError};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::system::clock::Clock;
 use crate::system::handover::{self, Inherited, Registration};
 use crate::system::logging::{Logging, NOTICE};
 use crate::system::supervisor;
 
-/// Requests that are recovered in one step.
-const RECOVERY_STEP: usize = 1000;
 /// How long a clean stop waits for the kernel's pipe to be emptied.
 const STOP_LUSTRE: Duration = Duration::from_secs(2);
 /// How long the registration of an earlier run may be in the way of ours, while it ends.
@@ -52,8 +51,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Mount(#[from] MountError),
     /// The store.
-    #[error("{0} (`--state-dir DIR` puts it elsewhere, `--store none` does without)")]
-    Store(#[from] StoreError),
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// The address to listen on.
     #[error("cannot listen on {host}:{port}: {source} (set `host` and `port`, or give -H and -p)")]
     Listen {
@@ -106,7 +105,6 @@ pub fn run(
 ) -> Result<(), DaemonError> {
     say(&loaded.notes);
     let settings = loaded.settings;
-    about_redis(&settings);
     let files = listener::raise_file_limit();
     let mount = match &settings.lustre {
         Lustre::Mount(path) => Some(Mount::open(path, settings.fsname.as_deref())?),
@@ -133,44 +131,6 @@ fn say(notes: &[Note]) {
     }
 }
 
-fn about_redis(settings: &Settings) {
-    if settings.store == StoreKind::None {
-        return;
-    }
-    match settings.redis {
-        Redis::Configured => tracing::warn!(
-            "redis_host is set, but this build keeps requests in its embedded store, not in redis: what a redis holds \
-             is neither read nor changed (set redis_host to nothing to silence this)"
-        ),
-        Redis::Unset => tracing::info!("no redis in this build: requests are kept in the embedded store"),
-        Redis::Disabled => {}
-    }
-}
-
-/// Where the embedded store is.
-fn state_dir(settings: &Settings, fsname: &str) -> PathBuf {
-    if let Some(dir) = &settings.state_dir {
-        return dir.clone();
-    }
-    // Of several directories the service manager made, the first is ours.
-    let given = std::env::var_os("STATE_DIRECTORY")
-        .and_then(|dirs| std::env::split_paths(&dirs).next())
-        .filter(|dir| dir.is_absolute());
-    given.unwrap_or_else(|| {
-        Path::new("/var/lib/coordinatool").join(config::instance(&settings.lustre, fsname))
-    })
-}
-
-fn open_store(settings: &Settings, fsname: &str) -> Result<Option<Box<dyn Store>>, StoreError> {
-    match settings.store {
-        StoreKind::None => Ok(None),
-        StoreKind::Embedded => {
-            let store = crate::store::EmbeddedStore::open(&state_dir(settings, fsname))?;
-            Ok(Some(Box::new(store)))
-        }
-    }
-}
-
 /// Where the reporting files are, if there are any.
 fn start_reporting(settings: &Settings) -> Result<Option<Reporting>, DaemonError> {
     let Some(dir) = &settings.reporting_dir else { return Ok(None) };
@@ -186,49 +146,6 @@ fn start_reporting(settings: &Settings) -> Result<Option<Reporting>, DaemonError
     };
     let failed = |source| DaemonError::Reporting { dir: dir.clone(), mount: mount.clone(), source };
     Reporting::start(&mount, dir).map(Some).map_err(failed)
-}
-
-/// Hands back what an earlier run left.
-fn recover(store: &mut dyn Store, core: &mut Coordinator, clock: &Clock) -> Result<(), StoreError> {
-    // Whether the requests are suspect is known when all are read.
-    let mut requests = Vec::new();
-    let found = store.recover(&mut |item, mover| requests.push((item, mover)))?;
-    for place in &found.quarantined {
-        tracing::error!("{}: a damaged record was set aside: {place}", store.describe());
-    }
-    if found.requests > 0 || !found.quarantined.is_empty() {
-        tracing::warn!(
-            "{}: {} requests recovered, {} records set aside",
-            store.describe(),
-            found.requests,
-            found.quarantined.len()
-        );
-    }
-    let mut requests = requests.into_iter();
-    let mut effects = Effects::default();
-    loop {
-        let part: Vec<_> = requests.by_ref().take(RECOVERY_STEP).collect();
-        if part.is_empty() {
-            break;
-        }
-        let event = Event::Recovered { requests: part, suspect: found.suspect };
-        core.handle(clock.now(), event, &mut effects);
-        if !effects.store.is_empty() {
-            store.append(&effects.store)?;
-            store.sync()?;
-        }
-        // Nobody is connected: there is nobody to see anything. Calls on the MDTs come back with their timers.
-        effects.clear();
-    }
-    let notes = store.take_notes();
-    if !notes.is_empty() {
-        core.handle(clock.now(), Event::RecoveredNotes(notes), &mut effects);
-        if !effects.store.is_empty() {
-            store.append(&effects.store)?;
-            store.sync()?;
-        }
-    }
-    Ok(())
 }
 
 /// A seed for the choice among equals.
@@ -261,15 +178,15 @@ impl Daemon<'_> {
         let lustre = self.take_over(&inputs)?;
 
         // What was there before comes before anything new.
-        let mut store = open_store(&self.settings, &self.fsname)?;
-        if let Some(store) = &mut store {
-            tracing::info!("requests are kept in the {}", store.describe());
-            recover(store.as_mut(), &mut core, &clock)?;
+        let mut store = stores::open(&self.settings, &self.fsname)?;
+        if let Some(opened) = &mut store {
+            tracing::info!("requests are kept in the {}", opened.store.describe());
+            stores::recover(opened, &mut core, &clock).map_err(OpenError::Store)?;
         } else {
             tracing::warn!("requests are kept in memory only: a restart forgets them");
         }
-        let kind = store.as_ref().map(|store| store.describe()).unwrap_or_default();
-        let committer = store.map(|store| start_committer(store, inputs.clone())).transpose()?;
+        let kind = store.as_ref().map(|opened| opened.store.describe()).unwrap_or_default();
+        let committer = store.map(|opened| start_committer(opened.store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
@@ -477,6 +394,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("store", old.store != new.store),
         ("state_dir", old.state_dir != new.state_dir),
         ("redis_host", old.redis != new.redis),
+        ("a key of redis", old.redis_server != new.redis_server),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
         (

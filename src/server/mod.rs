@@ -22,6 +22,7 @@ pub mod reporting;
 mod scheduling;
 pub mod shell;
 pub mod space;
+pub mod stores;
 
 use std::process::ExitCode;
 

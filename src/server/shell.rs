@@ -18,11 +18,15 @@ use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
     RequestKey, StatusCursor, Wanted,
 };
+use crate::store::{Health, Snapshot};
 use crate::system::clock::Clock;
 use crate::wire::{write_reply, write_work};
 
 /// Operations that may wait for the store before peers are no longer read: what they would send next could only wait too.
 const MAX_UNSTORED: usize = 100_000;
+
+/// Requests in one part of a snapshot for the store.
+const SNAPSHOT_PART: usize = 1000;
 
 /// Carries out what the core wants of the MDTs. Nothing here blocks.
 pub trait LustreCalls {
@@ -88,6 +92,9 @@ struct Inner {
     asks: u64,
     reporting: Option<Reporting>,
     terminate: bool,
+    /// The snapshot that the store wants, and where its next part begins.
+    snapshot: Option<(u64, u32)>,
+    store_health: Health,
 }
 
 impl std::fmt::Debug for Shell {
@@ -124,6 +131,8 @@ impl Shell {
             asks: 0,
             reporting,
             terminate: false,
+            snapshot: None,
+            store_health: Health::default(),
         };
         Self {
             clock,
@@ -305,7 +314,30 @@ impl Shell {
                 self.release();
             }
             committer::Report::Full(full) => self.handle(Event::StoreFull(full)),
+            committer::Report::WantsSnapshot(number) => {
+                self.inner.borrow_mut().snapshot = Some((number, 0));
+                self.send_snapshot_part(number);
+            }
+            committer::Report::SnapshotTaken(number) => self.send_snapshot_part(number),
+            committer::Report::Health(health) => self.inner.borrow_mut().store_health = health,
             committer::Report::Closed(_) => {}
+        }
+    }
+
+    /// How the store is.
+    pub fn store_health(&self) -> Health {
+        self.inner.borrow().store_health.clone()
+    }
+
+    /// Gives the store the next part of all requests, as they are after the commits that it was given so far.
+    fn send_snapshot_part(&self, number: u64) {
+        let mut inner = self.inner.borrow_mut();
+        let Some((_, from)) = inner.snapshot.filter(|(wanted, _)| *wanted == number) else { return };
+        let mut requests = Vec::new();
+        let next = inner.core.stored_slice(from, SNAPSHOT_PART, &mut requests);
+        inner.snapshot = next.map(|next| (number, next));
+        if let Some(committer) = &inner.committer {
+            committer.snapshot(Snapshot { number, requests, last: next.is_none() });
         }
     }
 

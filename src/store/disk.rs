@@ -29,18 +29,53 @@ fn private_file() -> OpenOptions {
     options
 }
 
+/// Opens a directory for one daemon alone, and makes it if it is missing. Only its owner may look into it. The second file
+/// is the lock, which is held as long as it is open.
+///
+/// # Errors
+/// With [`io::ErrorKind::WouldBlock`] if another process has it.
+pub fn open_private(path: &Path) -> io::Result<(File, File)> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let directory = File::open(path)?;
+    let mode = directory.metadata()?.permissions().mode();
+    if mode & 0o777 != 0o700 {
+        directory.set_permissions(fs::Permissions::from_mode(0o700))?;
+    }
+    Ok((directory, lock(&path.join("lock"))?))
+}
+
+fn lock(path: &Path) -> io::Result<File> {
+    let mut lock = private_file().create(true).truncate(false).open(path)?;
+    if let Err(error) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        let mut holder = String::new();
+        Read::by_ref(&mut lock).take(20).read_to_string(&mut holder)?;
+        let error = io::Error::from(error);
+        return Err(if error.kind() == io::ErrorKind::WouldBlock {
+            let holder = holder.trim();
+            io::Error::new(error.kind(), format!("in use by process {holder}; two daemons cannot share it"))
+        } else {
+            error
+        });
+    }
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())?;
+    Ok(lock)
+}
+
 impl DirSegments {
+    /// Whether there are segments in a directory.
+    pub fn is_at(path: &Path) -> bool {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries
+            .into_iter()
+            .any(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)))
+    }
+
     /// Opens a directory, and makes it if it is missing. Only its owner may look into it (0700, files 0600).
     ///
     /// Fails with [`io::ErrorKind::WouldBlock`] if another process has it open.
     pub fn open(path: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let directory = File::open(path)?;
-        let mode = directory.metadata()?.permissions().mode();
-        if mode & 0o777 != 0o700 {
-            directory.set_permissions(fs::Permissions::from_mode(0o700))?;
-        }
-        let lock = Self::lock(&path.join("lock"))?;
+        let (directory, lock) = open_private(path)?;
         match fs::remove_file(path.join(UNFINISHED)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -58,27 +93,6 @@ impl DirSegments {
             }
         }
         Ok(Self { path: path.to_owned(), directory, files, _lock: lock })
-    }
-
-    fn lock(path: &Path) -> io::Result<File> {
-        let mut lock = private_file().create(true).truncate(false).open(path)?;
-        if let Err(error) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            let mut holder = String::new();
-            Read::by_ref(&mut lock).take(20).read_to_string(&mut holder)?;
-            let error = io::Error::from(error);
-            return Err(if error.kind() == io::ErrorKind::WouldBlock {
-                let holder = holder.trim();
-                io::Error::new(
-                    error.kind(),
-                    format!("in use by process {holder}; two daemons cannot share it"),
-                )
-            } else {
-                error
-            });
-        }
-        lock.set_len(0)?;
-        writeln!(lock, "{}", std::process::id())?;
-        Ok(lock)
     }
 
     fn file(&self, id: u32) -> io::Result<&File> {

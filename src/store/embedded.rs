@@ -37,6 +37,11 @@ impl<S: Segments> EmbeddedStore<S> {
 
 #[cfg(feature = "daemon")]
 impl EmbeddedStore<super::disk::DirSegments> {
+    /// Whether there is a store in a directory.
+    pub fn is_at(path: &std::path::Path) -> bool {
+        super::disk::DirSegments::is_at(path)
+    }
+
     /// Opens the store in a directory, which is made if it is missing (0700, files 0600) and locked against other daemons.
     pub fn open(path: &std::path::Path) -> Result<Self, StoreError> {
         use std::hash::{BuildHasher, Hasher};

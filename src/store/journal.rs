@@ -269,7 +269,7 @@ impl<S: Segments> Journal<S> {
             }
             Kind::Unassign => self.note_assign(&key, None),
             Kind::Remove => self.forget(&key),
-            Kind::Commit | Kind::Seal | Kind::CleanStop => {}
+            _ => {}
         }
     }
 

@@ -11,9 +11,12 @@ pub mod memory_disk;
 pub mod none;
 pub mod notes;
 pub mod record;
+#[cfg(feature = "daemon")]
+pub mod redis;
 pub mod segments;
 
 use std::io;
+use std::time::Duration;
 
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
@@ -47,11 +50,59 @@ pub trait Store: Send {
         Vec::new()
     }
 
+    /// Does what is to be done between commits, without waiting for anybody. Returns when it wants to be called again at the
+    /// latest; `None` for a store that needs nothing.
+    fn tend(&mut self) -> Option<Duration> {
+        None
+    }
+
+    /// The number of the snapshot that the store wants: it lost what it had, or has collected too many changes.
+    fn wants_snapshot(&self) -> Option<u64> {
+        None
+    }
+
+    /// Takes a part of the snapshot that it wanted: requests and who has them, as they are after all operations that were
+    /// appended so far. Each request that is not removed meanwhile is in one of the parts.
+    fn snapshot(&mut self, _part: &Snapshot) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// How it is.
+    fn health(&self) -> Health {
+        Health::default()
+    }
+
     /// Notes that this run ends cleanly: assignments stay, and nothing recovered next time is suspect.
     fn close(&mut self) -> Result<(), StoreError>;
 
     /// For logs: `embedded store /var/lib/...`, `no store`.
     fn describe(&self) -> String;
+}
+
+/// A part of all requests.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// Of which snapshot, by [`Store::wants_snapshot`].
+    pub number: u64,
+    /// Requests, and the mover each is assigned to.
+    pub requests: Vec<(ActionItem, Option<String>)>,
+    /// Whether nothing follows.
+    pub last: bool,
+}
+
+/// What an operator should know of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// What is wrong, in a sentence; `None` when all is well.
+    pub trouble: Option<String>,
+    /// Bytes that wait on the node's own disk for a server to come back.
+    pub spilled_bytes: u64,
+    /// Requests that the C version would not see.
+    pub not_for_c: u64,
+    /// Records set aside when the store was read.
+    pub quarantined: u64,
+    /// Why what is stored may be lost all the same: settings of the server.
+    pub warnings: Vec<String>,
 }
 
 /// What a store found at start.

@@ -117,6 +117,12 @@ pub enum Kind {
     Seal = 6,
     /// A clean stop. Also ends what was made durable.
     CleanStop = 7,
+    /// What a spill was written for. Not in journals.
+    Spill = 8,
+    /// All requests follow that there are, between changes. Not in journals.
+    Snapshot = 9,
+    /// All of them were there. Not in journals.
+    SnapshotEnd = 10,
 }
 
 impl Kind {
@@ -129,6 +135,9 @@ impl Kind {
             5 => Self::Commit,
             6 => Self::Seal,
             7 => Self::CleanStop,
+            8 => Self::Spill,
+            9 => Self::Snapshot,
+            10 => Self::SnapshotEnd,
             _ => return None,
         })
     }

@@ -11,6 +11,7 @@ fn daemon(cluster: &Cluster, arguments: &[&str]) -> Process {
     command.arg("--ha-state-dir").arg(cluster.manager_state("manager"));
     command.args(["--manage-resources", "--insecure-loopback"]).args(arguments);
     command.env("COORDINATOOL_FENCE_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ha_agents"));
+    command.env("COORDINATOOL_REDIS_HOST", "");
     for variable in ["COORDINATOOL_CONF", "HALO_CONFIG", "HALO_SOCKET", "HALO_STATEFILE"] {
         command.env_remove(variable);
     }

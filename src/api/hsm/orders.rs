@@ -27,8 +27,10 @@ async fn order(context: &Context, caller: &Caller, order: Order) -> Answer {
         OperatorReply::Done => Ok(good(StatusCode::OK, ())),
         OperatorReply::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
         OperatorReply::Cancel(report) => Ok(good(StatusCode::OK, CancelReport::new(&report, now))),
-        // Comparisons with the MDTs' lists have a way of their own.
-        OperatorReply::Reconciled(_) => Ok(good(StatusCode::OK, ())),
+        OperatorReply::Reconciled(found) => Ok(good(
+            StatusCode::OK,
+            json!({"source": found.source, "listed": found.listed, "known": found.known, "waiting": found.waiting, "elsewhere": found.elsewhere, "different": found.different, "adopted": found.adopted, "stale": found.stale, "alive": found.alive, "forgotten": found.forgotten, "dropped": found.dropped, "undecided": found.undecided, "left": found.left, "examples": found.examples}),
+        )),
         OperatorReply::Letters(count) => Ok(good(StatusCode::OK, json!({"selected": count}))),
     }
 }

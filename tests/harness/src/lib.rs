@@ -20,6 +20,7 @@ mod network;
 mod peer;
 mod process;
 mod programs;
+mod redis;
 mod testbed;
 mod wait;
 
@@ -35,6 +36,7 @@ pub use network::{FarNetwork, skip};
 pub use peer::Peer;
 pub use process::{Process, TEST_VARIABLE, kill_processes_of, processes_of, send};
 pub use programs::Programs;
+pub use redis::{ASSIGNED, Backup, REQUESTS, Redis};
 pub use rustix::process::Signal;
 pub use serde_json::{Value, json};
 pub use testbed::{Testbed, TestbedSettings};

@@ -1,0 +1,298 @@
+//! Many operations as few commands: of each field only the last change counts, since a batch is one transaction.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::names::{Hash, Names};
+use super::values::{self, Place};
+use crate::hsm::effect::StoreOp;
+use crate::hsm::{ActionItem, RequestKey};
+
+/// Fields in one command, so that none takes long.
+const FIELDS: usize = 512;
+
+/// Where requests are that are not in the usual place, and assignments of which C could not read the mover.
+#[derive(Debug, Default)]
+pub struct Places {
+    unusual: FxHashMap<RequestKey, Place>,
+    own: u64,
+    odd_movers: FxHashSet<RequestKey>,
+}
+
+impl Places {
+    /// Where a request is.
+    pub fn of(&self, key: &RequestKey) -> Place {
+        self.unusual.get(key).copied().unwrap_or(Place::usual(key))
+    }
+
+    /// Notes where a request is from now on; returns where it was.
+    pub fn set(&mut self, key: RequestKey, place: Place) -> Place {
+        let old = if place == Place::usual(&key) {
+            self.unusual.remove(&key)
+        } else {
+            self.unusual.insert(key, place)
+        };
+        self.own -= u64::from(old == Some(Place::Own));
+        self.own += u64::from(place == Place::Own);
+        old.unwrap_or(Place::usual(&key))
+    }
+
+    /// Notes that the mover of a request is kept apart.
+    pub fn set_odd_mover(&mut self, key: RequestKey) {
+        self.odd_movers.insert(key);
+    }
+
+    fn forget(&mut self, key: &RequestKey) {
+        self.own -= u64::from(self.unusual.remove(key) == Some(Place::Own));
+        self.odd_movers.remove(key);
+    }
+
+    /// How many requests C would not see.
+    pub fn own(&self) -> u64 {
+        self.own
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What a transaction does to the hashes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// New values of fields; `None` removes.
+    changes: BTreeMap<(Hash, String), Option<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// About how many bytes it has.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn change(&mut self, hash: Hash, field: String, value: Option<Vec<u8>>) {
+        self.bytes += 64 + field.len() + value.as_ref().map_or(0, Vec::len);
+        self.changes.insert((hash, field), value);
+    }
+
+    /// Adds an operation.
+    pub fn add(&mut self, op: &StoreOp, places: &mut Places) {
+        match op {
+            StoreOp::Put(item) => self.put(item, places),
+            StoreOp::Assign { key, mover } => self.assign(key, mover, places),
+            StoreOp::Unassign { key } => {
+                let (_, assigned, field) = hashes(places.of(key), key);
+                self.change(assigned, field, None);
+                self.forget_odd_mover(key, places);
+            }
+            StoreOp::Remove { key } => {
+                let (requests, assigned, field) = hashes(places.of(key), key);
+                self.change(requests, field.clone(), None);
+                self.change(assigned, field, None);
+                self.forget_odd_mover(key, places);
+                places.forget(key);
+            }
+            StoreOp::Note { name, value } => self.note(name, value.clone()),
+        }
+    }
+
+    fn note(&mut self, name: &str, value: Option<String>) {
+        self.change(Hash::Notes, name.to_owned(), value.map(String::into_bytes));
+    }
+
+    fn put(&mut self, item: &ActionItem, places: &mut Places) {
+        let key = item.key();
+        let place = values::place_of(item);
+        let old = places.set(key, place);
+        if old != place {
+            let (requests, assigned, field) = hashes(old, &key);
+            self.change(requests, field.clone(), None);
+            self.change(assigned, field, None);
+        }
+        let (requests, _, field) = hashes(place, &key);
+        self.change(requests, field, Some(values::item_text(item)));
+    }
+
+    fn assign(&mut self, key: &RequestKey, mover: &str, places: &mut Places) {
+        let (_, assigned, field) = hashes(places.of(key), key);
+        if assigned == Hash::Assigned && !values::mover_is_readable(mover) {
+            self.change(assigned, field, None);
+            self.change(Hash::OwnAssigned, Place::Own.field(key), Some(mover.as_bytes().to_vec()));
+            places.set_odd_mover(*key);
+            return;
+        }
+        self.forget_odd_mover(key, places);
+        self.change(assigned, field, Some(mover.as_bytes().to_vec()));
+    }
+
+    fn forget_odd_mover(&mut self, key: &RequestKey, places: &mut Places) {
+        if places.odd_movers.remove(key) {
+            self.change(Hash::OwnAssigned, Place::Own.field(key), None);
+        }
+    }
+
+    /// The commands, with the names that `name` gives to hashes.
+    pub fn commands(&self, name: impl Fn(Hash) -> String, pipe: &mut redis::Pipeline) {
+        for hash in Hash::ALL {
+            let of_hash =
+                || self.changes.iter().filter(move |((of, _), _)| *of == hash).map(|((_, f), v)| (f, v));
+            let set: Vec<_> = of_hash().filter_map(|(field, value)| Some((field, value.as_ref()?))).collect();
+            let removed: Vec<_> = of_hash().filter(|(_, value)| value.is_none()).map(|(f, _)| f).collect();
+            for part in set.chunks(FIELDS) {
+                let command = pipe.cmd("HSET").arg(name(hash));
+                for (field, value) in part {
+                    command.arg(field.as_bytes()).arg(value.as_slice());
+                }
+            }
+            for part in removed.chunks(FIELDS) {
+                let command = pipe.cmd("HDEL").arg(name(hash));
+                for field in part {
+                    command.arg(field.as_bytes());
+                }
+            }
+        }
+    }
+
+    /// The commands on the hashes of a namespace.
+    pub fn commands_on(&self, names: &Names, pipe: &mut redis::Pipeline) {
+        self.commands(|hash| names.hash(hash), pipe);
+    }
+}
+
+/// The hashes of requests and of assignments for a place, and the field in both.
+fn hashes(place: Place, key: &RequestKey) -> (Hash, Hash, String) {
+    let field = place.field(key);
+    match place {
+        Place::Shared(_) => (Hash::Requests, Hash::Assigned, field),
+        Place::Own => (Hash::OwnRequests, Hash::OwnAssigned, field),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lustreapi_sys::Fid;
+
+    use super::*;
+    use crate::hsm::Action;
+
+    fn item(cookie: u64, archive_id: u32) -> ActionItem {
+        let fid = Fid::new(0x2_0000_0401, cookie as u32, 0);
+        ActionItem {
+            action: Action::Remove,
+            fid,
+            dfid: fid,
+            extent_offset: 0,
+            extent_length: u64::MAX,
+            cookie,
+            gid: 0,
+            archive_id,
+            flags: 0,
+            data: [].into(),
+            timestamp: 1,
+            extra: "".into(),
+        }
+    }
+
+    fn put(cookie: u64) -> StoreOp {
+        StoreOp::Put(item(cookie, 1))
+    }
+
+    fn assign(cookie: u64, mover: &str) -> StoreOp {
+        StoreOp::Assign { key: item(cookie, 1).key(), mover: mover.into() }
+    }
+
+    fn unassign(cookie: u64) -> StoreOp {
+        StoreOp::Unassign { key: item(cookie, 1).key() }
+    }
+
+    fn remove(cookie: u64) -> StoreOp {
+        StoreOp::Remove { key: item(cookie, 1).key() }
+    }
+
+    /// The commands as words, values cut to a few letters and fields to their cookie.
+    fn commands(ops: &[StoreOp], places: &mut Places) -> Vec<String> {
+        let mut batch = Batch::default();
+        for op in ops {
+            batch.add(op, places);
+        }
+        let mut pipe = redis::pipe();
+        batch.commands_on(&Names::new("n"), &mut pipe);
+        let word = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).replace('\0', "_");
+            match text.len() {
+                48 => text[..16].trim_start_matches('0').to_owned(),
+                _ if text.starts_with("{") => "JSON".to_owned(),
+                _ => text,
+            }
+        };
+        let line = |command: &redis::Cmd| {
+            let words = command.args_iter().map(|arg| match arg {
+                redis::Arg::Simple(bytes) => word(bytes),
+                _ => "?".to_owned(),
+            });
+            words.collect::<Vec<_>>().join(" ")
+        };
+        pipe.cmd_iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_last_change_of_each_field_is_one_of_few_commands() {
+        let mut places = Places::default();
+        let ops = [put(1), put(2), assign(1, "m"), assign(2, "m"), unassign(2), remove(3), put(4), remove(4)];
+        let want = [
+            "HSET n_requests 1 JSON 2 JSON",
+            "HDEL n_requests 3 4",
+            "HSET n_assigned 1 m",
+            "HDEL n_assigned 2 3 4",
+        ];
+        assert_eq!(commands(&ops, &mut places), want);
+        let note =
+            |value: Option<&str>| StoreOp::Note { name: "a/b".into(), value: value.map(str::to_owned) };
+        assert_eq!(commands(&[note(Some("x"))], &mut places), ["HSET n_rs_notes a/b x"]);
+        assert_eq!(commands(&[note(None)], &mut places), ["HDEL n_rs_notes a/b"]);
+        assert!(places.unusual.is_empty());
+    }
+
+    #[test]
+    fn what_c_cannot_read_goes_where_c_does_not_look() {
+        let mut places = Places::default();
+        let odd = StoreOp::Put(item(5, 0));
+        assert_eq!(commands(&[odd], &mut places)[0], "HDEL n_requests 5", "an earlier one that C could read");
+        assert_eq!(places.own(), 1);
+        assert_eq!(commands(&[assign(5, "m")], &mut places), ["HSET n_rs_assigned 5 m"]);
+        assert_eq!(commands(&[unassign(5)], &mut places), ["HDEL n_rs_assigned 5"]);
+        let gone = ["HDEL n_rs_requests 5", "HDEL n_rs_assigned 5"];
+        assert_eq!(commands(&[remove(5)], &mut places), gone);
+        assert_eq!((places.own(), places.unusual.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_mover_that_c_would_misread_is_kept_apart() {
+        let mut places = Places::default();
+        let want = ["HDEL n_assigned 1", "HSET n_rs_assigned 1 m_1"];
+        assert_eq!(commands(&[put(1)], &mut places).len(), 1);
+        assert_eq!(commands(&[assign(1, "m\x001")], &mut places), want);
+        assert_eq!(commands(&[assign(1, "m")], &mut places), ["HSET n_assigned 1 m", "HDEL n_rs_assigned 1"]);
+        assert_eq!(commands(&[assign(1, "m\x001"), unassign(1)], &mut places).len(), 2);
+        assert!(places.odd_movers.is_empty());
+    }
+
+    #[test]
+    fn a_moved_data_fid_is_found_again() {
+        let mut places = Places::default();
+        let moved = ActionItem { dfid: Fid::new(9, 9, 9), ..item(1, 1) };
+        let mut batch = Batch::default();
+        batch.add(&StoreOp::Put(moved.clone()), &mut places);
+        batch.add(&StoreOp::Remove { key: moved.key() }, &mut places);
+        let field = super::super::names::field(1, moved.dfid);
+        assert_eq!(batch.changes.get(&(Hash::Requests, field)), Some(&None));
+    }
+}

@@ -1,0 +1,183 @@
+//! The connection to a redis server.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::time::Duration;
+
+use redis::io::tcp::TcpSettings;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
+
+use crate::store::StoreError;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long an answer may take. A server that is busy saving its data, or with a slow command of somebody else, is not away.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Where a server is, and who we are there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Name or address, or the absolute path of a unix socket.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// ACL user, if any.
+    pub user: Option<String>,
+    /// Password, if any.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .field("password", &self.password.is_some())
+            .finish()
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.starts_with('/') {
+            write!(f, "redis at {}", self.host)
+        } else {
+            write!(f, "redis at {}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Server {
+    fn info(&self) -> Result<ConnectionInfo, RedisError> {
+        let address = if self.host.starts_with('/') {
+            ConnectionAddr::Unix(PathBuf::from(&self.host))
+        } else {
+            ConnectionAddr::Tcp(self.host.clone(), self.port)
+        };
+        let mut who = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(user) = &self.user {
+            who = who.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            who = who.set_password(password);
+        }
+        let tcp = TcpSettings::default().set_nodelay(true);
+        Ok(address.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(who))
+    }
+
+    /// Connects, within a few seconds.
+    ///
+    /// # Errors
+    /// Whatever keeps it from it.
+    pub fn connect(&self) -> Result<Link, RedisError> {
+        let client = redis::Client::open(self.info()?)?;
+        let connection = client.get_connection_with_timeout(CONNECT)?;
+        connection.set_read_timeout(Some(ANSWER))?;
+        connection.set_write_timeout(Some(ANSWER))?;
+        Ok(Link { connection })
+    }
+
+    /// Connects on a thread of its own, so that nothing waits for it.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn connect_beside(&self) -> io::Result<Connecting> {
+        let (send, result) = mpsc::channel();
+        let server = self.clone();
+        std::thread::Builder::new().name("redis-connect".into()).spawn(move || {
+            // Whoever asked may be gone.
+            let _ = send.send(server.connect());
+        })?;
+        Ok(Connecting { result })
+    }
+
+    /// The error of the store for one of redis.
+    pub fn error(&self, context: &str, error: RedisError) -> StoreError {
+        StoreError::Io {
+            store: self.to_string(),
+            context: context.to_owned(),
+            source: io::Error::other(error.to_string()),
+        }
+    }
+}
+
+/// Whether an error of [`Server::connect`] says that nobody listens there, rather than that somebody refuses us.
+pub fn nobody_listens(error: &RedisError) -> bool {
+    error.is_connection_refusal()
+}
+
+/// A connection in the making.
+#[derive(Debug)]
+pub struct Connecting {
+    result: Receiver<Result<Link, RedisError>>,
+}
+
+impl Connecting {
+    /// What came of it, if that is known yet.
+    pub fn poll(&self) -> Option<Result<Link, RedisError>> {
+        match self.result.try_recv() {
+            Ok(result) => Some(result),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                Some(Err(io::Error::other("the thread that connects has died").into()))
+            }
+        }
+    }
+}
+
+/// An open connection. After an error of input or output it is of no more use.
+pub struct Link {
+    connection: redis::Connection,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Sends commands and gives their results, one for each.
+    ///
+    /// The crate's own way waits for every single answer of a server that does not answer.
+    ///
+    /// # Errors
+    /// Of the connection, or the first one of the commands; in a transaction none of them was carried out then, unless one
+    /// met a key of another type.
+    pub fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
+        self.connection.send_packed_command(&pipe.get_packed_pipeline())?;
+        let transaction = pipe.is_transaction();
+        let count = pipe.len() + if transaction { 2 } else { 0 };
+        let mut refused = None;
+        let mut results = Vec::with_capacity(count);
+        for _ in 0..count {
+            match self.connection.recv_response()? {
+                Value::ServerError(error) => drop(refused.get_or_insert(RedisError::from(error))),
+                value => results.push(value),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        if transaction {
+            results = match results.pop() {
+                Some(Value::Array(results)) => results,
+                other => {
+                    return Err(io::Error::other(format!("no result of a transaction: {other:?}")).into());
+                }
+            };
+        }
+        results.into_iter().map(Value::extract_error).collect()
+    }
+
+    /// Sends one command and reads its answer.
+    ///
+    /// # Errors
+    /// Of the connection or of the command.
+    pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, RedisError> {
+        command.query(&mut self.connection)
+    }
+}

@@ -1,0 +1,16 @@
+//! The store in a redis server: the two hashes of the C version, and keys of our own for what C does not know.
+
+pub mod batch;
+mod catch_up;
+pub mod durability;
+pub mod link;
+pub mod meta;
+pub mod names;
+mod recovery;
+pub mod spill;
+mod store;
+pub mod values;
+
+pub use link::{Server, nobody_listens};
+pub use names::{C_NAMESPACE, check_namespace};
+pub use store::{Options, RedisStore};

@@ -1,0 +1,335 @@
+//! The store itself.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use redis::RedisError;
+
+use super::batch::{Batch, Places};
+use super::catch_up::Behind;
+use super::durability::Durability;
+use super::link::{Link, Server};
+use super::meta::{self, Stamp};
+use super::names::Names;
+use super::spill::{Spill, SpillHead};
+use crate::hsm::effect::StoreOp;
+use crate::hsm::{ActionItem, RequestKey};
+use crate::store::segments::is_full;
+use crate::store::{Health, Recovery, Snapshot, Store, StoreError, record};
+
+/// Bytes of one transaction; a single request may be longer.
+pub(super) const BATCH_BYTES: usize = 4 << 20;
+
+/// How often redis is looked at while there is nothing to store.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// What can be chosen.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the server is.
+    pub server: Server,
+    /// First word of all keys.
+    pub namespace: String,
+    /// Name of the file system.
+    pub fsname: String,
+    /// A random number for this run.
+    pub run: u64,
+}
+
+/// The store in a redis server.
+#[derive(Debug)]
+pub struct RedisStore {
+    pub(super) server: Server,
+    pub(super) names: Names,
+    pub(super) fsname: String,
+    pub(super) link: Option<Link>,
+    /// The last commit that redis confirmed.
+    pub(super) confirmed: Stamp,
+    /// The last one that it was sent.
+    pub(super) attempted: u64,
+    /// Appended, not durable.
+    pending: Vec<StoreOp>,
+    /// Where requests are in redis.
+    pub(super) places: Places,
+    /// All notes, for snapshots.
+    pub(super) notes: BTreeMap<String, String>,
+    pub(super) spill: Spill,
+    /// Set while redis does not have everything.
+    pub(super) behind: Option<Behind>,
+    pub(super) snapshots: u64,
+    pub(super) quarantined: u64,
+    pub(super) durability: Durability,
+    /// When redis was last looked at.
+    watched: Option<Instant>,
+    /// Another daemon that uses our keys since we did. Only a new start ends that.
+    pub(super) stranger: Option<Stamp>,
+}
+
+/// What a commit found in redis.
+enum Found {
+    /// What the one before left.
+    Intact,
+    /// Something older, or nothing.
+    Other,
+    /// The stamp of another daemon that began later.
+    Stranger,
+}
+
+impl Found {
+    fn as_reason(&self) -> &'static str {
+        match self {
+            Self::Intact => "it is as it was",
+            Self::Other => "it lost what it had, and is written anew",
+            Self::Stranger => "somebody else has written to it",
+        }
+    }
+}
+
+impl RedisStore {
+    /// Connects to the server and opens the directory for what it cannot take.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses us; the inner error tells. Otherwise when the directory cannot be used.
+    pub fn open(options: Options, spill: &Path) -> Result<Result<Self, RedisError>, StoreError> {
+        let link = match options.server.connect() {
+            Ok(link) => link,
+            Err(error) => return Ok(Err(error)),
+        };
+        let store = || format!("spill directory {} of {}", spill.display(), options.server);
+        let spill = Spill::open(spill, options.run).map_err(|source| {
+            let (store, context) = (store(), "cannot be opened".to_owned());
+            if is_full(&source) {
+                StoreError::Full { store, source }
+            } else {
+                StoreError::Io { store, context, source }
+            }
+        })?;
+        Ok(Ok(Self {
+            names: Names::new(&options.namespace),
+            fsname: options.fsname,
+            link: Some(link),
+            confirmed: Stamp { generation: 0, run: options.run, sequence: 0 },
+            attempted: 0,
+            pending: Vec::new(),
+            places: Places::default(),
+            notes: BTreeMap::new(),
+            spill,
+            behind: None,
+            snapshots: 0,
+            quarantined: 0,
+            durability: Durability::default(),
+            watched: None,
+            stranger: None,
+            server: options.server,
+        }))
+    }
+
+    pub(super) fn error(&self, context: &str, error: RedisError) -> StoreError {
+        self.server.error(context, error)
+    }
+
+    pub(super) fn spill_error(&self, source: std::io::Error) -> StoreError {
+        let store = format!("spill of {} in {}", self.server, self.spill.path().display());
+        if is_full(&source) {
+            StoreError::Full { store, source }
+        } else {
+            StoreError::Io { store, context: "cannot be written".to_owned(), source }
+        }
+    }
+
+    /// What files of the spill begin with now.
+    pub(super) fn spill_head(&self) -> SpillHead {
+        SpillHead {
+            confirmed: self.confirmed,
+            attempted: self.attempted,
+            namespace: self.names.namespace().to_owned(),
+            fsname: self.fsname.clone(),
+        }
+    }
+
+    /// Writes operations to redis; says what was there before.
+    fn commit(&mut self, ops: &[StoreOp]) -> Result<Found, RedisError> {
+        let mut found = Found::Intact;
+        let mut rest = ops.iter().peekable();
+        while rest.peek().is_some() {
+            let mut batch = Batch::default();
+            while batch.bytes() < BATCH_BYTES
+                && let Some(op) = rest.next()
+            {
+                batch.add(op, &mut self.places);
+            }
+            self.attempted += 1;
+            let stamp = self.confirmed.at(self.attempted);
+            let mut pipe = redis::pipe();
+            pipe.atomic();
+            meta::read_stamp(&self.names, &mut pipe);
+            batch.commands_on(&self.names, &mut pipe);
+            meta::write_stamp(&self.names, stamp, &mut pipe);
+            let before = meta::stamp_read(self.linked()?.send(&pipe)?);
+            if let Some(stranger) = before.filter(|before| self.is_strange(*before)) {
+                // It finds our stamp now, and will write all that it knows anew.
+                self.stranger = Some(stranger);
+                return Ok(Found::Stranger);
+            }
+            if before != Some(self.confirmed) {
+                found = Found::Other;
+            }
+            self.confirmed = stamp;
+        }
+        Ok(found)
+    }
+
+    /// Looks now and then whether redis is still what it was, also when there is nothing to store.
+    fn watch(&mut self, now: Instant) -> Result<Found, RedisError> {
+        if self.watched.is_some_and(|at| now < at + WATCH) {
+            return Ok(Found::Intact);
+        }
+        self.watched = Some(now);
+        let mut pipe = redis::pipe();
+        meta::read_stamp(&self.names, &mut pipe);
+        let found = meta::stamp_read(self.linked()?.send(&pipe)?);
+        if found != Some(self.confirmed) {
+            self.stranger = found.filter(|found| self.is_strange(*found));
+            return Ok(if self.stranger.is_some() { Found::Stranger } else { Found::Other });
+        }
+        if let Some(link) = &mut self.link {
+            self.durability.check(now, &self.server, link)?;
+        }
+        Ok(Found::Intact)
+    }
+
+    /// Whether a stamp is of another daemon that began when or after we did: what it wrote is not ours to replace.
+    pub(super) fn is_strange(&self, stamp: Stamp) -> bool {
+        let ours = self.confirmed;
+        stamp.generation > ours.generation || stamp.generation == ours.generation && stamp.run != ours.run
+    }
+
+    fn sync_to_spill(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+        if self.spill.current().is_none() {
+            let head = self.spill_head();
+            self.spill.begin(&head, false).map_err(|error| self.spill_error(error))?;
+        }
+        self.spill.append(ops).map_err(|error| self.spill_error(error))
+    }
+}
+
+impl Store for RedisStore {
+    fn recover(&mut self, found: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError> {
+        self.recover_all(found)
+    }
+
+    fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+        for op in ops {
+            let (bytes, key) = match op {
+                StoreOp::Put(item) => (record::payload_len(op), item.key()),
+                _ => continue,
+            };
+            if bytes > record::MAX_PAYLOAD {
+                let reason = format!("its {bytes} bytes are too many");
+                return Err(StoreError::Unstorable { store: self.describe(), key, reason });
+            }
+        }
+        for op in ops {
+            if let StoreOp::Note { name, value } = op {
+                match value {
+                    Some(value) => self.notes.insert(name.clone(), value.clone()),
+                    None => self.notes.remove(name),
+                };
+            }
+        }
+        self.pending.extend_from_slice(ops);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let ops = std::mem::take(&mut self.pending);
+        if ops.is_empty() {
+            return Ok(());
+        }
+        if self.behind.is_none() {
+            match self.commit(&ops) {
+                Ok(Found::Intact) => return Ok(()),
+                Ok(found @ Found::Other) => {
+                    self.fall_behind(found.as_reason(), true);
+                    return Ok(());
+                }
+                Ok(found @ Found::Stranger) => self.fall_behind(found.as_reason(), false),
+                Err(error) => self.fall_behind(&error.to_string(), false),
+            }
+        }
+        // What of it redis has got nevertheless is written again, which changes nothing.
+        self.sync_to_spill(&ops)
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.behind.is_none() || self.spill.has_room()
+    }
+
+    fn may_hold(&self, _key: &RequestKey) -> bool {
+        true
+    }
+
+    fn take_notes(&mut self) -> Vec<(String, String)> {
+        self.notes.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    fn tend(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.behind.is_some() {
+            return Some(self.catch_up(now));
+        }
+        match self.watch(now) {
+            Ok(Found::Intact) => {
+                Some(self.watched.map_or(WATCH, |at| (at + WATCH).saturating_duration_since(now)))
+            }
+            Ok(found) => {
+                self.fall_behind(found.as_reason(), true);
+                Some(Duration::ZERO)
+            }
+            Err(error) => {
+                self.fall_behind(&error.to_string(), false);
+                Some(Duration::ZERO)
+            }
+        }
+    }
+
+    fn wants_snapshot(&self) -> Option<u64> {
+        self.behind.as_ref().and_then(Behind::wants_snapshot)
+    }
+
+    fn snapshot(&mut self, part: &Snapshot) -> Result<(), StoreError> {
+        self.take_snapshot(part)
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            trouble: self.behind.as_ref().map(|behind| behind.trouble(&self.server)),
+            spilled_bytes: self.spill.bytes(),
+            not_for_c: self.places.own(),
+            quarantined: self.quarantined,
+            warnings: self.durability.warnings().to_vec(),
+        }
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        if self.behind.is_some() {
+            tracing::warn!(
+                "{} does not have everything: {} keeps the rest until the next start",
+                self.server,
+                self.spill.path().display()
+            );
+            return Ok(());
+        }
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        meta::write_clean(&self.names, self.confirmed, &mut pipe);
+        link.send(&pipe).map_err(|error| self.error("a clean stop cannot be noted", error))?;
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("{} (keys `{}_...`)", self.server, self.names.namespace())
+    }
+}

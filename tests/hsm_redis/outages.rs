@@ -1,0 +1,165 @@
+//! Redis goes away, and comes back as it was, emptied, or older.
+
+use harness::{Redis, Settings, Signal, json};
+
+use super::{c_reader, item, queue, serve_all, small_bed, start_alone};
+
+#[test]
+fn requests_keep_flowing_while_redis_is_away() {
+    let bed = small_bed("redis-away");
+    let mut redis = Redis::start(&bed);
+    let daemon = start_alone(&bed, &redis, &Settings::new());
+    queue(&daemon, 0..10);
+    redis.kill();
+    assert_eq!(queue(&daemon, 10..20)["enqueued"], 10, "acknowledged from the spill");
+    assert_eq!(serve_all(&daemon, "mover1", 5).len(), 5);
+    assert_eq!(queue(&daemon, 20..30)["enqueued"], 10);
+    redis.start_again();
+    bed.wait("redis has everything", || redis.requests().len() == 25);
+    assert_eq!(c_reader::read(&redis).len(), 25);
+    daemon.wait_known(25);
+    queue(&daemon, [100]);
+    assert_eq!(redis.requests().len(), 26, "and is written to again");
+    assert!(!bed.directory().join("state/redis-spill/spill-00000001").exists());
+}
+
+#[test]
+fn what_redis_missed_survives_a_crash_of_the_daemon() {
+    let bed = small_bed("redis-spill-crash");
+    let mut redis = Redis::start(&bed);
+    let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    queue(&daemon, 0..10);
+    redis.kill();
+    queue(&daemon, 10..20);
+    assert_eq!(serve_all(&daemon, "mover1", 12).len(), 12);
+    let mut mover = daemon.connect();
+    mover.ehlo("mover2");
+    mover.ask_for_work(1);
+    let work = mover.receive()["hsm_action_list"]["list"][0].clone();
+    daemon.kill();
+    redis.start_again();
+    daemon.start_again();
+    daemon.wait_known(8);
+    assert_eq!(c_reader::read(&redis).len(), 8);
+    assert_eq!(redis.assigned().into_values().collect::<Vec<_>>(), ["mover2"]);
+    let rest = serve_all(&daemon, "mover1", 7);
+    assert_eq!(rest, [1013, 1014, 1015, 1016, 1017, 1018, 1019], "in order, without what mover2 has");
+    let mut mover = daemon.connect();
+    mover.ask(&json!({"command": "ehlo", "id": "mover2", "hai_list": [work]}));
+    mover.done(&work, 0);
+    daemon.wait_known(0);
+}
+
+#[test]
+fn a_clean_stop_without_redis_loses_nothing() {
+    let bed = small_bed("redis-spill-stop");
+    let mut redis = Redis::start(&bed);
+    let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    redis.kill();
+    queue(&daemon, 0..10);
+    daemon.stop();
+    redis.start_again();
+    daemon.start_again();
+    assert_eq!(serve_all(&daemon, "mover1", 10).len(), 10);
+}
+
+/// A request that C cannot read, one that runs, and others.
+fn fill(daemon: &harness::Daemon<'_>) -> harness::Peer {
+    queue(daemon, 0..3000);
+    let mut mover = daemon.connect();
+    mover.ehlo("mover1");
+    mover.ask_for_work(1);
+    mover.receive();
+    let mut odd = item(22, 5000, "");
+    odd["hal_archive_id"] = json!(0);
+    daemon.connect().ask(&json!({"command": "queue", "hsm_action_items": [odd]}));
+    mover
+}
+
+#[test]
+fn a_redis_that_was_emptied_is_written_anew() {
+    let bed = small_bed("redis-emptied");
+    let mut redis = Redis::start(&bed);
+    let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    let _mover = fill(&daemon);
+    let before = c_reader::read(&redis);
+    let odd = redis.hash("coordinatool_rs_requests");
+    assert_eq!((before.len(), odd.len()), (3000, 1));
+
+    // While we are connected: the next change shows it.
+    redis.ask::<()>(&["FLUSHALL"]);
+    queue(&daemon, [4000]);
+    bed.wait("redis has everything again", || redis.requests().len() == 3001);
+    bed.wait("the other hashes too", || {
+        redis.hash("coordinatool_rs_requests") == odd && redis.assigned().len() == 1
+    });
+    let now = c_reader::read(&redis);
+    assert!(before.iter().all(|(field, request)| now.get(field) == Some(request)));
+
+    // While it is away, with its disk.
+    redis.kill();
+    redis.forget();
+    queue(&daemon, [4001]);
+    redis.start_again();
+    bed.wait("redis has everything again", || redis.requests().len() == 3002);
+    bed.wait("and nothing else", || redis.keys().iter().all(|key| !key.contains("_new_")));
+    assert_eq!(redis.hash("coordinatool_rs_meta")["fsname"], "testfs0");
+    daemon.restart();
+    daemon.wait_known(3003);
+}
+
+#[test]
+fn a_redis_that_comes_back_older_is_written_anew() {
+    let bed = small_bed("redis-older");
+    let mut redis = Redis::start(&bed);
+    let daemon = start_alone(&bed, &redis, &Settings::new());
+    queue(&daemon, 0..20);
+    redis.kill();
+    let backup = redis.backup();
+    redis.start_again();
+    // These end, and others come, which an older redis does not know.
+    assert_eq!(serve_all(&daemon, "mover1", 15).len(), 15);
+    queue(&daemon, 30..40);
+    bed.wait("redis has it", || redis.requests().len() == 15);
+    let want = c_reader::read(&redis);
+    redis.kill();
+    redis.restore(&backup);
+    redis.start_again();
+    assert_eq!(redis.requests().len(), 20);
+    bed.wait("redis has what is true", || redis.requests().len() == 15);
+    assert_eq!(c_reader::read(&redis), want);
+}
+
+#[test]
+fn a_redis_that_does_not_answer_is_as_good_as_away() {
+    let bed = small_bed("redis-hangs");
+    let mut redis = Redis::start(&bed);
+    let daemon = start_alone(&bed, &redis, &Settings::new());
+    redis.signal(Signal::STOP);
+    assert_eq!(queue(&daemon, 0..10)["enqueued"], 10);
+    redis.signal(Signal::CONT);
+    bed.wait("redis has everything", || redis.requests().len() == 10);
+    assert_eq!(serve_all(&daemon, "mover1", 10).len(), 10);
+    bed.wait("redis has everything", || redis.requests().is_empty());
+}
+
+/// The second one is started by mistake, or by whoever thought that the first one was gone.
+#[test]
+fn a_second_daemon_takes_the_keys_and_the_first_one_leaves_them_alone() {
+    let bed = small_bed("redis-second");
+    let other_bed = small_bed("redis-second-other");
+    let redis = Redis::start(&bed);
+    let first = start_alone(&bed, &redis, &Settings::new());
+    queue(&first, 0..5);
+    let second = start_alone(&other_bed, &redis, &Settings::new().line("settle_ms 100"));
+    second.wait_known(5);
+    assert_eq!(queue(&first, 10..12)["enqueued"], 2, "acknowledged: it is in the spill");
+    bed.wait("the first one notices", || first.log().contains("another coordinatool uses the keys"));
+    queue(&second, 20..23);
+    other_bed.wait("what the second one knows is in redis", || {
+        let found = c_reader::read(&redis);
+        found.values().filter(|request| request.cookie >= 1020).count() == 3
+    });
+    assert_eq!(serve_all(&second, "mover1", 8).len(), 8);
+    other_bed.wait("and nothing else", || redis.requests().is_empty());
+}

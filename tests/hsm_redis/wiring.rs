@@ -1,0 +1,132 @@
+//! Which store is used, and for which file system.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use harness::{Daemon, Redis, Settings, Testbed};
+
+use super::{queue, serve_all, small_bed, start_alone};
+
+/// Runs a daemon that is expected to end by itself; its exit code and what it said.
+fn fails(bed: &Testbed, settings: &Settings, arguments: &[&str]) -> (Option<i32>, String) {
+    bed.configure(settings);
+    let output = Command::new(bed.programs().path("coordinatool"))
+        .arg("--config")
+        .arg(bed.configuration())
+        .args(["--lustre", "none"])
+        .args(arguments)
+        .env_remove("COORDINATOOL_REDIS_HOST")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn start_with<'bed>(bed: &'bed Testbed, settings: &Settings, arguments: &[&str]) -> Daemon<'bed> {
+    let mut all = vec!["--lustre", "none"];
+    all.extend(arguments);
+    Daemon::start_with(bed, settings, &all)
+}
+
+#[test]
+fn file_systems_do_not_mix() {
+    let bed = small_bed("redis-two");
+    let other = small_bed("redis-two-other");
+    let redis = Redis::start(&bed);
+    let first = start_alone(&bed, &redis, &Settings::new());
+    queue(&first, 0..3);
+    let host = redis.host();
+    let (code, said) = fails(&other, &Settings::new(), &["--fsname", "scratch", "--redis-host", &host]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("`testfs0`, not of `scratch`") && said.contains("redis_namespace"), "{said}");
+
+    let settings = Settings::new().line("redis_namespace scratch");
+    let second = start_with(&other, &settings, &["--fsname", "scratch", "--redis-host", &host]);
+    queue(&second, 0..5);
+    assert_eq!((redis.requests().len(), redis.hash("scratch_requests").len()), (3, 5));
+    assert_eq!(serve_all(&second, "mover1", 5).len(), 5);
+    first.wait_known(3);
+}
+
+#[test]
+fn a_redis_that_is_configured_and_not_there_is_an_error() {
+    let bed = small_bed("redis-missing");
+    let host = bed.address().ip().to_string();
+    let settings = Settings::new().line(format!("redis_host {host}"));
+    let (code, said) = fails(&bed, &settings, &["--fsname", "testfs0"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&format!("redis at {host}:6379")) && said.contains("refused"), "{said}");
+    assert!(said.contains("`redis_host` to nothing"), "{said}");
+    let (code, said) =
+        fails(&bed, &Settings::new(), &["--fsname", "testfs0", "--store", "redis", "--redis-host", ""]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("`store redis`"), "{said}");
+}
+
+#[test]
+fn a_password_and_a_unix_socket_are_used() {
+    let bed = small_bed("redis-password");
+    let redis = Redis::start_with(&bed, 6379, &["--appendonly", "yes"]);
+    redis.ask::<()>(&["ACL", "SETUSER", "coordinatool", "on", ">top secret", "~coordinatool_*", "+@all"]);
+    let password = bed.directory().join("password");
+    std::fs::write(&password, "top secret\n").unwrap();
+    std::fs::set_permissions(&password, PermissionsExt::from_mode(0o640)).unwrap();
+    let settings = Settings::new()
+        .line("redis_user coordinatool")
+        .line(format!("redis_password_file {}", password.display()))
+        .line(format!("redis_host {}", redis.socket().display()));
+    let (code, said) = fails(&bed, &settings, &["--fsname", "testfs0"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("others may read it"), "{said}");
+
+    std::fs::set_permissions(&password, PermissionsExt::from_mode(0o600)).unwrap();
+    let socket = redis.socket().display().to_string();
+    let mut daemon = start_with(&bed, &settings, &["--fsname", "testfs0", "--redis-host", &socket]);
+    queue(&daemon, 0..3);
+    assert_eq!(redis.requests().len(), 3);
+    daemon.restart();
+    daemon.wait_known(3);
+    assert!(!daemon.log().contains("top secret"));
+
+    std::fs::write(&password, "wrong\n").unwrap();
+    daemon.stop();
+    let (code, said) = fails(&bed, &settings, &["--fsname", "testfs0"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&socket) && !said.contains("wrong\n"), "{said}");
+}
+
+#[test]
+fn requests_of_the_embedded_store_move_to_redis() {
+    let bed = small_bed("redis-adopts");
+    let mut daemon = start_with(&bed, &Settings::new(), &["--fsname", "testfs0"]);
+    queue(&daemon, 0..20);
+    let mut mover = daemon.connect();
+    mover.ehlo("mover1");
+    mover.ask_for_work(1);
+    mover.receive();
+    daemon.stop();
+
+    let redis = Redis::start(&bed);
+    let mut daemon = start_alone(&bed, &redis, &Settings::new());
+    daemon.wait_known(20);
+    assert_eq!((redis.requests().len(), redis.assigned().len()), (20, 1));
+    daemon.crash_and_restart();
+    daemon.wait_known(20);
+    daemon.stop();
+    // Not there any more.
+    let embedded = start_with(&bed, &Settings::new(), &["--fsname", "testfs0"]);
+    embedded.wait_known(0);
+    assert!(embedded.log().contains("an earlier run kept requests in redis at"));
+}
+
+#[test]
+fn settings_that_lose_what_is_stored_are_warned_of() {
+    let bed = small_bed("redis-warns");
+    let options = ["--appendonly", "no", "--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"];
+    let redis = Redis::start_with(&bed, 6379, &options);
+    let daemon = start_alone(&bed, &redis, &Settings::new());
+    bed.wait("it warns", || {
+        let log = daemon.log();
+        log.contains("`appendonly` is off") && log.contains("`maxmemory-policy` is `allkeys-lru`")
+    });
+}
