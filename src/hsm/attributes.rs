@@ -134,7 +134,8 @@ impl Coordinator {
                 continue;
             }
             let lane = self.lane_of(class.kind, class.flags, data, share);
-            self.rehome(handle, Rank { lane, share }, effects);
+            let (tape, place) = self.location_again(&class, handle);
+            self.rehome(handle, Rank { lane, share, tape, place }, effects);
         }
     }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 pub use super::bucket::Rate;
 pub use super::limits::{Limit, Limits};
+pub use super::locations::{HostRule, Locating};
 pub use super::priorities::{Lane, Priorities};
 pub use super::quarantine::QuarantineConfig;
 pub use super::shares::ShareBy;
+pub use super::tapes::TapeRules;
 
 /// Configuration of the coordinator's core, already checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct HsmConfig {
     pub fair_share: Option<ShareBy>,
     /// `share_weight NAME N`: turns of a share for each turn of one that is not named.
     pub share_weights: BTreeMap<String, u32>,
+    /// `locator`: how restores find the medium and the host of their data.
+    pub locating: Option<Locating>,
     /// `archives_first_when_full`, in percent.
     pub archives_first_when_full: Option<u8>,
     /// `active_request_timeout` of the MDTs, unless the shell reads it from Lustre ([`super::Event::RequestTimeout`]). Each
@@ -132,6 +136,7 @@ impl Default for HsmConfig {
             priorities: None,
             fair_share: None,
             share_weights: BTreeMap::new(),
+            locating: None,
             archives_first_when_full: None,
             request_timeout: Duration::from_secs(3600),
             keepalive_running_max: Duration::from_secs(7 * 86_400),

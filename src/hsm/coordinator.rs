@@ -21,6 +21,7 @@ use super::history::History;
 use super::hosts::Hosts;
 use super::keepalive::KeepAlive;
 use super::limits::Limited;
+use super::locations::Locations;
 use super::movers::Movers;
 use super::operator::AskId;
 use super::priorities::Dues;
@@ -32,6 +33,7 @@ use super::shares::Shares;
 use super::status::StatusRuns;
 use super::stranded::Strandings;
 use super::sweep::Sweep;
+use super::tapes::Tapes;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
 
@@ -63,6 +65,8 @@ pub struct Coordinator {
     pub(super) shares: Shares,
     pub(super) dues: Dues,
     pub(super) lookups: Lookups,
+    pub(super) tapes: Tapes,
+    pub(super) locations: Locations,
     /// What any mover may take.
     pub(super) global: Pool,
     pub(super) hosts: Hosts,
@@ -165,6 +169,8 @@ impl Coordinator {
             shares: Shares::default(),
             dues: Dues::default(),
             lookups: Lookups::default(),
+            tapes: Tapes::default(),
+            locations: Locations::default(),
             global: Pool::default(),
             hosts: Hosts::default(),
             tags: Tags::default(),
@@ -224,14 +230,26 @@ impl Coordinator {
             Event::RequestTimeout(timeout) => self.told_timeout(timeout),
             Event::StoreFull(full) => self.set_store_full(full),
             Event::LookedUp(found) => self.looked_up(found, effects),
+            Event::Located(found) => self.located(found, effects),
             Event::SpaceUsed(percent) => self.space_used(percent),
             Event::Reconfigured(config) => self.reconfigure(*config),
             Event::Tick => {}
         }
         self.work_slice(effects);
+        self.review_tapes();
         self.dispatch(effects);
+        // What was just given out may leave a tape without work, which lets its mover have another.
+        if self.review_tapes() {
+            self.dispatch(effects);
+        }
         if self.has_lookups() {
             if may_ask { self.look_up(effects) } else { self.slice_later() }
+        }
+        if self.has_unlocated() {
+            if may_ask { self.locate(effects) } else { self.slice_later() }
+        }
+        if self.tapes.has_reviews() {
+            self.slice_later();
         }
         self.quit_if_idle(effects);
     }
@@ -331,6 +349,8 @@ impl Coordinator {
                 Some(Timer::Retry) => self.retry_due(effects),
                 Some(Timer::Duty) => self.duty_due(),
                 Some(Timer::Limits) => self.limits_due(),
+                Some(Timer::Tape(tape)) => self.tape_due(tape),
+                Some(Timer::Locations) => self.locations_due(effects),
             }
         }
     }
@@ -404,6 +424,7 @@ impl Coordinator {
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
             shares: self.shares.len() as u64,
+            tapes: self.tapes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
             stranded: self.stranded_requests(),
             doubtful: self.doubts.len() as u64,

@@ -77,4 +77,6 @@ pub struct Counters {
     pub classes: u64,
     /// Shares that are remembered.
     pub shares: u64,
+    /// Tapes that are known.
+    pub tapes: u64,
 }

@@ -115,6 +115,8 @@ pub enum Effect {
         /// What is wanted beside user and group.
         wanted: super::Wanted,
     },
+    /// Ask the locator where these lie. [`super::Event::Located`] follows within a bounded time, whatever happens.
+    Locate(Vec<super::Sought>),
     /// Answer an operator's order.
     Operator {
         /// Whose.

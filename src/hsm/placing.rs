@@ -1,5 +1,7 @@
 //! Moving requests between the places where they can be: queue, aside, held for their file, with a mover.
 
+use std::collections::BTreeSet;
+
 use lustreapi_sys::Fid;
 
 use super::Coordinator;
@@ -7,10 +9,11 @@ use super::action::ActionItem;
 use super::effect::{Effects, StoreOp};
 use super::index::NIL;
 use super::priorities::Rank;
-use super::queues::{ClassKey, Shelf, restand};
+use super::queues::{ClassKey, Shelf, Standing, restand};
 use super::requests::{
     ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
 };
+use super::tapes::{PENDING, TapeState};
 
 /// What a mover's buffer must hold for one item besides its data (C 0.4: `struct hsm_action_item` twice).
 pub(super) const ITEM_BYTES: u64 = 144;
@@ -35,13 +38,16 @@ impl Coordinator {
         data: u32,
         rank: Rank,
     ) -> u32 {
-        let place = self.place_of(kind, data);
+        let place = rank.place.unwrap_or_else(|| self.place_of(kind, data));
         let tag = self.tag_for(kind, archive_id, place, data);
-        let Rank { lane, share } = rank;
-        let key = ClassKey { kind, archive_id, flags, place, tag, lane, share };
+        let Rank { lane, share, tape, .. } = rank;
+        let key = ClassKey { kind, archive_id, flags, place, tag, lane, share, tape };
         let new = self.classes.find(&key).is_none();
         if tag != NIL && new {
             self.tags.at_mut(tag).refs += 1;
+        }
+        if new {
+            self.tapes.hold(tape);
         }
         self.join_share(&key, new);
         self.classes.intern(key)
@@ -54,6 +60,7 @@ impl Coordinator {
         if !last {
             return;
         }
+        self.tapes.release(key.tape);
         if key.tag != NIL {
             self.tags.at_mut(key.tag).refs -= 1;
             self.forget_tag_if_unused(key.tag);
@@ -73,31 +80,63 @@ impl Coordinator {
     pub(super) fn refresh_class(&mut self, id: u32) {
         let class = self.classes.at(id);
         let (key, old, head) = (class.key, class.standing, class.list.head);
-        let new = (head != NIL).then(|| self.standing(&key, head));
+        let new = if head == NIL { None } else { self.standing(&key, head) };
+        if old != new {
+            self.classes.at_mut(id).standing = new;
+            self.restand_class(&key, id, old, new);
+        }
+        self.list_class(&key, id, head != NIL);
+    }
+
+    /// Takes a class off its shelves; [`Self::refresh_class`] puts it on others.
+    pub(super) fn unshelve(&mut self, id: u32) {
+        let old = self.classes.at_mut(id).standing.take();
+        let key = self.classes.at(id).key;
+        self.restand_class(&key, id, old, None);
+    }
+
+    fn restand_class(&mut self, key: &ClassKey, id: u32, old: Option<Standing>, new: Option<Standing>) {
         if old == new {
             return;
         }
-        self.classes.at_mut(id).standing = new;
-        self.update_shelves(&key, |shelf| restand(&mut shelf.lanes, key.lane, id, old, new));
-        self.update_group(&key, |group| restand(&mut group.lanes, key.lane, id, old, new));
-        if old.is_some() == new.is_some() {
+        let lane = key.lane;
+        if key.tape == NIL {
+            self.update_shelves(key, |shelf| restand(&mut shelf.lanes, lane, id, old, new));
+            self.update_group(key, |group| restand(&mut group.lanes, lane, id, old, new));
+        } else if self.tapes.at(key.tape).state == TapeState::Ready {
+            self.update_shelves(key, |shelf| restand(&mut shelf.tapes, lane, id, old, new));
+            self.update_group(key, |group| restand(&mut group.tapes, lane, id, old, new));
+        } else {
+            restand(&mut self.tapes.at_mut(key.tape).lanes, lane, id, old, new);
+        }
+    }
+
+    /// Notes whether the class has requests.
+    fn list_class(&mut self, key: &ClassKey, id: u32, listed: bool) {
+        if self.classes.at(id).listed == listed {
             return;
         }
-        if key.tag != NIL {
-            let classes = &mut self.tags.at_mut(key.tag).classes;
-            if new.is_some() {
+        self.classes.at_mut(id).listed = listed;
+        let change = |classes: &mut BTreeSet<u32>| {
+            if listed {
                 classes.insert(id)
             } else {
                 classes.remove(&id)
             };
-        } else {
-            let entry = (key.place, key.kind as u8, id);
-            if new.is_some() {
-                self.shown.insert(entry)
-            } else {
-                self.shown.remove(&entry)
-            };
+        };
+        if key.tag != NIL {
+            change(&mut self.tags.at_mut(key.tag).classes);
+            return;
         }
+        if key.tape != NIL && key.tape != PENDING {
+            change(&mut self.tapes.at_mut(key.tape).classes);
+        }
+        let entry = (key.place, key.kind as u8, id);
+        if listed {
+            self.shown.insert(entry)
+        } else {
+            self.shown.remove(&entry)
+        };
     }
 
     /// Puts a loose request into its queue, about where its age belongs.
@@ -125,6 +164,8 @@ impl Coordinator {
         self.count_in_share(class, 1);
         self.refresh_class(class);
         self.count_queued(class, 1);
+        let key = self.classes.at(class).key;
+        self.tape_queued(&key, handle);
         self.fresh_classes.insert(class);
     }
 
@@ -151,6 +192,8 @@ impl Coordinator {
                 self.classes.at_mut(class).list = list;
                 self.count_in_share(class, -1);
                 self.count_queued(class, -1);
+                let key = self.classes.at(class).key;
+                self.tape_unqueued(&key, handle);
             }
             State::Parked => {
                 let key = self.classes.at(class).key;
@@ -282,6 +325,8 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        let class = self.classes.at(class).key;
+        self.count_on_tape(&class, 1);
         self.note_start(handle);
         self.charge(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
@@ -300,6 +345,8 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        let key = self.classes.at(class).key;
+        self.count_on_tape(&key, -1);
         self.note_stop(handle);
         self.move_bookmarks(handle);
         let mut active = self.movers.at(owner).active;
@@ -354,6 +401,7 @@ impl Coordinator {
         let request = self.requests.at(handle);
         let (kind, data, old) = (request.kind, request.data, request.class);
         self.plan(data);
+        self.forget_location(handle);
         let key = self.classes.at(old).key;
         let rank = self.rank_again(&key, handle, data);
         let new = self.class_for(kind, key.archive_id, key.flags, data, rank);
@@ -387,6 +435,7 @@ impl Coordinator {
         }
         self.requests.remove(handle);
         self.forget_file(handle);
+        self.forget_location(handle);
         self.release_class(class);
         self.data.release(data);
         self.tombstones.add(key);

@@ -11,7 +11,7 @@ use lustreapi_sys::abi::HSM_REQ_BLOCKING;
 use super::Coordinator;
 use super::hints::hint_value;
 use super::index::NIL;
-use super::queues::ClassKey;
+use super::queues::{ClassKey, Place};
 use super::requests::{Handle, Kind};
 
 /// How urgent a request is, the most urgent first.
@@ -114,6 +114,9 @@ impl Default for Priorities {
 pub(super) struct Rank {
     pub(super) lane: Lane,
     pub(super) share: u32,
+    pub(super) tape: u32,
+    /// Which movers may have it, if its location says so.
+    pub(super) place: Option<Place>,
 }
 
 /// What the lanes owe each other.
@@ -172,7 +175,8 @@ impl Coordinator {
         let lane = self.lane_of(key.kind, key.flags, data, share);
         // What was one of many stays it, though there may be fewer now.
         let many = key.lane == Lane::Bulk && lane == Lane::Restore && self.config.priorities.is_some();
-        Rank { lane: if many { Lane::Bulk } else { lane }, share }
+        let (tape, place) = self.location_again(key, handle);
+        Rank { lane: if many { Lane::Bulk } else { lane }, share, tape, place }
     }
 
     /// Whether the lane is behind its weight.

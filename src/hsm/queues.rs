@@ -36,15 +36,17 @@ pub(super) struct ClassKey {
     pub(super) lane: Lane,
     /// Whose requests they are, `NIL` where that does not matter.
     pub(super) share: u32,
+    /// On what tape their data lies, `NIL` for none.
+    pub(super) tape: u32,
 }
 
 impl ClassKey {
-    /// The class for requests that only priorities and shares tell apart from these.
+    /// The class for requests that only priorities, shares and tapes tell apart from these.
     pub(super) fn plain(&self) -> Self {
-        Self { lane: Lane::of(self.kind), share: NIL, ..*self }
+        Self { lane: Lane::of(self.kind), share: NIL, tape: NIL, ..*self }
     }
 
-    /// Whether neither a priority nor a share tells these requests apart from others.
+    /// Whether no priority, share or tape tells these requests apart from others.
     pub(super) fn is_plain(&self) -> bool {
         *self == self.plain()
     }
@@ -68,6 +70,8 @@ pub(super) struct Class {
     pub(super) refs: u32,
     /// How it lies on its shelves.
     pub(super) standing: Option<Standing>,
+    /// It has requests and is known where such classes are.
+    pub(super) listed: bool,
 }
 
 /// All classes.
@@ -97,7 +101,7 @@ impl Classes {
             self.at_mut(id).refs += 1;
             return id;
         }
-        let class = Class { key, list: List::EMPTY, refs: 1, standing: None };
+        let class = Class { key, list: List::EMPTY, refs: 1, standing: None, listed: false };
         let id = match self.free.pop() {
             Some(id) => {
                 self.entries[id as usize] = class;
@@ -121,7 +125,10 @@ impl Classes {
         if class.refs > 0 {
             return None;
         }
-        assert!(class.list.is_empty() && class.standing.is_none(), "an unused class is on no shelf");
+        assert!(
+            class.list.is_empty() && class.standing.is_none() && !class.listed,
+            "an unused class is on no shelf"
+        );
         let key = class.key;
         self.index.remove(&key);
         self.free.push(id);
@@ -208,17 +215,19 @@ pub(super) fn restand(lanes: &mut Lanes, lane: Lane, id: u32, old: Option<Standi
     }
 }
 
-/// Classes that differ in priority and share only; the plain one is not here.
+/// Classes that differ in priority, share and tape only; the plain one is not here.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) lanes: Lanes,
-    /// Requests that wait in them.
+    /// Those of tapes that are ready to be mounted.
+    pub(super) tapes: Lanes,
+    /// Requests that wait, those on tapes apart.
     pub(super) queued: u32,
 }
 
 impl Group {
     pub(super) fn is_empty(&self) -> bool {
-        self.queued == 0 && self.lanes.iter().all(|lane| lane.by_turn.is_empty())
+        self.queued == 0 && self.lanes.iter().chain(&self.tapes).all(|lane| lane.by_turn.is_empty())
     }
 }
 
@@ -227,6 +236,8 @@ impl Group {
 pub(super) struct Shelf {
     /// Classes with requests.
     pub(super) lanes: Lanes,
+    /// Those of tapes that are ready to be mounted.
+    pub(super) tapes: Lanes,
     /// For each kind.
     pub(super) parked: [Parked; 3],
     /// Tags that want a slot: (since, tag).
@@ -235,7 +246,7 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.by_turn.is_empty())
+        self.lanes.iter().chain(&self.tapes).all(|lane| lane.by_turn.is_empty())
             && self.parked.iter().all(|parked| parked.by_cost.is_empty())
             && self.tags.is_empty()
     }

@@ -8,9 +8,10 @@ use super::event::Lock;
 use super::index::NIL;
 use super::placing::ITEM_BYTES;
 use super::priorities::{Ballot, LANES, Lane};
-use super::queues::{ClassKey, Place, Pool, Shelf};
+use super::queues::{ClassKey, Lanes, Place, Pool, Shelf};
 use super::requests::{Handle, KINDS, Kind};
 use super::sessions::SMALLEST_BUFFER;
+use super::tapes::TapeState;
 use super::timers::Timer;
 
 /// The most items of one kind in one answer (C 0.4 looks at a hundred).
@@ -26,12 +27,24 @@ enum Pick {
     Parked(Handle),
 }
 
+/// What there is at one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stock {
+    /// The plain class.
+    Plain(u32),
+    /// The group of classes with priorities and shares.
+    Group,
+    /// Tapes that are ready to be mounted.
+    Ready,
+    /// A tape that the mover has.
+    Tape(u32),
+}
+
 /// Where a mover may take requests of one kind, archive id and flags.
 struct Source {
-    /// Of the plain class, or of the group of the others.
+    /// Of the plain class.
     key: ClassKey,
-    /// The plain class, `NIL` for the group.
-    plain: u32,
+    what: Stock,
     /// What the mover may still have of it.
     left: u32,
 }
@@ -97,18 +110,26 @@ impl Coordinator {
         let mut shelves = self.shelves(mover);
         let tags = self.open_tags(mover);
         shelves.extend(tags.iter().map(|&tag| &self.tags.at(tag).shelf));
+        let held = entry.tapes.iter().map(|&tape| self.tapes.at(tape));
+        let served = held.filter(|tape| self.serves_archive(mover, tape.archive_id));
+        let mut tapes: Vec<&Lanes> = served.map(|tape| &tape.lanes).collect();
+        if self.has_room_for_tape(mover) {
+            tapes.extend(shelves.iter().map(|shelf| &shelf.tapes));
+        }
         let mut ballot = Ballot::new();
         for kind in KINDS {
             if entry.room(kind.at()) == 0 {
                 continue;
             }
-            for shelf in &shelves {
+            for lanes in shelves.iter().map(|shelf| &shelf.lanes).chain(tapes.iter().copied()) {
                 for lane in Lane::all_of(kind) {
-                    let queue = &shelf.lanes[lane.at()];
+                    let queue = &lanes[lane.at()];
                     if let (Some((standing, class)), Some(due)) = (queue.first(), queue.due()) {
                         ballot.add(lane, due, (standing.turn, standing.due, 0), Pick::Class(class));
                     }
                 }
+            }
+            for shelf in &shelves {
                 let parked = &shelf.parked[kind.at()];
                 let all_fit = parked.by_cost.last().is_some_and(|&(cost, _, _)| cost <= max_bytes);
                 let parked = if all_fit {
@@ -235,6 +256,7 @@ impl Coordinator {
                 }
                 Some(Pick::Class(class)) => {
                     let key = self.classes.at(class).key;
+                    self.mount_if_ready(&key, mover);
                     draft.pair = Some((key.archive_id, key.flags));
                     // Of plain classes that are due at the same time the oldest request goes first, wherever it is.
                     (key.kind, if key.is_plain() { NIL } else { class })
@@ -280,15 +302,21 @@ impl Coordinator {
         let mut sources = Vec::with_capacity(4);
         let mut add = |place, tag| {
             let (lane, share) = (Lane::of(kind), NIL);
-            let key = ClassKey { kind, archive_id, flags, place, tag, lane, share };
+            let key = ClassKey { kind, archive_id, flags, place, tag, lane, share, tape: NIL };
             let takers = self.takers(&key);
             let class = self.classes.find(&key).filter(|&class| !self.classes.at(class).list.is_empty());
             if let Some(class) = class {
                 let left = self.classes.at(class).list.len.div_ceil(takers);
-                sources.push(Source { key, plain: class, left });
+                sources.push(Source { key, what: Stock::Plain(class), left });
             }
-            if let Some(group) = self.groups.get(&key).filter(|group| group.queued > 0) {
-                sources.push(Source { key, plain: NIL, left: group.queued.div_ceil(takers) });
+            let Some(group) = self.groups.get(&key) else {
+                return;
+            };
+            if group.queued > 0 {
+                sources.push(Source { key, what: Stock::Group, left: group.queued.div_ceil(takers) });
+            }
+            if self.has_room_for_tape(mover) {
+                sources.push(Source { key, what: Stock::Ready, left: u32::MAX });
             }
         };
         add(Place::Any, NIL);
@@ -304,7 +332,19 @@ impl Coordinator {
                 add(place, tag);
             }
         }
+        for &tape in &entry.tapes {
+            if matches!(self.tapes.at(tape).state, TapeState::Mounted { .. }) {
+                sources.push(tape_source(tape, kind, archive_id, flags));
+            }
+        }
         sources
+    }
+
+    /// The mover takes the tape of this class, if it has one that is ready.
+    fn mount_if_ready(&mut self, key: &ClassKey, mover: u32) {
+        if key.tape != NIL && self.tapes.at(key.tape).state == TapeState::Ready {
+            self.mount(key.tape, mover);
+        }
     }
 
     /// Which class goes next: the source it is in, and the class.
@@ -317,27 +357,41 @@ impl Coordinator {
             if source.left == 0 || (tag != NIL && running >= limit) {
                 continue;
             }
-            let mut add = |lane, due, turn, class: u32| {
-                let head = self.classes.at(class).list.head;
-                if head != NIL {
-                    let order = (turn, self.due(head), self.requests.at(head).timestamp);
-                    ballot.add(lane, due, order, (at, class));
+            let group = self.groups.get(&source.key);
+            let lanes = match source.what {
+                Stock::Plain(class) => {
+                    let head = self.classes.at(class).list.head;
+                    if head != NIL {
+                        let due = self.due(head);
+                        let order = (0, due, self.requests.at(head).timestamp);
+                        ballot.add(source.key.lane, due, order, (at, class));
+                    }
+                    continue;
                 }
+                Stock::Tape(tape) => {
+                    let pair = (kind, source.key.archive_id, source.key.flags);
+                    if let Some(next) = self.tapes.next(tape, pair) {
+                        let class = self.requests.at(next).class;
+                        let key = self.classes.at(class).key;
+                        let due = self.due(next).max(self.tapes.at(tape).floor);
+                        let turn = self.shares.turn(key.share, key.lane);
+                        let order = (turn, due, self.requests.at(next).timestamp);
+                        ballot.add(key.lane, due, order, (at, class));
+                    }
+                    continue;
+                }
+                Stock::Group => group.map(|group| &group.lanes),
+                Stock::Ready => group.map(|group| &group.tapes),
             };
-            if source.plain != NIL {
-                let head = self.classes.at(source.plain).list.head;
-                if head != NIL {
-                    add(source.key.lane, self.due(head), 0, source.plain);
-                }
-                continue;
-            }
-            let Some(group) = self.groups.get(&source.key) else {
+            let Some(lanes) = lanes else {
                 continue;
             };
             for lane in Lane::all_of(kind) {
-                let queue = &group.lanes[lane.at()];
+                let queue = &lanes[lane.at()];
                 if let (Some((standing, class)), Some(due)) = (queue.first(), queue.due()) {
-                    add(lane, due, standing.turn, class);
+                    let head = self.classes.at(class).list.head;
+                    let order = (standing.turn, standing.due, self.requests.at(head).timestamp);
+                    ballot.add(lane, due, order, (at, class));
                 }
             }
         }
@@ -354,10 +408,7 @@ impl Coordinator {
         effects: &mut Effects,
     ) {
         let archive_id = pair.0;
-        let entry = self.movers.at(mover);
-        let all = entry.archive_ids.is_empty() || entry.archive_ids.contains(&archive_id);
-        let unknown = archive_id == 0 && self.crews.all.connected == 0;
-        if !all && !unknown {
+        if !self.serves_archive(mover, archive_id) {
             return;
         }
         // Each with what this mover may have of it.
@@ -381,11 +432,31 @@ impl Coordinator {
                 self.refresh_class(class);
                 continue;
             }
-            let head = self.classes.at(class).list.head;
+            let mut at = at;
+            if sources[at].what == Stock::Ready {
+                let tape = self.classes.at(class).key.tape;
+                self.mount(tape, mover);
+                sources.push(tape_source(tape, kind, archive_id, pair.1));
+                at = sources.len() - 1;
+                if !self.has_room_for_tape(mover) {
+                    let ready = sources.iter_mut().filter(|source| source.what == Stock::Ready);
+                    ready.for_each(|source| source.left = 0);
+                }
+            }
+            let head = match sources[at].what {
+                Stock::Tape(tape) => self.tapes.next(tape, (kind, archive_id, pair.1)),
+                _ => Some(self.classes.at(class).list.head),
+            };
+            let Some(head) = head else {
+                sources[at].left = 0;
+                continue;
+            };
+            let class = self.requests.at(head).class;
             let cost = self.cost(head);
             if cost > draft.max_bytes {
                 self.unqueue(head);
                 self.refresh_unless_plain(class);
+                self.leave_tape(head);
                 self.park(head);
                 draft.set_aside += 1;
                 continue;
@@ -396,6 +467,9 @@ impl Coordinator {
             }
             let fid = self.requests.at(head).fid;
             self.keep_slot(mover, head);
+            if let Stock::Tape(tape) = sources[at].what {
+                self.wind_to(tape, head);
+            }
             self.unqueue(head);
             let given = self.take(head, fid, kind, mover, draft, effects);
             self.refresh_unless_plain(class);
@@ -404,18 +478,17 @@ impl Coordinator {
             }
         }
         for source in sources {
-            if source.plain != NIL {
-                self.refresh_class(source.plain);
+            if let Stock::Plain(class) = source.what {
+                self.refresh_class(class);
             }
         }
     }
 
     fn source_of(&self, class: u32, sources: &[Source]) -> Option<(usize, u32)> {
-        let plain = self.classes.at(class).key.plain();
-        let is_plain = self.classes.at(class).key == plain;
-        let at =
-            sources.iter().position(|source| source.key == plain && (source.plain != NIL) == is_plain)?;
-        Some((at, class))
+        let key = self.classes.at(class).key;
+        let what = if key.tape == NIL { Stock::Group } else { Stock::Tape(key.tape) };
+        let found = |source: &Source| source.what == what && (key.tape != NIL || source.key == key.plain());
+        Some((sources.iter().position(found)?, class))
     }
 
     /// Plain classes are refreshed once, when the answer is complete.
@@ -501,8 +574,17 @@ impl Coordinator {
     /// The least loaded mover that waits for work of this class and takes items of that size.
     fn waiting_mover(&self, key: &ClassKey, bytes: u64, passed: &[u32]) -> Option<u32> {
         let kind = key.kind.at();
+        let tape = (key.tape != NIL).then(|| self.tapes.at(key.tape).state);
         let fits = |mover: u32| {
-            !passed.contains(&mover) && self.movers.at(mover).recv.is_some_and(|recv| recv.max_bytes >= bytes)
+            let has_tape = match tape {
+                None => true,
+                Some(TapeState::Ready) => self.has_room_for_tape(mover),
+                Some(TapeState::Mounted { mover: other, .. }) => other == mover,
+                Some(_) => false,
+            };
+            has_tape
+                && !passed.contains(&mover)
+                && self.movers.at(mover).recv.is_some_and(|recv| recv.max_bytes >= bytes)
         };
         let waits = |mover: &u32| {
             let entry = self.movers.at(*mover);
@@ -554,6 +636,21 @@ impl Coordinator {
             self.fresh_movers.insert(mover);
         }
     }
+}
+
+/// What a mover may take of a tape that it has.
+fn tape_source(tape: u32, kind: Kind, archive_id: u32, flags: u64) -> Source {
+    let key = ClassKey {
+        kind,
+        archive_id,
+        flags,
+        place: Place::Any,
+        tag: NIL,
+        lane: Lane::of(kind),
+        share: NIL,
+        tape,
+    };
+    Source { key, what: Stock::Tape(tape), left: u32::MAX }
 }
 
 /// The shelves of a pool for a mover of these archive ids.

@@ -364,7 +364,9 @@ impl Coordinator {
             self.shares.weigh(key.share, self.config_version, &self.config.share_weights);
             self.shares.count(key.share, key.lane.at(), change);
         }
-        self.update_group(&key, |group| group.queued = group.queued.wrapping_add_signed(change as i32));
+        if key.tape == NIL {
+            self.update_group(&key, |group| group.queued = group.queued.wrapping_add_signed(change as i32));
+        }
     }
 
     /// Does something to the group of a class that is not plain.
@@ -380,9 +382,12 @@ impl Coordinator {
         }
     }
 
-    /// How a class with this first request stands.
-    pub(super) fn standing(&self, key: &ClassKey, head: Handle) -> Standing {
-        Standing { turn: self.shares.turn(key.share, key.lane), due: self.due(head) }
+    /// How a class with this first request stands; `None` while nobody may have its tape.
+    pub(super) fn standing(&self, key: &ClassKey, head: Handle) -> Option<Standing> {
+        let floor = if key.tape == NIL { 0 } else { self.tapes.at(key.tape).floor };
+        let standing =
+            Standing { turn: self.shares.turn(key.share, key.lane), due: self.due(head).max(floor) };
+        self.tapes.is_offered(key.tape).then_some(standing)
     }
 
     /// Whether the share of a class has had a turn since the class was put on its shelves.

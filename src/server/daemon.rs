@@ -23,7 +23,9 @@ use super::reporting::Reporting;
 use super::shell::{FileCalls, LustreCalls, Shell};
 use super::space;
 use super::stores::{self, OpenError};
-use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall, RequestKey, Wanted};
+use crate::hsm::{
+    ActionItem, Coordinator, Event, HsmConfig, Located, LustreCall, RequestKey, Sought, Wanted,
+};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
@@ -299,16 +301,18 @@ impl Daemon<'_> {
         &self,
         mount: &CurrentMount,
         inputs: UnboundedSender<Input>,
-    ) -> Result<Lookups, DaemonError> {
+    ) -> Result<Files, DaemonError> {
         if self.settings.hsm.archives_first_when_full.is_some() {
             let inputs = inputs.clone();
             space::watch(mount.clone(), move |percent| {
                 let _ = inputs.send(Input::Files(Event::SpaceUsed(percent)));
             })?;
         }
-        Ok(Lookups::start(mount.clone(), move |found| {
+        let none = NoFiles { inputs: inputs.clone() };
+        let lookups = Lookups::start(mount.clone(), move |found| {
             let _ = inputs.send(Input::Files(Event::LookedUp(found)));
-        })?)
+        })?;
+        Ok(Files { lookups, none })
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -583,11 +587,26 @@ impl FileCalls for NoFiles {
         let found = keys.into_iter().map(|key| (key, None)).collect();
         let _ = self.inputs.send(Input::Files(Event::LookedUp(found)));
     }
+
+    fn locate(&self, sought: Vec<Sought>) {
+        let found = sought.into_iter().map(|sought| (sought.key, Located::Failed)).collect();
+        let _ = self.inputs.send(Input::Files(Event::Located(found)));
+    }
 }
 
-impl FileCalls for Lookups {
+/// What looks at files.
+struct Files {
+    lookups: Lookups,
+    none: NoFiles,
+}
+
+impl FileCalls for Files {
     fn look_up(&self, keys: Vec<RequestKey>, wanted: Wanted) {
-        Lookups::look_up(self, keys, wanted);
+        self.lookups.look_up(keys, wanted);
+    }
+
+    fn locate(&self, sought: Vec<Sought>) {
+        self.none.locate(sought);
     }
 }
 

@@ -16,7 +16,7 @@ use super::reporting::Reporting;
 use crate::hsm::effect::{Reply, StoreOp};
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
-    RequestKey, StatusCursor, Wanted,
+    RequestKey, Sought, StatusCursor, Wanted,
 };
 use crate::store::{Health, Snapshot};
 use crate::system::clock::Clock;
@@ -41,6 +41,9 @@ pub trait LustreCalls {
 pub trait FileCalls {
     /// Begins to find out whose files these are; [`Event::LookedUp`] must follow.
     fn look_up(&self, keys: Vec<RequestKey>, wanted: Wanted);
+
+    /// Begins to ask the locator; [`Event::Located`] must follow.
+    fn locate(&self, sought: Vec<Sought>);
 }
 
 /// How it goes with the store.
@@ -353,7 +356,13 @@ impl Shell {
             // A request that was recovered may have to be ended before the mount is ready.
             if matches!(
                 inner.deferred.front(),
-                Some((_, Effect::EndAtLustre { .. } | Effect::AskLustre(_) | Effect::LookUp { .. }))
+                Some((
+                    _,
+                    Effect::EndAtLustre { .. }
+                        | Effect::AskLustre(_)
+                        | Effect::LookUp { .. }
+                        | Effect::Locate(_)
+                ))
             ) && inner.lustre.is_none()
             {
                 break;
@@ -370,6 +379,12 @@ impl Shell {
                     if let Some(lustre) = inner.lustre.clone() {
                         drop(inner);
                         lustre.ask(call);
+                    }
+                }
+                Effect::Locate(sought) => {
+                    if let Some(files) = inner.files.clone() {
+                        drop(inner);
+                        files.locate(sought);
                     }
                 }
                 Effect::LookUp { keys, wanted } => {

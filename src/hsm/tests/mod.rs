@@ -10,6 +10,7 @@ mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod tapes;
 
 use std::time::Duration;
 
