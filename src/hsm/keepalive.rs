@@ -202,7 +202,7 @@ impl Coordinator {
         let request = self.requests.at(handle);
         match request.state {
             // What is in doubt is asked about at its own pace.
-            State::Free | State::Loose | State::Doubtful => return false,
+            State::Free | State::Loose | State::Doubtful | State::Bound => return false,
             State::Running => {
                 if request.linked <= self.keepalive.too_old || !self.mover_lives(request.owner) {
                     return false;

@@ -13,6 +13,7 @@ use crate::store::redis;
 use super::api;
 use super::options::Options;
 use super::reconcile;
+use super::security::settings::SecuritySettings;
 use super::work_limits;
 
 const INT_MAX: u64 = i32::MAX as u64;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What lists the requests of the MDTs.
     pub reconcile: reconcile::Settings,
+    /// Who may do what, and how peers show who they are.
+    pub security: SecuritySettings,
     /// Where the API for the administrator is.
     pub api: api::Place,
     /// Group that may use the API besides the daemon's user.
@@ -161,6 +164,7 @@ impl Default for Settings {
             reporting_dir: None,
             limits: Limits::default(),
             reconcile: reconcile::Settings::default(),
+            security: SecuritySettings::default(),
             api: api::Place::Usual,
             api_group: None,
             metrics_listen: None,
@@ -465,6 +469,11 @@ impl Loader {
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
             "settle_ms" => settings.hsm.settle = millis(INT_MAX)?,
+            "request_timeout_sec" => settings.hsm.request_timeout = seconds(value)?,
+            "keepalive_running_max_sec" => settings.hsm.keepalive_running_max = seconds(value)?,
+            "keepalive_rate" => settings.hsm.keepalive_rate = parse_int(value, 0, 1_000_000)? as u32,
+            "stranded_max" => settings.hsm.stranded_max = parse_int(value, 0, INT_MAX)? as u32,
+            "stranded_timeout_sec" => settings.hsm.stranded_timeout = seconds(value)?,
             "reconcile_command" => settings.reconcile.command = command(value)?,
             "reconcile_interval_sec" => {
                 settings.reconcile.interval = Duration::from_secs(parse_int(value, 0, INT_MAX)?);
@@ -494,12 +503,16 @@ impl Loader {
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => return Err(format!("`{other}` is a key that the server does not know")),
+            other => match settings.security.set(other, value, place) {
+                Some(result) => result?,
+                None => return Err(format!("`{other}` is a key that the server does not know")),
+            },
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<Loaded, Problems> {
+        self.problems.extend(self.settings.security.problems());
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
@@ -513,6 +526,10 @@ impl Loader {
                 slots: u32::try_from(slots).unwrap_or(u32::MAX),
             }),
         };
+        if self.settings.lustre == Lustre::None {
+            // There is nobody to keep requests alive at, and nobody to give them back to.
+            hsm.request_timeout = Duration::ZERO;
+        }
         if hsm.lease > hsm.client_grace {
             hsm.lease = hsm.client_grace;
         }
@@ -538,6 +555,11 @@ impl Loader {
 
 fn text(value: &str) -> Result<String, String> {
     if value.is_empty() { Err("must not be empty".to_owned()) } else { Ok(value.to_owned()) }
+}
+
+/// Whole seconds, at most 68 years.
+fn seconds(value: &str) -> Result<Duration, String> {
+    parse_int(value, 0, INT_MAX).map(Duration::from_secs)
 }
 
 fn at_least(value: u32, min: u32) -> Result<usize, String> {

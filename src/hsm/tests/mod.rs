@@ -1,10 +1,12 @@
 //! Sessions with the coordinator as scripts.
 
 mod batches;
+mod bound;
 mod cancels;
 mod duties;
 mod explaining;
 mod failures;
+mod following;
 mod forgotten;
 mod golden;
 mod hosts;
