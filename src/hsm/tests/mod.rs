@@ -15,6 +15,7 @@ mod limits;
 mod movers;
 mod orders;
 mod queueing;
+mod reconcile;
 mod recovery;
 mod reporting;
 mod status;
