@@ -40,6 +40,7 @@ mod hosts;
 mod index;
 mod keepalive;
 mod letter;
+mod life;
 pub mod limits;
 mod movers;
 mod placing;
