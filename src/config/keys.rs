@@ -85,6 +85,22 @@ pub const KEYS: &[Key] = &[
     key("handshake_timeout_ms", Owner::Server, None),
     key("hai_len", Owner::Client, Some("COORDINATOOL_HAI_LEN")),
     key("begin_timeout_ms", Owner::Client, Some("COORDINATOOL_BEGIN_TIMEOUT")),
+    // Security.
+    key("tls", Owner::Both, Some("COORDINATOOL_TLS")),
+    key("tls_port", Owner::Both, Some("COORDINATOOL_TLS_PORT")),
+    key("tls_ca", Owner::Both, Some("COORDINATOOL_TLS_CA")),
+    key("tls_cert", Owner::Both, Some("COORDINATOOL_TLS_CERT")),
+    key("tls_key", Owner::Both, Some("COORDINATOOL_TLS_KEY")),
+    key("tls_server_name", Owner::Client, Some("COORDINATOOL_TLS_SERVER_NAME")),
+    key("psk_file", Owner::Both, Some("COORDINATOOL_PSK_FILE")),
+    key("psk_admin_file", Owner::Both, Some("COORDINATOOL_PSK_ADMIN_FILE")),
+    key("psk_read_only_file", Owner::Both, Some("COORDINATOOL_PSK_READ_ONLY_FILE")),
+    key("role", Owner::Server, None),
+    key("bind_ids", Owner::Server, None),
+    key("plain", Owner::Server, None),
+    key("plain_role", Owner::Server, None),
+    key("local_socket", Owner::Both, Some("COORDINATOOL_LOCAL_SOCKET")),
+    key("local_group", Owner::Server, None),
 ];
 
 /// The key of this name, whatever its case.

@@ -113,6 +113,7 @@ impl Coordinator {
             tracing::info!(%key, "duplicate of a running request");
         } else {
             tracing::info!(%key, "duplicate of a queued request");
+            self.bound_came_back(handle);
         }
         self.known_at_mdt(handle, effects);
     }

@@ -20,6 +20,7 @@ impl Coordinator {
         self.check_slots();
         self.check_shelves();
         self.vetting.check(|handle| self.requests.at(handle).state);
+        self.bound.check();
     }
 
     fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
@@ -94,6 +95,7 @@ impl Coordinator {
             let held = (request.fid, request.class, request.timestamp, handle);
             assert_eq!(request.state == State::Held, self.held.contains(&held));
             assert_eq!(request.state == State::Vetting, self.vetting.aside.contains(&handle));
+            assert_eq!(request.state == State::Bound, self.bound.contains(handle));
         }
     }
 

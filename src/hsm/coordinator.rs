@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::action::RequestKey;
 use super::attempts::Letters;
 use super::batches::Tags;
+use super::bound::BoundRestores;
 use super::cancel::{Cancel, Ending};
 use super::config::HsmConfig;
 use super::counters::Counters;
@@ -78,6 +79,7 @@ pub struct Coordinator {
     pub(super) tombstones: Tombstones,
     pub(super) vetting: Vetting,
     pub(super) late_archives: LateArchives,
+    pub(super) bound: BoundRestores,
     pub(super) keepalive: KeepAlive,
     /// What the MDT may have forgotten.
     pub(super) doubts: Doubts,
@@ -173,6 +175,7 @@ impl Coordinator {
             tombstones: Tombstones::default(),
             vetting: Vetting::default(),
             late_archives: LateArchives::default(),
+            bound: BoundRestores::default(),
             keepalive: KeepAlive::default(),
             doubts: Doubts::default(),
             strandings: Strandings::default(),
@@ -313,6 +316,7 @@ impl Coordinator {
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
                 Some(Timer::Vetting) => self.vet_again(effects),
+                Some(Timer::Bound) => self.request_bound(effects),
                 Some(Timer::KeepAlive) => self.keepalive_step(effects),
                 Some(Timer::Doubt) => self.doubt_step(effects),
                 Some(Timer::Stranded) => self.look_for_stranded(effects),

@@ -143,7 +143,7 @@ impl Coordinator {
             }
         }
         if !limits.users.is_empty()
-            && let Some(user) = self.user_behind(handle)
+            && let Some(user) = self.user_of(handle)
             && limits.of_user(user).is_some()
         {
             groups.push(Group::User(user));

@@ -24,6 +24,7 @@ mod absence;
 mod admission;
 mod attempts;
 mod batches;
+mod bound;
 pub mod bucket;
 mod by_file;
 mod cancel;

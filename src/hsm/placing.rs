@@ -8,7 +8,7 @@ use super::effect::{Effects, StoreOp};
 use super::index::NIL;
 use super::queues::{ClassKey, Shelf};
 use super::requests::{
-    ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
+    ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, MOVED, RELEASED, REPORTED, STORED, State,
 };
 
 /// What a mover's buffer must hold for one item besides its data (C 0.4: `struct hsm_action_item` twice).
@@ -187,6 +187,7 @@ impl Coordinator {
                 self.vetting.aside.remove(&handle);
             }
             State::Doubtful => self.doubts.remove(handle),
+            State::Bound => self.bound.remove(handle),
             State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
                 unreachable!("a request that does not wait is not taken out of a queue")
@@ -356,7 +357,9 @@ impl Coordinator {
 
     /// A running request goes back to the end of its queue.
     pub(super) fn requeue(&mut self, handle: Handle, effects: &mut Effects) {
-        let fid = self.requests.at(handle).fid;
+        let request = self.requests.at_mut(handle);
+        request.set(MOVED, true);
+        let fid = request.fid;
         self.stop(handle);
         self.renew_class(handle);
         self.counts.requeued += 1;
@@ -485,7 +488,7 @@ impl Coordinator {
             self.release_class(new);
             return;
         }
-        if state == State::Doubtful {
+        if matches!(state, State::Doubtful | State::Bound) {
             self.requests.at_mut(handle).class = new;
             self.release_class(class);
             return;

@@ -32,7 +32,7 @@ impl Coordinator {
     }
 
     /// The user of the request's file, if it is known.
-    pub(super) fn user_behind(&self, _handle: Handle) -> Option<u32> {
+    pub(super) fn user_of(&self, _handle: Handle) -> Option<u32> {
         None
     }
 
@@ -65,7 +65,7 @@ impl Coordinator {
                 return false;
             }
         }
-        select.user.is_none_or(|user| self.user_behind(handle) == Some(user))
+        select.user.is_none_or(|user| self.user_of(handle) == Some(user))
             && select.hint.as_deref().is_none_or(|hint| fits_data(&self.data.at(request.data).bytes, hint))
     }
 
@@ -90,6 +90,7 @@ impl Coordinator {
                 State::Limited => RequestState::Limited,
                 State::Doubtful => RequestState::Doubtful,
                 State::Vetting => RequestState::Asking,
+                State::Bound => RequestState::Bound,
                 State::Running => RequestState::Running,
                 State::Queued | State::Loose | State::Free => RequestState::Queued,
             },

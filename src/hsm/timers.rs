@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Ending,
     /// The MDT is asked again about requests that wait for its word.
     Vetting,
+    /// An MDT is asked to take restores again that were bound to a mover.
+    Bound,
     /// Requests are kept alive.
     KeepAlive,
     /// Requests that the MDT may have forgotten are looked at.

@@ -13,6 +13,7 @@ use crate::store::redis;
 use super::api;
 use super::options::Options;
 use super::reconcile;
+use super::security::settings::SecuritySettings;
 use super::work_limits;
 
 const INT_MAX: u64 = i32::MAX as u64;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What lists the requests of the MDTs.
     pub reconcile: reconcile::Settings,
+    /// Who may do what, and how peers show who they are.
+    pub security: SecuritySettings,
     /// Where the API for the administrator is.
     pub api: api::Place,
     /// Group that may use the API besides the daemon's user.
@@ -161,6 +164,7 @@ impl Default for Settings {
             reporting_dir: None,
             limits: Limits::default(),
             reconcile: reconcile::Settings::default(),
+            security: SecuritySettings::default(),
             api: api::Place::Usual,
             api_group: None,
             metrics_listen: None,
@@ -494,12 +498,16 @@ impl Loader {
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => return Err(format!("`{other}` is a key that the server does not know")),
+            other => match settings.security.set(other, value, place) {
+                Some(result) => result?,
+                None => return Err(format!("`{other}` is a key that the server does not know")),
+            },
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<Loaded, Problems> {
+        self.problems.extend(self.settings.security.problems());
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }

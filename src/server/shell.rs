@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
@@ -13,6 +14,7 @@ use super::committer::{self, Committer};
 use super::connection::Connection;
 use super::outbox::SLICE;
 use super::reporting::Reporting;
+use super::security::Policy;
 use crate::hsm::effect::{Reply, StoreOp};
 use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{
@@ -253,7 +255,14 @@ impl Shell {
 
     /// Whether every peer has been sent everything.
     pub fn all_sent(&self) -> bool {
-        self.inner.borrow().connections.values().all(|connection| connection.outbox.borrow().is_empty())
+        self.inner.borrow().connections.values().all(|connection| connection.all_sent())
+    }
+
+    /// Another policy holds for everybody who is connected.
+    pub fn apply(&self, policy: &Arc<Policy>) {
+        for connection in self.inner.borrow().connections.values() {
+            connection.apply(policy);
+        }
     }
 
     /// Whether peers are no longer read.
@@ -496,12 +505,15 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
     use std::sync::mpsc;
 
     use lustreapi_sys::Fid;
 
+    use super::super::connection::Badge;
     use super::super::outbox::Next;
+    use super::super::security::{Access, Principal};
+    use super::super::transport::Transport;
     use super::*;
     use crate::hsm::event::{Message, Queue};
     use crate::hsm::{Action, HsmConfig};
@@ -527,8 +539,8 @@ mod tests {
     async fn connection(number: u64) -> Rc<Connection> {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        Rc::new(Connection::new(ConnId(number), stream, peer))
+        let badge = Badge::new(Principal::Plain, Access::Admin, Arc::default());
+        Rc::new(Connection::new(ConnId(number), Transport::plain(stream), "a:1".to_owned(), badge))
     }
 
     fn queue(shell: &Shell, conn: u64) {

@@ -1,12 +1,16 @@
 //! Sessions with the coordinator as scripts.
 
 mod batches;
+mod bound;
 mod cancels;
 mod duties;
 mod explaining;
 mod failures;
+mod following;
+mod forgotten;
 mod golden;
 mod hosts;
+mod keepalive;
 mod limits;
 mod movers;
 mod orders;
@@ -14,6 +18,7 @@ mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod stranded;
 mod vetting;
 
 use std::time::Duration;
