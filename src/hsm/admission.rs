@@ -139,7 +139,7 @@ impl Coordinator {
             self.requests.at_mut(handle).set(STORED, true);
             effects.store.push(StoreOp::Put(item));
         }
-        tracing::debug!(%key, action = %kind.action(), "admitted");
+        self.log_admitted(handle);
         Some(Admitted::New(handle))
     }
 
