@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::SystemTime;
 
+use coordinatool::client::stream::Stream;
 use coordinatool::security::Credentials;
 use coordinatool::tls::Role;
 use coordinatool::tls::authority::Request;
@@ -211,4 +212,13 @@ fn the_protocol_is_the_same_inside() {
     for _ in 0..101 {
         assert_eq!(admin.receive().unwrap()["command"], "status");
     }
+    // Who says goodbye still gets the answers that are due.
+    admin.send(&STATUS.repeat(3)).unwrap();
+    let Stream::Tls(stream) = &mut admin.stream else { panic!("no TLS") };
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+    for _ in 0..3 {
+        assert_eq!(admin.receive().unwrap()["command"], "status");
+    }
+    assert_eq!(admin.receive().unwrap_err(), "closed");
 }
