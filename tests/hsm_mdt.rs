@@ -151,18 +151,36 @@ fn what_waited_while_mdts_restarted_is_done_once() {
 fn what_ran_while_mdts_restarted_is_done_in_the_end() {
     let bed = TestbedSettings::new("mdt-running").parameter("active_request_timeout=20").start();
     let daemon = Daemon::start(&bed, &kept_alive(&bed));
-    let gate = Gate::closed_for_all(&bed, "1");
+    let gate = Gate::open_for_all(&bed, "1");
     let mover = MoverSettings::new(&bed, "agent_1", 1).behind(&gate).start(&bed);
     daemon.wait_mover("agent_1");
-    let files = FileSet::create(&bed, 0..6);
-    files.archive(&Request::archive(1));
-    bed.wait("all have begun", || count(&mover, "begun", "ARCHIVE") == 6);
+    let (old, new) = (FileSet::create(&bed, 0..8), FileSet::create(&bed, 8..12));
+    old.archive(&Request::archive(1));
+    old.wait_archived();
+    old.wait_ended();
+    let (restored, removed) = (old.part(0..4), old.part(4..8));
+    restored.release();
+    gate.close();
+    let reader = bed.lustre().read(&restored.path(0));
+    restored.part(1..4).restore(&Request::default());
+    removed.remove(&Request::default());
+    new.archive(&Request::archive(1));
+    let begun = |action| count(&mover, "begun", action);
+    bed.wait("all have begun", || (begun("RESTORE"), begun("REMOVE"), begun("ARCHIVE")) == (4, 4, 12));
     bed.lustre().restart_mdt(0);
     bed.lustre().restart_mdt(1);
     gate.open();
-    files.wait_archived();
+    assert_eq!(reader.finish_text(), Ok("foo.0\n".to_owned()), "who waits gets the data");
+    restored.wait_restored();
+    new.wait_archived();
     daemon.wait_known(0);
-    check_done_once(&files.entries());
+    check_done_once(&restored.entries());
+    check_done_once(&new.entries());
+    // The copies went with the first attempt, so that the second finds none and says so to the MDT.
+    assert_eq!(mover.copies(), restored.len() + new.len());
+    let removes = removed.entries().into_iter().filter(|entry| entry.action == "REMOVE");
+    let asked_again: Vec<Entry> = removes.filter(|entry| entry.accepted_ends > 0).collect();
+    assert_eq!(asked_again.len(), removed.len(), "{asked_again:?}");
 }
 
 /// An MDT that is away blocks each call on it; the others' requests flow, and its own are there when it is back.

@@ -30,6 +30,7 @@ impl Coordinator {
         let host = entry.host;
         self.movers.connected.remove(&order);
         self.movers.disconnected.insert(left, mover);
+        self.review_tapes_of(mover);
         self.refresh_mover(mover);
         self.review_quarantines();
         let leased = self.movers.at(mover).lease_until.unwrap_or(Mono(0));
@@ -68,12 +69,12 @@ impl Coordinator {
                 self.slice_later();
             }
         } else {
-            self.let_go(mover);
+            self.let_go(mover, effects);
         }
     }
 
     /// Forgets a mover that is away and has nothing left, or keeps it as the one whose requests wait for it.
-    fn let_go(&mut self, mover: u32) {
+    fn let_go(&mut self, mover: u32, effects: &mut Effects) {
         if self.movers.at(mover).conn.is_some() {
             return;
         }
@@ -82,6 +83,11 @@ impl Coordinator {
         self.give_up_slots(mover, stays);
         if stays {
             self.movers.at_mut(mover).disconnected_at = self.now.wall;
+            if self.config.locating.is_some() {
+                // Where its requests lie is asked again: others may be able to have them now.
+                self.replacing = Some(0);
+                self.slice_later();
+            }
             self.timers.set(Timer::Grace(mover), self.now.mono + self.config.client_grace);
             return;
         }
@@ -89,8 +95,10 @@ impl Coordinator {
             self.timers.clear(Timer::Slot(mover, slot as u32));
         }
         self.timers.clear(Timer::Grace(mover));
+        self.forget_movable(mover, effects);
         let order = self.movers.at(mover).order;
         self.movers.disconnected.remove(&order);
+        self.drop_tapes(mover);
         self.fresh_movers.remove(&mover);
         self.later_movers.remove(&mover);
         let id = self.movers.at(mover).id.clone();
@@ -119,7 +127,7 @@ impl Coordinator {
             if head == NIL || self.requests.at(head).linked > entry.retire_up_to {
                 self.retiring.remove(&mover);
                 if entry.conn.is_none() && head == NIL && !self.timers.is_set(Timer::Grace(mover)) {
-                    self.let_go(mover);
+                    self.let_go(mover, effects);
                 }
                 continue;
             }
@@ -131,6 +139,8 @@ impl Coordinator {
     fn retire(&mut self, handle: Handle, effects: &mut Effects) {
         if self.cancels.contains_key(&handle) {
             self.end_cancelled(handle, effects);
+        } else if self.may_be_bound(handle) {
+            self.unbind(handle, effects);
         } else {
             self.requeue(handle, effects);
         }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Coordinator;
-use super::action::{ActionItem, RequestKey};
+use super::action::{Action, ActionItem, RequestKey};
 use super::effect::{Effect, Effects};
 use super::requests::{CANCELLING, Handle, State};
 use super::timers::Timer;
@@ -136,7 +136,7 @@ impl Coordinator {
     }
 
     /// The MDT's answer.
-    pub(super) fn lustre_ended(&mut self, key: RequestKey, errno: i32, _effects: &mut Effects) {
+    pub(super) fn lustre_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
         let Some(ending) = self.endings.get_mut(&key) else {
             return;
         };
@@ -147,13 +147,14 @@ impl Coordinator {
             }
             return;
         }
-        let cancelled = ending.errno == ECANCELED;
+        let cancelled = ending.errno == ECANCELED || ending.item.action == Action::Cancel;
         self.endings.remove(&key);
         match errno {
             0 => self.counts.done_cancel += u64::from(cancelled),
             ENOENT => tracing::info!(%key, "the MDT had forgotten the request that was ended"),
             _ => tracing::error!(%key, errno, "the MDT did not take the end of a request"),
         }
+        self.bound_ended(key, errno, effects);
     }
 
     pub(super) fn retry_endings(&mut self, effects: &mut Effects) {

@@ -288,7 +288,7 @@ impl Coordinator {
                 }
             }
             // Its own questions are under way.
-            State::Vetting => {}
+            State::Vetting | State::Bound => {}
             State::Free | State::Loose => {}
         }
     }

@@ -109,7 +109,7 @@ impl Coordinator {
             }
             LustreAnswer::Requested { key, errno } => {
                 tracing::debug!(%key, errno, "request answered");
-                if !self.retry_answered(key, errno, effects) {
+                if !self.bound_requested(key, errno, effects) && !self.retry_answered(key, errno, effects) {
                     self.doubt_requested(key, errno, effects);
                 }
             }

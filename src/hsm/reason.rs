@@ -77,6 +77,8 @@ pub enum Reason {
     Doubtful,
     /// A mover waits for it, and the MDT is asked first whether it may still be done.
     Asking,
+    /// It was bound to a mover that is gone: the MDT is told that it has ended, and asked for it again.
+    Bound,
     /// A limit of the configuration is reached.
     Limit {
         /// As in the configuration: `limit_hint project=a`.
@@ -178,6 +180,7 @@ impl Reason {
             Self::Settling { .. } => "settling",
             Self::Doubtful => "doubtful",
             Self::Asking => "asking",
+            Self::Bound => "bound",
             Self::Limit { .. } => "limit",
             Self::TooLarge { .. } => "too_large",
             Self::Draining { .. } => "draining",
@@ -308,6 +311,9 @@ impl fmt::Display for Text<'_> {
             Reason::Asking => f.write_str(
                 "its MDT is asked whether it may still be done: a copy is not removed while its file is released, and a file \
                  that is archived is not archived again",
+            ),
+            Reason::Bound => f.write_str(
+                "its mover is gone and Lustre takes this restore from no other: its MDT is to end it and to make a new one",
             ),
             Reason::Limit { name, running, until } => {
                 write!(f, "`{name}` is reached with {running} running")?;

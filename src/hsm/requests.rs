@@ -69,6 +69,8 @@ pub(super) enum State {
     Settling,
     /// Set aside until the MDT has said whether it may be sent.
     Vetting,
+    /// Bound to a mover that is gone: ended at its MDT, and requested again.
+    Bound,
     /// The MDT may have forgotten it: handed out only once that is known.
     Doubtful,
     /// Waits until a limit has room.
@@ -99,6 +101,8 @@ pub(super) const REPORTED: u16 = 256;
 pub(super) const ENDED_BEFORE: u16 = 0x4000;
 /// It waited already when we started: what happened to its file before that is not known here.
 pub(super) const RECOVERED: u16 = 0x2000;
+/// It was with another mover before.
+pub(super) const MOVED: u16 = 0x1000;
 /// It runs, and the MDT has said that it knows nothing of it.
 pub(super) const FORGOTTEN: u16 = 512;
 

@@ -26,16 +26,6 @@ impl Select {
 }
 
 impl Coordinator {
-    /// Whether the users of files are looked up at all.
-    pub(super) fn knows_users(&self) -> bool {
-        false
-    }
-
-    /// The user of the request's file, if it is known.
-    pub(super) fn user_behind(&self, _handle: Handle) -> Option<u32> {
-        None
-    }
-
     /// The host that alone may have the request.
     pub(super) fn only_host(&self, handle: Handle) -> Option<&str> {
         match self.classes.at(self.requests.at(handle).class).key.place {
@@ -65,7 +55,7 @@ impl Coordinator {
                 return false;
             }
         }
-        select.user.is_none_or(|user| self.user_behind(handle) == Some(user))
+        select.user.is_none_or(|user| self.user_of(handle) == Some(user))
             && select.hint.as_deref().is_none_or(|hint| fits_data(&self.data.at(request.data).bytes, hint))
     }
 
@@ -90,6 +80,7 @@ impl Coordinator {
                 State::Limited => RequestState::Limited,
                 State::Doubtful => RequestState::Doubtful,
                 State::Vetting => RequestState::Asking,
+                State::Bound => RequestState::Bound,
                 State::Running => RequestState::Running,
                 State::Queued | State::Loose | State::Free => RequestState::Queued,
             },

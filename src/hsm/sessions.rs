@@ -93,6 +93,7 @@ impl Coordinator {
             let left = self.movers.at(old).order;
             self.movers.disconnected.remove(&left);
             self.movers.connected.insert(order, old);
+            self.drop_tapes(fresh);
             self.movers.remove(fresh);
             self.conns.insert(conn, old);
             self.timers.clear(Timer::Grace(old));
@@ -109,6 +110,7 @@ impl Coordinator {
         entry.host = host;
         entry.is_mover = true;
         self.introduce(mover, &ehlo);
+        self.note_movable(mover, effects);
         self.claim(mover, ehlo, conn, effects);
         self.refresh_allowance(mover);
         self.refresh_mover(mover);
@@ -151,6 +153,10 @@ impl Coordinator {
             };
             if Kind::of(item.action) != Some(kind) {
                 tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it is another action");
+                return false;
+            }
+            if state == State::Bound {
+                tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it came back too late");
                 return false;
             }
             if state == State::Running {

@@ -51,6 +51,7 @@ enum Step {
     Held(Kind, Option<(Fid, u32, i64, Handle)>),
     Settling(Kind, Option<Handle>),
     Vetting(Kind, Option<Handle>),
+    Bound(Kind),
 }
 
 /// An answer in the making.
@@ -253,6 +254,12 @@ impl Coordinator {
                     }
                 }
             }
+            // Few and short-lived: shown in one go.
+            Step::Bound(kind) => {
+                for handle in self.bound.handles().filter(|&handle| self.requests.at(handle).kind == kind) {
+                    self.status_entry(run, handle, out);
+                }
+            }
             Step::Vetting(kind, after) => {
                 let from = after.map_or(Bound::Unbounded, Bound::Excluded);
                 for &handle in self.vetting.aside.range((from, Bound::Unbounded)) {
@@ -346,6 +353,7 @@ impl Coordinator {
                 then.push(Step::Held(kind, None));
                 then.push(Step::Settling(kind, None));
                 then.push(Step::Vetting(kind, None));
+                then.push(Step::Bound(kind));
                 then.push(Step::EndArray);
             }
         }

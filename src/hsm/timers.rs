@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Ending,
     /// The MDT is asked again about requests that wait for its word.
     Vetting,
+    /// An MDT is asked to take restores again that were bound to a mover.
+    Bound,
     /// Requests are kept alive.
     KeepAlive,
     /// Requests that the MDT may have forgotten are looked at.
@@ -35,6 +37,10 @@ pub(super) enum Timer {
     Duty,
     /// Limits of hints and users are looked at.
     Limits,
+    /// A tape has gathered requests, or was with its mover, for long enough.
+    Tape(u32),
+    /// Requests have waited to be located for long enough.
+    Locations,
 }
 
 /// All deadlines, each timer at most once.

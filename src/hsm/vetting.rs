@@ -21,6 +21,7 @@ use super::requests::{ENDED_BEFORE, Handle, Kind, RECOVERED, State};
 use super::time::Mono;
 use super::timers::Timer;
 use super::verdict::{EALREADY, Questions, Subject, Verdict};
+use super::views::Outcome;
 
 /// How long answers count, from when the questions were asked.
 const FRESH: Duration = Duration::from_secs(10);
@@ -401,6 +402,8 @@ impl Coordinator {
             }
         }
         let item = self.item(handle, true);
+        let cancelled = errno == super::cancel::ECANCELED;
+        self.note_fate(handle, if cancelled { Outcome::Cancelled } else { Outcome::Dropped }, errno);
         self.report_done(handle, &Done { cookie, dfid, status: errno }, effects);
         self.drop_waiting(handle, effects);
         self.end_at_lustre(item, errno, effects);

@@ -67,6 +67,8 @@ pub enum RequestState {
     Doubtful,
     /// Set aside until the MDT says whether it may still be done.
     Asking,
+    /// A restore bound to a mover that is gone: it is ended at its MDT and requested again.
+    Bound,
     /// Recovered; waits until movers have had time to claim it.
     Settling,
     /// With a mover.
@@ -83,6 +85,7 @@ impl RequestState {
             Self::Limited => "limited",
             Self::Doubtful => "doubtful",
             Self::Asking => "asking",
+            Self::Bound => "bound",
             Self::Settling => "settling",
             Self::Running => "running",
         }

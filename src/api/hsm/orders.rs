@@ -10,7 +10,7 @@ use serde_json::json;
 use super::super::caller::Caller;
 use super::super::envelope::{Problem, good};
 use super::{Answer, Context, body, invalid};
-use crate::hsm::{OperatorReply, Order};
+use crate::hsm::{OperatorReply, Order, Wall};
 use crate::ops::{CancelReport, Lock, Reconciled, Select};
 
 /// Requests that a cancel shows unless told.
@@ -23,6 +23,11 @@ const MAX_ID: usize = 255;
 async fn order(context: &Context, caller: &Caller, order: Order) -> Answer {
     let reply = context.core.order(caller.to_string(), order).await?;
     let now = context.core.look(|_, now| now.wall).await?;
+    answer(reply, now)
+}
+
+/// What came of an order, as an answer.
+pub(super) fn answer(reply: OperatorReply, now: Wall) -> Answer {
     match reply {
         OperatorReply::Done => Ok(good(StatusCode::OK, ())),
         OperatorReply::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),

@@ -1,12 +1,17 @@
 //! Sessions with the coordinator as scripts.
 
 mod batches;
+mod bound;
 mod cancels;
 mod duties;
 mod explaining;
 mod failures;
+mod fairness;
+mod following;
+mod forgotten;
 mod golden;
 mod hosts;
+mod keepalive;
 mod limits;
 mod movers;
 mod orders;
@@ -14,6 +19,8 @@ mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod stranded;
+mod tapes;
 mod vetting;
 
 use std::time::Duration;

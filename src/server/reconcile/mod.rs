@@ -1,16 +1,20 @@
 //! Compares what is known here with what the MDTs list.
 //!
 //! A listing goes to the core in steps, whoever hands it in: a command that is run at intervals ([`periodic`]), or an
-//! administrator. [`Feed`] makes steps of its bytes; [`super::shell::Shell::reconcile`] begins,
-//! [`super::shell::Shell::reconcile_step`] goes on.
+//! administrator, perhaps from another thread. [`Intake::begin`] says what it is; [`super::shell::Shell::reconcile`] begins;
+//! [`Feed`] makes steps of its bytes, which go to [`super::shell::Shell::reconcile_step`].
 
 pub mod command;
 pub mod periodic;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::hsm::reconcile::{Adopt, Listed, ListedStatus, Reconcile};
+use tokio::sync::watch;
+
+use crate::hsm::reconcile::{Adopt, Listed, ListedStatus, Listing, Reconcile};
 use crate::lustre::active_requests::{Data, LogStatus, Record, State};
+use crate::lustre::link::CurrentMount;
 use crate::lustre::listing::{Reader, Summary};
 use crate::lustre::mount::Mount;
 
@@ -71,6 +75,36 @@ impl Whose {
                 }
             },
         }
+    }
+}
+
+/// What whoever hands in a listing needs.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    fsname: Arc<str>,
+    mount: Option<CurrentMount>,
+    settings: watch::Receiver<Settings>,
+}
+
+impl Intake {
+    /// For this file system.
+    pub fn new(fsname: &str, mount: Option<CurrentMount>, settings: watch::Receiver<Settings>) -> Self {
+        Self { fsname: fsname.into(), mount, settings }
+    }
+
+    /// Begins a listing: of some MDTs, whose requests may be adopted as configured. Asks the kernel for a name and reads a
+    /// file, but waits for no MDT.
+    pub fn begin(&self, source: &str) -> (Listing, Feed) {
+        let adopt = self.settings.borrow().adopt;
+        let mount = self.mount.as_ref().map(CurrentMount::get);
+        let listing =
+            Listing { source: source.to_owned(), all_mdts: false, adopt: adopt.on(mount.as_deref()) };
+        (listing, Feed::new(&self.fsname))
+    }
+
+    /// Name of the file system.
+    pub fn fsname(&self) -> &str {
+        &self.fsname
     }
 }
 

@@ -3,13 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::command::{self, CommandError};
-use super::{Feed, Settings};
-use crate::hsm::reconcile::{Listing, Reconcile};
+use super::{Intake, Settings};
+use crate::hsm::reconcile::Reconcile;
 use crate::hsm::{Event, OperatorReply};
-use crate::lustre::link::CurrentMount;
 use crate::lustre::tunables::{self, Tunables};
 use crate::server::shell::Shell;
 
@@ -20,22 +17,22 @@ const LOOK_AT_SYSFS: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Periodic {
     shell: Rc<Shell>,
-    fsname: String,
-    mount: Option<CurrentMount>,
+    intake: Intake,
     /// What the MDTs are set to, as far as anybody said.
     tunables: Tunables,
     failing: bool,
 }
 
 impl Periodic {
-    /// For this file system.
-    pub fn new(shell: Rc<Shell>, fsname: String, mount: Option<CurrentMount>) -> Self {
-        Self { shell, fsname, mount, tunables: Tunables::default(), failing: false }
+    /// Of listings that are handed in there.
+    pub fn new(shell: Rc<Shell>, intake: Intake) -> Self {
+        Self { shell, intake, tunables: Tunables::default(), failing: false }
     }
 
     /// Goes on until the task is dropped. `first` is how long to wait before the first run: what movers hold from before
     /// should be claimed by then.
-    pub async fn run(mut self, mut settings: watch::Receiver<Settings>, first: Duration) {
+    pub async fn run(mut self, first: Duration) {
+        let mut settings = self.intake.settings.clone();
         self.look_at_sysfs().await;
         let mut next = Some(tokio::time::Instant::now() + first);
         let mut sysfs = tokio::time::interval(LOOK_AT_SYSFS);
@@ -76,14 +73,8 @@ impl Periodic {
     }
 
     async fn run_command(&mut self, settings: &Settings) -> Result<OperatorReply, CommandError> {
-        let mount = self.mount.as_ref().map(CurrentMount::get);
-        let listing = Listing {
-            source: "reconcile_command".to_owned(),
-            all_mdts: false,
-            adopt: settings.adopt.on(mount.as_deref()),
-        };
+        let (listing, mut feed) = self.intake.begin("reconcile_command");
         let (ask, reply) = self.shell.reconcile(listing);
-        let mut feed = Feed::new(&self.fsname);
         let shell = &self.shell;
         let step = async |step| {
             shell.reconcile_step(ask, step);
@@ -117,7 +108,7 @@ impl Periodic {
     }
 
     async fn look_at_sysfs(&mut self) {
-        let fsname = self.fsname.clone();
+        let fsname = self.intake.fsname().to_owned();
         // Reading takes locks in the kernel.
         let read = tokio::task::spawn_blocking(move || Tunables::read(tunables::SYSFS.as_ref(), &fsname));
         match read.await {
