@@ -24,6 +24,6 @@ pub mod mount;
 pub mod path;
 #[cfg(any(feature = "daemon", feature = "client"))]
 #[cfg_attr(not(feature = "daemon"), allow(dead_code))]
-mod sys;
+pub(crate) mod sys;
 #[cfg(feature = "daemon")]
 pub mod tunables;

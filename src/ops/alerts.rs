@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::flow::{DeadLetter, Mover, Stranded, Top};
-use super::status::{Counters, Lock};
+use super::status::{Counters, Lock, Store};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -158,6 +158,26 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
         add(Severity::Warning, "pending_ends", text, None);
     }
     alerts.sort_by_key(|alert| alert.severity);
+    alerts
+}
+
+/// What needs attention at the store.
+pub fn store_alerts(store: &Store) -> Vec<Alert> {
+    let alert =
+        |severity, kind: &str, text: String| Alert { severity, kind: kind.to_owned(), text, command: None };
+    let mut alerts = Vec::new();
+    if let Some(trouble) = &store.trouble {
+        let text = format!("{trouble}; what it lacks is on this node's disk ({} bytes)", store.spilled_bytes);
+        alerts.push(alert(Severity::Critical, "store_trouble", text));
+    }
+    for warning in &store.warnings {
+        alerts.push(alert(Severity::Warning, "store_settings", format!("redis: {warning}")));
+    }
+    if store.set_aside > 0 {
+        let text =
+            format!("{} could not be read at start and were set aside", plural(store.set_aside, "record"));
+        alerts.push(alert(Severity::Warning, "store_set_aside", text));
+    }
     alerts
 }
 

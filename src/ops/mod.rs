@@ -10,7 +10,7 @@ mod select;
 mod status;
 mod text;
 
-pub use alerts::{Alert, Facts, Severity, alerts};
+pub use alerts::{Alert, Facts, Severity, alerts, store_alerts};
 pub use flow::{CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, Stranded, TagLoad, Top};
 pub use reconciled::Reconciled;
 pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};

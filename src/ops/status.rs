@@ -226,4 +226,14 @@ pub struct Store {
     pub behind: bool,
     /// Changes that are not durable yet.
     pub unstored: u64,
+    /// What is wrong with it, in a sentence.
+    pub trouble: Option<String>,
+    /// Bytes that wait on this node's disk until redis has everything again.
+    pub spilled_bytes: u64,
+    /// Requests in it that the C version would not see.
+    pub not_for_c: u64,
+    /// Records that could not be read at start and were set aside.
+    pub set_aside: u64,
+    /// Settings of redis that may lose what it has confirmed.
+    pub warnings: Vec<String>,
 }

@@ -10,8 +10,11 @@ use crate::hsm::mover_views::{DeadLetter as CoreLetter, MoverView, Top as CoreTo
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::overview::Overview;
 use crate::hsm::time::Wall;
-use crate::ops::{CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Stranded, Top, alerts};
+use crate::ops::{
+    CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts,
+};
 use crate::server::shell::{Shell, StoreState};
+use crate::store::Health;
 
 /// Batch tags in a status.
 const TAGS: usize = 20;
@@ -26,10 +29,11 @@ struct Moment {
     orders: Vec<CoreReport>,
     stranded: Vec<CoreStranded>,
     store: StoreState,
+    health: Health,
 }
 
 fn moment(shell: &Shell) -> Moment {
-    let store = shell.store_state();
+    let (store, health) = (shell.store_state(), shell.store_health());
     shell.look(|core, now| Moment {
         counters: core.counters(),
         overview: core.overview(now),
@@ -39,6 +43,7 @@ fn moment(shell: &Shell) -> Moment {
         orders: core.orders().into_iter().map(|(_, report)| report).collect(),
         stranded: core.stranded(),
         store,
+        health,
     })
 }
 
@@ -61,19 +66,27 @@ pub async fn status(State(context): State<Context>) -> Answer {
         letters: &letters,
         stranded: &stranded,
     };
+    let store = Store {
+        kind: context.store.to_string(),
+        full: moment.overview.store_full,
+        behind: moment.store.behind,
+        unstored: moment.store.unstored as u64,
+        trouble: moment.health.trouble,
+        spilled_bytes: moment.health.spilled_bytes,
+        not_for_c: moment.health.not_for_c,
+        set_aside: moment.health.quarantined,
+        warnings: moment.health.warnings,
+    };
+    let mut alerts = alerts(&facts);
+    alerts.extend(store_alerts(&store));
     let status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         fsname: context.fsname.to_string(),
         now: moment.overview.now,
         started: context.started,
-        alerts: alerts(&facts),
+        alerts,
         lock,
-        store: Store {
-            kind: context.store.to_string(),
-            full: moment.overview.store_full,
-            behind: moment.store.behind,
-            unstored: moment.store.unstored as u64,
-        },
+        store,
         queued: Counts::from(moment.counters.pending),
         running: Counts::from(moment.counters.running),
         done: Counts::from(moment.counters.done),
