@@ -85,4 +85,8 @@ pub struct Counters {
     pub unbound: u64,
     /// Requests dropped because they were delivered again after their end.
     pub late_deliveries: u64,
+    /// Shares that are remembered.
+    pub shares: u64,
+    /// Tapes that are known.
+    pub tapes: u64,
 }

@@ -26,6 +26,6 @@ pub mod path;
 mod router;
 #[cfg(any(feature = "daemon", feature = "client"))]
 #[cfg_attr(not(feature = "daemon"), allow(dead_code))]
-mod sys;
+pub(crate) mod sys;
 #[cfg(feature = "daemon")]
 pub mod tunables;

@@ -13,6 +13,7 @@ use crate::store::redis;
 use super::api;
 use super::options::Options;
 use super::reconcile;
+use super::scheduling::Scheduling;
 use super::security::settings::SecuritySettings;
 use super::work_limits;
 
@@ -243,6 +244,7 @@ struct Loader {
     slice: Option<(u64, u64)>,
     slots: Option<u64>,
     archive_ids: Vec<u32>,
+    scheduling: Scheduling,
     lustre_none: bool,
     notes: Vec<Note>,
     problems: Vec<Problem>,
@@ -379,7 +381,7 @@ impl Loader {
         }
     }
 
-    fn set(&mut self, key: &str, value: &str, place: &str) -> Result<(), String> {
+    fn set(&mut self, key: &'static str, value: &str, place: &str) -> Result<(), String> {
         let settings = &mut self.settings;
         let millis = |max| parse_int(value, 0, max).map(Duration::from_millis);
         match key {
@@ -498,10 +500,13 @@ impl Loader {
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => match settings.security.set(other, value, place) {
-                Some(result) => result?,
-                None => return Err(format!("`{other}` is a key that the server does not know")),
-            },
+            other => {
+                match settings.security.set(other, value, place).or_else(|| self.scheduling.set(other, value))
+                {
+                    Some(result) => result?,
+                    None => return Err(format!("`{other}` is a key that the server does not know")),
+                }
+            }
         }
         Ok(())
     }
@@ -512,6 +517,7 @@ impl Loader {
             return Err(Problems(self.problems));
         }
         let hsm = &mut self.settings.hsm;
+        self.notes.extend(self.scheduling.finish(hsm).into_iter().map(Note::Warn));
         hsm.archive_ids = self.archive_ids;
         hsm.batch = match (self.slice, self.slots.unwrap_or(1)) {
             (None | Some((0, _)), _) | (_, 0) => None,

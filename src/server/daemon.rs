@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::api::{self, Api};
+use super::attributes::Lookups;
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
 use super::ha::child::HaChild;
@@ -23,10 +24,13 @@ use super::reconcile::{self, Intake, periodic::Periodic};
 use super::reporting::Reporting;
 use super::security::Credentials;
 use super::security::entrances::{EntranceError, Entrances};
-use super::shell::{LustreCalls, Shell};
+use super::shell::{FileCalls, LustreCalls, Shell};
+use super::space;
 use super::stores::{self, OpenError};
 use crate::api::hsm::Reconciler;
-use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
+use crate::hsm::{
+    ActionItem, Coordinator, Event, HsmConfig, Located, LustreCall, RequestKey, Sought, Wanted,
+};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
@@ -86,6 +90,8 @@ pub enum DaemonError {
 /// Everything that happens on other threads.
 enum Input {
     Lustre(FromLustre),
+    /// What the threads that look at files have found.
+    Files(Event),
     Store(committer::Report),
 }
 
@@ -293,12 +299,32 @@ impl Daemon<'_> {
                 (mount, copytool)
             }
             (None, None) => {
-                shell.connect_lustre(Rc::new(NoLustre { tell }));
+                shell.connect_lustre(Rc::new(NoLustre { tell }), Rc::new(NoFiles { inputs: inputs.clone() }));
                 return Ok((None, None));
             }
         };
-        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?));
+        let files = self.start_files(&mount, inputs.clone())?;
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?), Rc::new(files));
         Ok((Some(copytool), Some(mount)))
+    }
+
+    /// Starts what looks at files and at the file system.
+    fn start_files(
+        &self,
+        mount: &CurrentMount,
+        inputs: UnboundedSender<Input>,
+    ) -> Result<Files, DaemonError> {
+        if self.settings.hsm.archives_first_when_full.is_some() {
+            let inputs = inputs.clone();
+            space::watch(mount.clone(), move |percent| {
+                let _ = inputs.send(Input::Files(Event::SpaceUsed(percent)));
+            })?;
+        }
+        let none = NoFiles { inputs: inputs.clone() };
+        let lookups = Lookups::start(mount.clone(), move |found| {
+            let _ = inputs.send(Input::Files(Event::LookedUp(found)));
+        })?;
+        Ok(Files { lookups, none })
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -409,6 +435,10 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("a key of redis", old.redis_server != new.redis_server),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        (
+            "archives_first_when_full",
+            old.hsm.archives_first_when_full.is_none() && new.hsm.archives_first_when_full.is_some(),
+        ),
         ("api_socket", old.api != new.api),
         ("api_group", old.api_group != new.api_group),
         ("metrics_listen", old.metrics_listen != new.metrics_listen),
@@ -474,6 +504,7 @@ async fn feed(shell: Rc<Shell>, fsname: String, mut inputs: UnboundedReceiver<In
                 gone.lustre = true;
                 shell.lustre_stopped.notify_one();
             }
+            Input::Files(event) => shell.handle(event),
             Input::Store(committer::Report::Closed(result)) => {
                 gone.store = Some(result);
                 return gone;
@@ -581,6 +612,39 @@ impl LustreCalls for NoLustre {
 
     fn ask(&self, call: LustreCall) {
         (self.tell)(FromLustre::Answered(call.answer(libc::ENOTCONN)));
+    }
+}
+
+/// Without a Lustre there is no file to look at.
+struct NoFiles {
+    inputs: UnboundedSender<Input>,
+}
+
+impl FileCalls for NoFiles {
+    fn look_up(&self, keys: Vec<RequestKey>, _wanted: Wanted) {
+        let found = keys.into_iter().map(|key| (key, None)).collect();
+        let _ = self.inputs.send(Input::Files(Event::LookedUp(found)));
+    }
+
+    fn locate(&self, sought: Vec<Sought>) {
+        let found = sought.into_iter().map(|sought| (sought.key, Located::Failed)).collect();
+        let _ = self.inputs.send(Input::Files(Event::Located(found)));
+    }
+}
+
+/// What looks at files.
+struct Files {
+    lookups: Lookups,
+    none: NoFiles,
+}
+
+impl FileCalls for Files {
+    fn look_up(&self, keys: Vec<RequestKey>, wanted: Wanted) {
+        self.lookups.look_up(keys, wanted);
+    }
+
+    fn locate(&self, sought: Vec<Sought>) {
+        self.none.locate(sought);
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! One thread runs the core, the connections and the timers ([`shell`]). Threads of their own are: the store
 //! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`]),
-//! reporting files ([`reporting`]) and HTTP ([`api`]); none of them can delay another.
+//! reporting files ([`reporting`]), HTTP ([`api`]), looks at files ([`attributes`]) and at the file system ([`space`]); none of
+//! them can delay another.
 
 pub mod api;
+pub mod attributes;
 pub mod committer;
 pub mod config;
 pub mod connection;
@@ -17,8 +19,10 @@ pub mod options;
 pub mod outbox;
 pub mod reconcile;
 pub mod reporting;
+mod scheduling;
 pub mod security;
 pub mod shell;
+pub mod space;
 pub mod stores;
 pub mod transport;
 pub mod work_limits;
