@@ -47,6 +47,8 @@ pub struct MoverPlan {
     pub limits: [Option<u32>; 3],
     /// What its copytool does with a cancel.
     pub cancels: CancelHabit,
+    /// Whether it has the C version's library: no lease, and progress of a restore goes under the volatile file's FID.
+    pub c: bool,
     /// Whether its copytool reports progress.
     pub progress: bool,
     /// Whether it drops the request of an unlinked file without a word (lhsmtool_posix when the MDT index cannot be found).
@@ -80,7 +82,9 @@ impl Scenario {
             ask_lustre: true,
             ..HsmConfig::default()
         };
-        let movers: Vec<MoverPlan> = (0..rng.between(1, 4)).map(|n| MoverPlan::draw(n, &mut rng)).collect();
+        let calm = grace >= Duration::from_secs(60);
+        let movers: Vec<MoverPlan> =
+            (0..rng.between(1, 4)).map(|n| MoverPlan::draw(n, calm, &mut rng)).collect();
         if rng.one_in(2) {
             config.host_mappings = mappings(&movers, &mut rng);
         }
@@ -141,7 +145,8 @@ fn mappings(movers: &[MoverPlan], rng: &mut Rng) -> Vec<HostMapping> {
 }
 
 impl MoverPlan {
-    fn draw(number: u64, rng: &mut Rng) -> Self {
+    /// `calm`: a mover without a lease is back before its grace ends, unless it has died.
+    fn draw(number: u64, calm: bool, rng: &mut Rng) -> Self {
         let limit = |rng: &mut Rng| (!rng.one_in(3)).then(|| rng.between(1, 4) as u32);
         Self {
             id: format!("mover{number}"),
@@ -151,6 +156,7 @@ impl MoverPlan {
             cancels: *rng
                 .pick(&[CancelHabit::Ignore, CancelHabit::Acknowledge, CancelHabit::Unsupported])
                 .unwrap_or(&CancelHabit::Ignore),
+            c: calm && rng.one_in(3),
             progress: !rng.one_in(3),
             silent_on_missing: rng.one_in(3),
             step: rng.between(1, 4000) * MILLI,
