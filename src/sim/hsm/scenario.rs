@@ -148,6 +148,7 @@ impl MoverPlan {
     /// `calm`: a mover without a lease is back before its grace ends, unless it has died.
     fn draw(number: u64, calm: bool, rng: &mut Rng) -> Self {
         let limit = |rng: &mut Rng| (!rng.one_in(3)).then(|| rng.between(1, 4) as u32);
+        let c = calm && rng.one_in(3);
         Self {
             id: format!("mover{number}"),
             // The first one serves everything, so that everything can end.
@@ -156,9 +157,10 @@ impl MoverPlan {
             cancels: *rng
                 .pick(&[CancelHabit::Ignore, CancelHabit::Acknowledge, CancelHabit::Unsupported])
                 .unwrap_or(&CancelHabit::Ignore),
-            c: calm && rng.one_in(3),
+            c,
             progress: !rng.one_in(3),
-            silent_on_missing: rng.one_in(3),
+            // The C version's library never notices, and its place is taken for good.
+            silent_on_missing: !c && rng.one_in(3),
             step: rng.between(1, 4000) * MILLI,
             steps: rng.between(1, 6),
         }
