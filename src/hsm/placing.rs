@@ -298,7 +298,7 @@ impl Coordinator {
             self.tags.at_mut(tag).running += 1;
         }
         self.note_start(handle);
-        self.charge(handle, mover);
+        self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
         self.counts.running[kind.at()] += 1;
@@ -342,7 +342,7 @@ impl Coordinator {
         if kind == Kind::Archive {
             self.late_archives.note(fid, self.now.mono);
         }
-        self.discharge(handle, owner);
+        self.end_use(handle, owner);
         let request = self.requests.at_mut(handle);
         request.set(CLAIMED, false);
         request.set(FORGOTTEN, false);

@@ -17,8 +17,11 @@ pub mod options;
 pub mod outbox;
 pub mod reconcile;
 pub mod reporting;
+pub mod security;
 pub mod shell;
 pub mod stores;
+pub mod transport;
+pub mod work_limits;
 
 use std::process::ExitCode;
 

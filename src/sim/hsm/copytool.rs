@@ -284,7 +284,7 @@ impl World {
             }
             return Ok(());
         }
-        let error = self.copy(&attempt)?;
+        let error = if self.copy_fails(mover) { EIO } else { self.copy(&attempt)? };
         if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
             attempt.error = error;
         }

@@ -7,8 +7,8 @@ use lustreapi_sys::kuc::{self, Frame};
 
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{
-    ActionItem, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
-    RequestKey, StatusCursor,
+    ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
+    OperatorReply, Order, RequestKey, StatusCursor,
 };
 use crate::sim::network::LinkId;
 use crate::store::Store;
@@ -45,6 +45,8 @@ pub enum Wish {
     EndAtLustre(Box<ActionItem>, i32),
     /// Any other call on an MDT.
     AskLustre(LustreCall),
+    /// Tell an operator what came of an order.
+    Answer(OperatorReply),
     /// Exit.
     Terminate,
 }
@@ -72,6 +74,7 @@ pub struct Daemon {
     pub wishes: VecDeque<Wish>,
     /// Events handled.
     fed: u64,
+    asks: u64,
     /// Work that was decided on since the world looked last.
     pub given: Vec<ActionItem>,
     /// Names of reporting files that exist.
@@ -130,6 +133,7 @@ impl Daemon {
             pipe: Vec::new(),
             wishes: VecDeque::new(),
             fed: 0,
+            asks: 0,
             given: Vec::new(),
             reports,
         };
@@ -228,6 +232,13 @@ impl Daemon {
     /// An MDT answered a call of ours.
     pub fn lustre_answered(&mut self, now: Now, answer: LustreAnswer) -> Result<(), String> {
         self.feed(now, Event::LustreAnswered(answer))
+    }
+
+    /// An operator gives an order.
+    pub fn order(&mut self, now: Now, order: Order) -> Result<(), String> {
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        self.feed(now, Event::Operator { ask, who: "operator".to_owned(), order })
     }
 
     /// A deadline has come.
@@ -329,6 +340,7 @@ impl Daemon {
                     self.wishes.push_back(Wish::EndAtLustre(item, errno));
                 }
                 Some((_, Effect::AskLustre(call))) => self.wishes.push_back(Wish::AskLustre(call)),
+                Some((_, Effect::Operator { reply, .. })) => self.wishes.push_back(Wish::Answer(reply)),
                 Some((_, Effect::Report { name, .. })) => {
                     self.reports.insert(name);
                 }

@@ -7,6 +7,7 @@ mod judge;
 mod mdts;
 mod mover;
 mod operator;
+mod orders;
 mod report;
 mod saving;
 mod scenario;

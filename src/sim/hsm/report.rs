@@ -69,10 +69,24 @@ pub struct Report {
     pub unbound: u64,
     /// Requests that the daemon dropped because they came again after their end.
     pub late_deliveries: u64,
+    /// Orders of operators.
+    pub orders: u64,
+    /// Requests that operators cancelled.
+    pub cancelled_by_operator: u64,
+    /// Failed requests that operators wanted tried again or forgotten.
+    pub letters: u64,
+    /// Copies that failed for their mover's sake.
+    pub sick: u64,
+    /// Failed requests that the daemon had the MDT take again.
+    pub retried: u64,
+    /// Movers put into quarantine.
+    pub quarantines: u64,
+    /// Requests set aside for a limit.
+    pub limited: u64,
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 31] {
+    fn rows(&self) -> [(&'static str, u64, bool); 38] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -106,6 +120,13 @@ impl Report {
             ("archives not repeated", self.needless_archives, true),
             ("bound restores requested again", self.unbound, true),
             ("late deliveries dropped", self.late_deliveries, true),
+            ("orders of operators", self.orders, true),
+            ("requests cancelled by operators", self.cancelled_by_operator, true),
+            ("failed requests ordered back or away", self.letters, true),
+            ("copies failed by a sick mover", self.sick, true),
+            ("failed requests taken again", self.retried, true),
+            ("movers put into quarantine", self.quarantines, true),
+            ("requests set aside for a limit", self.limited, true),
         ]
     }
 
@@ -144,6 +165,13 @@ impl Report {
             needless_archives,
             late_deliveries,
             unbound,
+            orders,
+            cancelled_by_operator,
+            letters,
+            sick,
+            retried,
+            quarantines,
+            limited,
         } = other;
         self.fingerprint ^= fingerprint.rotate_left((self.requests % 64) as u32);
         self.events += events;
@@ -177,6 +205,13 @@ impl Report {
         self.needless_archives += needless_archives;
         self.unbound += unbound;
         self.late_deliveries += late_deliveries;
+        self.orders += orders;
+        self.cancelled_by_operator += cancelled_by_operator;
+        self.letters += letters;
+        self.sick += sick;
+        self.retried += retried;
+        self.quarantines += quarantines;
+        self.limited += limited;
     }
 
     /// Rows that stayed at zero although many runs should have moved them.

@@ -18,6 +18,9 @@ impl World {
         self.report.needless_archives += counters.needless_archives;
         self.report.late_deliveries += counters.late_deliveries;
         self.report.unbound += counters.unbound;
+        self.report.retried += counters.retried;
+        self.report.quarantines += counters.quarantines;
+        self.report.limited += counters.limited;
     }
 
     /// The daemon has decided to give a request to a mover.

@@ -69,6 +69,7 @@ impl World {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
                 self.call(DAEMON, mdt_call(&call), Then::DaemonAsk { boot, call });
             }
+            Wish::Answer(reply) => self.order_answered(&reply),
             Wish::Terminate => return Err("the daemon terminates without having been asked to".to_owned()),
         }
         Ok(())

@@ -53,6 +53,8 @@ pub(super) enum Task {
     User { file: usize },
     /// The operator does something.
     Operator(Errand),
+    /// An operator gives an order.
+    Orders,
     /// Something goes wrong.
     Fault,
     /// An MDT is up again.
@@ -135,6 +137,8 @@ pub(super) struct World {
     pub forgotten: BTreeSet<(u32, u64)>,
     pub calm: bool,
     pub rng: Rng,
+    /// For orders and what leads to them.
+    pub order_rng: Rng,
     pub report: Report,
     pub trace: bool,
 }
@@ -164,6 +168,7 @@ impl World {
             users: (0..scenario.files).map(|_| UserFile::default()).collect(),
             disk: MemoryDisk::default(),
             rng: Rng::stream(seed, "world"),
+            order_rng: Rng::stream(seed, "operators"),
             scenario,
             seed,
             agenda: BTreeMap::new(),
@@ -212,6 +217,9 @@ impl World {
         }
         if world.scenario.fault_every > 0 {
             world.after(world.scenario.fault_every, Task::Fault);
+        }
+        if world.scenario.orders.every > 0 {
+            world.after(world.scenario.orders.every, Task::Orders);
         }
         world.after(world.scenario.busy, Task::Calm);
         world
@@ -386,6 +394,7 @@ impl World {
             }
             Task::User { file } => self.user(file),
             Task::Operator(errand) => return self.run_errand(errand),
+            Task::Orders => return self.run_orders(),
             Task::Fault => return self.fault(),
             Task::MdtStart { mdt } => {
                 self.note(format_args!("MDT{mdt} is up"));
