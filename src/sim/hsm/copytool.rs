@@ -192,6 +192,7 @@ impl World {
                 begun: false,
                 boot: self.boots,
                 cancel_acked: false,
+                cannot_cancel: false,
                 steps,
                 volatile: None,
                 data_version: 0,
@@ -419,10 +420,9 @@ impl World {
             CancelHabit::Acknowledge => ECANCELED,
             CancelHabit::Unsupported => ENOSYS,
         };
-        if errno == ECANCELED {
-            for attempt in state.attempts.values_mut().filter(|a| a.item.key() == item.key()) {
-                attempt.cancel_acked = true;
-            }
+        for attempt in state.attempts.values_mut().filter(|a| a.item.key() == item.key()) {
+            attempt.cancel_acked = errno == ECANCELED;
+            attempt.cannot_cancel = errno == ENOSYS;
         }
         let (life, client) = (state.life, state.client);
         let end = end_of(&item, item.fid, errno, 0);
