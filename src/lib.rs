@@ -12,6 +12,8 @@ pub mod wire;
 
 #[cfg(feature = "ha")]
 pub mod ha;
+#[cfg(feature = "secure")]
+pub mod security;
 #[cfg(feature = "tls")]
 pub mod tls;
 

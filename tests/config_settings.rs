@@ -13,6 +13,7 @@ use coordinatool::server::config::{
     Loaded, Lustre, Note, Redis, Settings, Sources, StoreKind, instance, load,
 };
 use coordinatool::server::options::{Command, parse};
+use coordinatool::server::reconcile;
 
 #[derive(Default)]
 struct Fake {
@@ -247,8 +248,15 @@ fn there_is_one_mount_point_or_none_is_wanted() {
 fn our_own_keys_are_read() {
     let file = "store none\nstate_dir /srv/state\nlease_ms 500\nageing_remove_ms 1\nageing_archive_ms 2\n\
         settle_ms 3\nmax_message_size 1M\nmax_message_depth 16\nmax_client_buffer 2M\nmax_connections 7\n\
-        handshake_timeout_ms 0\n";
+        handshake_timeout_ms 0\nretry_limit 3\nretry_backoff_ms 4\ndead_letters 5\nquarantine_errors 6\n\
+        quarantine_window_ms 7000\nquarantine_ms 8\nhistory_size 9\nlimit_mover m0 max=1\n\
+        limit_hint project=a bytes=1T\nlimit_user 1000 rate=5/min\n";
     let s = settings(&["/mnt"], &[], file);
+    let q = s.hsm.quarantine;
+    assert_eq!((s.hsm.retry_limit, s.hsm.retry_backoff.as_millis(), s.hsm.dead_letters), (3, 4, 5));
+    assert_eq!((q.errors, q.window.as_millis(), q.time.as_millis(), s.hsm.history_size), (6, 7000, 8, 9));
+    let limits = &s.hsm.limits;
+    assert_eq!((limits.movers.len(), limits.hints.len(), limits.users.len()), (1, 1, 1));
     assert_eq!((s.store, s.state_dir), (StoreKind::None, Some(PathBuf::from("/srv/state"))));
     assert_eq!(s.hsm.lease, Duration::from_millis(500));
     assert_eq!((s.hsm.ageing.remove.as_millis(), s.hsm.ageing.archive.as_millis()), (1, 2));
@@ -260,6 +268,27 @@ fn our_own_keys_are_read() {
     assert_eq!((s.store, s.state_dir), (StoreKind::Embedded, Some(PathBuf::from("rel"))));
     // A lease never outlives the grace.
     assert_eq!(settings(&["/mnt"], &[], "client_grace_ms 50\n").hsm.lease, Duration::from_millis(50));
+}
+
+#[test]
+fn keys_of_reconciliation_are_read() {
+    let s = settings(&["/mnt"], &[], "");
+    assert_eq!(s.reconcile, reconcile::Settings::default());
+    assert!(s.reconcile.command.is_empty());
+    let file = "reconcile_command ssh 'mds 0' lctl get_param \"mdt.*.hsm.actions\"\nreconcile_interval_sec 60\n\
+        reconcile_timeout_sec 5\nreconcile_adopt All\n";
+    let s = settings(&["/mnt"], &[], file).reconcile;
+    assert_eq!(s.command, ["ssh", "mds 0", "lctl", "get_param", "mdt.*.hsm.actions"]);
+    assert_eq!((s.interval.as_secs(), s.timeout.as_secs()), (60, 5));
+    assert_eq!(s.adopt, reconcile::Whose::All);
+    for (bad, said) in [
+        ("reconcile_command ssh 'mds", "quote"),
+        ("reconcile_timeout_sec 0", "0"),
+        ("reconcile_adopt mine", "own, all, none"),
+    ] {
+        let problems = try_load(&["/mnt"], &[], Some(bad)).unwrap_err().to_string();
+        assert!(problems.contains(said) && problems.contains(":1"), "{bad}: {problems}");
+    }
 }
 
 #[test]

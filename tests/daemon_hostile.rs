@@ -172,6 +172,7 @@ fn a_long_array_of_numbers_is_no_list_of_requests() {
         reply,
         r#"{"command": "queue", "status": -22, "error": "Error while parsing hsm action items"}"#
     );
+    daemon.wait_for_log("more invalid hai");
     let lines = daemon.log().lines().filter(|line| line.contains("invalid hai")).count();
     assert_eq!(lines, 11);
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid().as_raw_nonzero())).unwrap();

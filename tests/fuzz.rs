@@ -147,6 +147,8 @@ targets! {
     action_list
     store_record
     store_segment
+    redis_value
+    redis_spill
     frames_to_agent
     frames_from_agent
     ha_config

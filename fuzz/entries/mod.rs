@@ -24,6 +24,8 @@ pub const TARGETS: &[Target] = &[
     ("action_list", lustre::action_list),
     ("store_record", store::record),
     ("store_segment", store::segment),
+    ("redis_value", store::redis_value),
+    ("redis_spill", store::redis_spill),
     ("frames_to_agent", frames::to_agent),
     ("frames_from_agent", frames::from_agent),
     ("ha_config", ha::config),

@@ -48,3 +48,50 @@ pub fn segment(data: &[u8]) {
     let recovery = journal.recover(&mut |item, _| panic!("{item:?} came back")).unwrap();
     assert!(recovery.quarantined.is_empty(), "reported twice");
 }
+
+/// Values as they may stand in redis, after their field and a newline: what is taken is written back so that it is read as the
+/// same, and where C would look only if C can read it.
+pub fn redis_value(data: &[u8]) {
+    use coordinatool::store::redis::values::{Place, item_text, place_of, read_item, read_mover};
+
+    let cut = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (field, text) = (&data[..cut], data.get(cut + 1..).unwrap_or_default());
+    if let Ok(mover) = read_mover(text) {
+        assert!(!mover.is_empty() && mover.len() <= 1024);
+    }
+    if let Some((cookie, fid)) = coordinatool::store::redis::names::parse_field(field) {
+        assert_eq!(coordinatool::store::redis::names::field(cookie, fid).as_bytes(), field);
+    }
+    for own in [false, true] {
+        let Ok(item) = read_item(own, field, text) else { continue };
+        let place = place_of(&item);
+        let again = item_text(&item);
+        let field = place.field(&item.key());
+        assert_eq!(read_item(place == Place::Own, field.as_bytes(), &again).as_ref(), Ok(&item));
+        if let Place::Shared(_) = place {
+            // C reads the whole of it, and finds an archive.
+            let value: serde_json::Value = serde_json::from_slice(&again).unwrap();
+            assert!(value["hal_archive_id"].as_i64().is_some_and(|id| id != 0));
+            assert_eq!(value["hai_data"].as_str().map(str::as_bytes), Some(&*item.data));
+        }
+    }
+}
+
+/// What an earlier run may have left beside redis: reading ends, and each operation is one that is written as the same.
+pub fn redis_spill(data: &[u8]) {
+    use coordinatool::store::redis::spill::SpillFile;
+
+    let mut bytes = HEAD.encode();
+    bytes.extend_from_slice(data);
+    let length = bytes.len();
+    let file = SpillFile::parse(HEAD.id, bytes).unwrap();
+    assert!(file.damaged.iter().all(|(start, end)| start < end && *end <= length));
+    for op in (0..file.len()).filter_map(|frame| file.op(frame)) {
+        if let StoreOp::Note { .. } = op {
+            continue;
+        }
+        let mut payload = Vec::new();
+        let kind = push_payload(&op, 0, &mut payload);
+        assert_eq!(decode(kind, &payload).unwrap().op, op);
+    }
+}

@@ -296,6 +296,20 @@ fn a_shutdown_waits_for_the_list_on_its_way() {
 }
 
 #[test]
+fn parameters_that_are_kept_outlive_a_restart() {
+    let mut world = World::single();
+    let set = |world: &mut World, max| {
+        world.fs.set_param(world.now(), "mdt.*.hsm.max_requests", max, &mut Vec::new()).unwrap();
+    };
+    set(&mut world, "7");
+    world.fs.keep_params();
+    set(&mut world, "8");
+    world.event(FsEvent::StopMdt(0));
+    world.event(FsEvent::StartMdt(0));
+    assert_eq!(world.fs.mdts()[0].params().max_requests, 7);
+}
+
+#[test]
 fn parameters_have_lustres_names_order_values_and_limits() {
     let mut world = World::new(FsConfig::default(), 0);
     let path = format!("{}/tests/data/real/hsm_param_list.txt", env!("CARGO_MANIFEST_DIR"));

@@ -7,6 +7,7 @@ use coordinatool::config::{
     CONF_ENV, DEFAULT_HOST, DEFAULT_PATH, DEFAULT_PORT, KEYS, LineKind, Owner, Problem, Verbosity, keys,
     lines, parse_int, parse_limit, parse_size, unknown_key,
 };
+use coordinatool::security::{Asking, ClientSettings, Credentials, server_name};
 use coordinatool::shim::{Level, ShimConfig};
 use lustreapi_sys::hal::ItemLength;
 
@@ -25,6 +26,7 @@ pub struct Config {
     hal_size: u32,
     item_length: Option<ItemLength>,
     begin_timeout: Duration,
+    security: ClientSettings,
     verbosity: Verbosity,
 }
 
@@ -40,6 +42,7 @@ impl Default for Config {
             hal_size: 1 << 20,
             item_length: None,
             begin_timeout: ShimConfig::default().begin_timeout,
+            security: ClientSettings::default(),
             verbosity: Verbosity::Normal,
         }
     }
@@ -76,7 +79,24 @@ impl Config {
                 "names no server: set it to a host name, or to several with commas",
             ));
         }
+        if config.credentials().map_err(|message| Problem::at("tls", message))?.is_some() {
+            for server in config.servers() {
+                let wrong = |message| Problem::at("host", format!("{message} that a certificate can have"));
+                let told = config.security.server_name.as_deref();
+                server_name(told.unwrap_or(&server.host)).map_err(wrong)?;
+            }
+        }
         Ok(config)
+    }
+
+    /// What to show with TLS; `None` without.
+    pub fn credentials(&self) -> Result<Option<Credentials>, String> {
+        self.security.credentials(Asking::Mover)
+    }
+
+    /// The name in the servers' certificate, if it is not the host's.
+    pub fn server_name(&self) -> Option<String> {
+        self.security.server_name.clone()
     }
 
     fn read(&mut self, path: &str, text: &[u8]) -> Result<(), Problem> {
@@ -129,14 +149,18 @@ impl Config {
                 self.begin_timeout = Duration::from_millis(parse_int(text, 0, u64::from(u32::MAX))?);
             }
             "verbose" => self.verbosity = text.parse()?,
-            _ => {}
+            _ => {
+                if let Some(result) = self.security.set(key, text) {
+                    return result;
+                }
+            }
         }
         Ok(())
     }
 
     /// The servers, in the order in which they are tried.
     pub fn servers(&self) -> Vec<Server> {
-        net::servers(&self.host, &self.port)
+        net::servers(&self.host, if self.security.tls { &self.security.port } else { &self.port })
     }
 
     /// What the state machine needs to know.
@@ -199,6 +223,19 @@ mod tests {
     }
 
     #[test]
+    fn tls_has_its_own_port() {
+        let file = "host one,two:7\nport 1\npsk_file /psk\n";
+        let ports = |file: &str| {
+            let config = from(file, &[]).unwrap();
+            let secure = config.credentials().unwrap().is_some();
+            (secure, config.servers().into_iter().map(|server| server.port).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(ports(file), (false, "1 7".into()));
+        assert_eq!(ports(&format!("{file}tls on\n")), (true, "5124 7".into()));
+        assert_eq!(ports(&format!("{file}tls on\ntls_port 9\n")), (true, "9 7".into()));
+    }
+
+    #[test]
     fn a_non_blocking_copytool_gets_exact_lengths_unless_told_otherwise() {
         let length = |env: &[(&str, &str)], nonblocking| {
             from("", env).unwrap().shim("fs".into(), Vec::new(), nonblocking).item_length
@@ -215,6 +252,10 @@ mod tests {
             ("max_archive x\n", None, ":1"),
             ("", Some(("COORDINATOOL_HAI_LEN", "long")), "COORDINATOOL_HAI_LEN"),
             ("host ,\n", None, "host"),
+            ("tls on\n", None, "tls"),
+            ("\ntls maybe\n", None, ":2"),
+            ("tls on\npsk_file /a\nhost a_b,c..d\n", None, "host"),
+            ("", Some(("COORDINATOOL_PSK_FILE", "a")), "COORDINATOOL_PSK_FILE"),
         ] {
             let problem = from(file, &env.into_iter().collect::<Vec<_>>()).unwrap_err();
             assert!(problem.place.ends_with(place), "{problem}");

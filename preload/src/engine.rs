@@ -5,14 +5,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coordinatool::hsm::{ActionItem, Mono, RequestKey};
+use coordinatool::security::{FileError, Keys, server_name};
 use coordinatool::shim::{Effect, End, Event, Level, Shim};
 use lustreapi_sys::abi::{hsm_action_list, lu_fid};
 use lustreapi_sys::{Fid, abi, ioctl};
 
+use crate::channel::{Came, Channel, Secure};
 use crate::handle::{Handle, watch};
 use crate::net::{self, Address, Server};
 use crate::record::{self, Kind, Record};
 use crate::{attempts, clock, log};
+
+const CLOSED: &str = "the server closed the connection";
+const CLOSED_EARLY: &str =
+    "the server closed the connection instead of speaking TLS: is this its port for TLS?";
 
 /// The connection.
 #[derive(Debug)]
@@ -20,8 +26,9 @@ struct Socket {
     conn: u64,
     fd: i32,
     connecting: bool,
-    /// Not sent yet.
-    out: Vec<u8>,
+    /// How to speak, once connected.
+    secure: Option<Secure>,
+    channel: Option<Channel>,
     /// Whether the epoll watches for room to send.
     watching_room: bool,
 }
@@ -35,12 +42,23 @@ pub enum Chore {
     End(Box<ActionItem>, i32),
 }
 
+/// How to prove to servers who we are.
+#[derive(Debug)]
+pub struct Security {
+    /// Certificate or key, read again when the files change.
+    pub keys: Keys,
+    /// The name in the certificate, if it is not the host's.
+    pub server_name: Option<String>,
+}
+
 /// Everything behind the lock.
 #[derive(Debug)]
 pub struct Engine {
     shim: Shim,
     servers: Vec<Server>,
-    addresses: Vec<Address>,
+    /// The addresses, and for each the name in the certificate of whoever is there.
+    addresses: Vec<(Address, String)>,
+    security: Option<Security>,
     /// All names are unknown, for good.
     hopeless: bool,
     /// Names are to be resolved by somebody who may block.
@@ -56,11 +74,12 @@ pub struct Engine {
 
 impl Engine {
     /// An engine that has done nothing yet.
-    pub fn new(shim: Shim, servers: Vec<Server>) -> Self {
+    pub fn new(shim: Shim, servers: Vec<Server>, security: Option<Security>) -> Self {
         Self {
             shim,
             servers,
             addresses: Vec::new(),
+            security,
             hopeless: false,
             resolve: false,
             socket: None,
@@ -89,6 +108,9 @@ impl Engine {
 
     /// Does all that can be done without waiting: names are resolved only where that may block.
     pub fn run(&mut self, handle: &'static Handle, may_resolve: bool) {
+        if self.socket.as_ref().and_then(|socket| socket.channel.as_ref()).is_some_and(Channel::is_anothers) {
+            self.lost(handle, "this process was forked: it makes a connection of its own");
+        }
         // A busy peer must not keep us here for ever: what is left makes the epoll ready at once.
         for _ in 0..16 {
             let mut busy = self.read_records(handle);
@@ -187,7 +209,16 @@ impl Engine {
                 None => return false,
                 Some(Ok(())) => {
                     socket.connecting = false;
-                    self.feed(Event::Connected { conn });
+                    match Channel::new(socket.secure.take()) {
+                        Ok(channel) => {
+                            let stands = channel.stands();
+                            socket.channel = Some(channel);
+                            if stands {
+                                self.feed(Event::Connected { conn });
+                            }
+                        }
+                        Err(reason) => self.lost(handle, &reason),
+                    }
                 }
                 Some(Err(error)) => self.lost(handle, &error.to_string()),
             }
@@ -198,10 +229,17 @@ impl Engine {
         let mut any = false;
         for _ in 0..16 {
             match net::receive(fd, &mut buffer) {
-                Ok(0) => self.lost(handle, "the server closed the connection"),
+                Ok(0) => {
+                    let channel = self.socket.as_ref().and_then(|socket| socket.channel.as_ref());
+                    let stands = channel.is_none_or(Channel::stands);
+                    self.lost(handle, if stands { CLOSED } else { CLOSED_EARLY });
+                }
                 Ok(n) => {
                     any = true;
-                    self.feed(Event::Received { conn, bytes: &buffer[..n] });
+                    self.came(handle, conn, &buffer[..n]);
+                    if self.socket.as_ref().is_none_or(|socket| socket.conn != conn) {
+                        break;
+                    }
                     // Whatever it was, it may have ended the connection.
                     if !self.effects.iter().any(|effect| matches!(effect, Effect::Close { .. })) {
                         continue;
@@ -217,6 +255,24 @@ impl Engine {
         any
     }
 
+    /// Takes bytes of the socket.
+    fn came(&mut self, handle: &'static Handle, conn: u64, bytes: &[u8]) {
+        let Some(channel) = self.socket.as_mut().and_then(|socket| socket.channel.as_mut()) else { return };
+        if channel.is_plain() {
+            return self.feed(Event::Received { conn, bytes });
+        }
+        let Came { stands, plain, failure } = channel.received(bytes);
+        if stands {
+            self.feed(Event::Connected { conn });
+        }
+        if !plain.is_empty() {
+            self.feed(Event::Received { conn, bytes: &plain });
+        }
+        if let Some(failure) = failure {
+            self.lost(handle, &failure);
+        }
+    }
+
     /// The connection is gone.
     fn lost(&mut self, handle: &'static Handle, reason: &str) {
         if let Some(conn) = self.close(handle) {
@@ -225,7 +281,13 @@ impl Engine {
     }
 
     fn close(&mut self, handle: &Handle) -> Option<u64> {
-        let socket = self.socket.take()?;
+        let mut socket = self.socket.take()?;
+        if let Some(channel) =
+            socket.channel.as_mut().filter(|channel| !channel.is_anothers() && !channel.is_plain())
+        {
+            channel.close();
+            let _ = net::send(socket.fd, &channel.out);
+        }
         // Nothing can be done about an error; closing would remove it too, were it not for forked children.
         let _ = watch(handle.fds().epoll.load(Ordering::Acquire), libc::EPOLL_CTL_DEL, socket.fd, 0);
         net::shutdown(socket.fd);
@@ -258,8 +320,9 @@ impl Engine {
             Effect::Resolve => self.resolve = true,
             Effect::Connect { conn, server } => self.connect(handle, conn, server),
             Effect::Send { conn, bytes } => {
-                if let Some(socket) = self.socket.as_mut().filter(|socket| socket.conn == conn) {
-                    socket.out.extend_from_slice(&bytes);
+                let socket = self.socket.as_mut().filter(|socket| socket.conn == conn);
+                if let Some(channel) = socket.and_then(|socket| socket.channel.as_mut()) {
+                    channel.send(&bytes);
                     log_bytes("sending", &bytes);
                 }
             }
@@ -281,7 +344,11 @@ impl Engine {
         let mut transient = false;
         for server in &self.servers {
             match net::resolve(server) {
-                Ok(addresses) => found.extend(addresses),
+                Ok(addresses) => {
+                    let told = self.security.as_ref().and_then(|security| security.server_name.as_ref());
+                    let name = told.unwrap_or(&server.host);
+                    found.extend(addresses.into_iter().map(|address| (address, name.clone())));
+                }
                 Err(error) => {
                     transient |= error.transient;
                     log::line(Level::Warn, &error.to_string());
@@ -296,8 +363,24 @@ impl Engine {
         self.feed(Event::Resolved { servers });
     }
 
+    /// What to begin TLS with, if that is to be spoken. Reads the files again if they have changed.
+    fn secure(&mut self, server: usize) -> Result<Option<Secure>, String> {
+        let Some(security) = &mut self.security else { return Ok(None) };
+        let Some((_, name)) = self.addresses.get(server) else { return Ok(None) };
+        let name = server_name(name)?;
+        let complain = |error: &FileError| {
+            log::line(Level::Warn, &format!("TLS: what was read before stays in use: {error}"));
+        };
+        let config = security.keys.fresh(complain).map_err(|error| format!("TLS: {error}"))?;
+        Ok(Some(Secure { config, name }))
+    }
+
     fn connect(&mut self, handle: &'static Handle, conn: u64, server: usize) {
-        let Some(address) = self.addresses.get(server) else { return };
+        let secure = match self.secure(server) {
+            Ok(secure) => secure,
+            Err(reason) => return self.feed(Event::Disconnected { conn, reason: &reason }),
+        };
+        let Some((address, _)) = self.addresses.get(server) else { return };
         let attempt = net::connect(address).and_then(|fd| {
             // Writable means connected or failed.
             let epoll = handle.fds().epoll.load(Ordering::Acquire);
@@ -309,7 +392,7 @@ impl Engine {
             Ok(fd) => {
                 handle.fds().socket.store(fd, Ordering::Release);
                 self.socket =
-                    Some(Socket { conn, fd, connecting: true, out: Vec::new(), watching_room: true });
+                    Some(Socket { conn, fd, connecting: true, secure, channel: None, watching_room: true });
             }
             Err(error) => self.feed(Event::Disconnected { conn, reason: &error.to_string() }),
         }
@@ -321,10 +404,11 @@ impl Engine {
         if socket.connecting {
             return;
         }
+        let Some(channel) = &mut socket.channel else { return };
         let mut sent = 0;
         let mut failure = None;
-        while sent < socket.out.len() {
-            match net::send(socket.fd, &socket.out[sent..]) {
+        while sent < channel.out.len() {
+            match net::send(socket.fd, &channel.out[sent..]) {
                 Ok(n) => sent += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -334,8 +418,8 @@ impl Engine {
                 }
             }
         }
-        socket.out.drain(..sent);
-        let want_room = !socket.out.is_empty();
+        channel.out.drain(..sent);
+        let want_room = !channel.out.is_empty();
         if want_room != socket.watching_room {
             let events = if want_room { libc::EPOLLIN | libc::EPOLLOUT } else { libc::EPOLLIN };
             let epoll = handle.fds().epoll.load(Ordering::Acquire);

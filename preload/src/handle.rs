@@ -7,11 +7,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
+use coordinatool::security::Keys;
 use coordinatool::shim::{Level, Shim};
 use lustreapi_sys::abi::{LL_HSM_MAX_ARCHIVES_PER_AGENT, hsm_copytool_private};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Security};
 use crate::lock::{Guard, PidLock};
 use crate::record::Record;
 use crate::shared::Shared;
@@ -103,6 +104,7 @@ impl Handle {
                     log::line(Level::Error, &problem.to_string());
                     -libc::EINVAL
                 })?;
+        let security = security(&config)?;
         let fsname = fsname(mnt)?;
         let nonblocking = flags & libc::O_NONBLOCK != 0;
         let fds = Fds::open(mnt, nonblocking).map_err(|(what, error)| {
@@ -119,7 +121,8 @@ impl Handle {
             open_by_fid_fd: fds.by_fid.load(Ordering::Relaxed),
             kuc: ptr::null_mut(),
         };
-        let engine = Engine::new(Shim::new(config.shim(fsname, archive_ids, nonblocking)), config.servers());
+        let shim = Shim::new(config.shim(fsname, archive_ids, nonblocking));
+        let engine = Engine::new(shim, config.servers(), security);
         let handle: &'static Self = Box::leak(Box::new(Self {
             head: UnsafeCell::new(head),
             dead: AtomicBool::new(false),
@@ -419,6 +422,18 @@ pub fn watch(epoll: c_int, operation: c_int, fd: c_int, events: c_int) -> io::Re
     let mut event = libc::epoll_event { events: events as u32, u64: 0 };
     // SAFETY: the event is valid for the call.
     check(unsafe { libc::epoll_ctl(epoll, operation, fd, &mut event) }).map(drop)
+}
+
+/// How to prove to servers who we are. Files that cannot be used are a mistake in the configuration.
+fn security(config: &Config) -> Result<Option<Security>, c_int> {
+    let wrong = |message: String| {
+        log::line(Level::Error, &format!("tls: {message}"));
+        -libc::EINVAL
+    };
+    let Some(credentials) = config.credentials().map_err(wrong)? else { return Ok(None) };
+    let mut keys = Keys::new(credentials);
+    keys.fresh(|_| ()).map_err(|error| wrong(error.to_string()))?;
+    Ok(Some(Security { keys, server_name: config.server_name() }))
 }
 
 /// The ids that a copytool registers for, as liblustreapi takes them: 0 anywhere means all.

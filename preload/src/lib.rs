@@ -9,6 +9,7 @@
 //! and the ends of actions do not depend on a copytool of one thread coming back to recv.
 
 mod attempts;
+mod channel;
 mod clock;
 mod config;
 mod engine;

@@ -3,9 +3,16 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::stream::{Stream, distrust};
 use crate::hsm::event::Ehlo;
 use crate::wire::client::{ServerMessage, parse_reply, write_ehlo};
 use crate::wire::decoder::{DecodeError, Decoder, Limits};
@@ -75,6 +82,14 @@ pub enum ConnectionError {
         /// What the system said.
         error: io::Error,
     },
+    /// One end does not trust the other.
+    #[error("{server}: {reason}")]
+    Distrust {
+        /// Which server.
+        server: Peer,
+        /// What is wrong.
+        reason: String,
+    },
     /// What came is no answer of a coordinatool.
     #[error("{server} does not speak our protocol: {reason}")]
     Nonsense {
@@ -89,12 +104,15 @@ pub enum ConnectionError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     name: String,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.address)
+        match self.address {
+            Some(address) => write!(f, "{} ({address})", self.name),
+            None => f.write_str(&self.name),
+        }
     }
 }
 
@@ -105,14 +123,32 @@ pub struct Target {
     pub host: String,
     /// Number or name.
     pub port: String,
+    /// How to get there.
+    pub way: Way,
     /// How long to try; `None` for ever.
     pub timeout: Option<Duration>,
+}
+
+/// How to reach a server.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// In the clear.
+    Plain,
+    /// With TLS.
+    Tls {
+        /// What to show and whom to believe.
+        config: Arc<ClientConfig>,
+        /// The name in its certificate.
+        name: ServerName<'static>,
+    },
+    /// By a socket of this host.
+    Local(PathBuf),
 }
 
 /// An open connection, greeted.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     peer: Peer,
     decoder: Decoder,
     buffer: Vec<u8>,
@@ -156,13 +192,20 @@ impl Target {
     }
 
     fn attempt(&self, ehlo: &Ehlo) -> Result<Connection, Attempt> {
+        let answer = self.timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(ANSWER);
+        if let Way::Local(path) = &self.way {
+            let stream = UnixStream::connect(path)
+                .map_err(|error| Attempt::Later(format!("cannot connect to {}: {error}", path.display())))?;
+            let peer = Peer { name: path.display().to_string(), address: None };
+            return Connection::greet(Stream::Unix(stream), peer, answer, ehlo);
+        }
         let mut failures = Vec::new();
         for address in self.addresses()? {
             match TcpStream::connect_timeout(&address, CONNECT) {
                 Ok(stream) => {
                     tracing::info!("connected to {} ({address})", self.host);
-                    let peer = Peer { name: self.host.clone(), address };
-                    let answer = self.timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(ANSWER);
+                    let peer = Peer { name: self.host.clone(), address: Some(address) };
+                    let stream = self.secure(stream, &peer, answer)?;
                     return Connection::greet(stream, peer, answer, ehlo);
                 }
                 Err(error) => failures.push(format!("{address}: {error}")),
@@ -174,6 +217,18 @@ impl Target {
             self.port,
             failures.join("; ")
         )))
+    }
+
+    fn secure(&self, stream: TcpStream, peer: &Peer, answer: Duration) -> Result<Stream, Attempt> {
+        let Way::Tls { config, name } = &self.way else { return Ok(Stream::Tcp(stream)) };
+        let secured = Stream::tls(stream, Arc::clone(config), name.clone(), answer.max(GREETING));
+        secured.map_err(|error| match distrust(&error) {
+            Some(reason) => Attempt::Never(ConnectionError::Distrust { server: peer.clone(), reason }),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Attempt::Later(format!(
+                "{peer} closed the connection instead of speaking TLS: is this its port for TLS?"
+            )),
+            None => Attempt::Later(format!("TLS with {peer}: {error}")),
+        })
     }
 
     fn addresses(&self) -> Result<Vec<SocketAddr>, Attempt> {
@@ -199,17 +254,20 @@ impl Target {
 }
 
 impl Connection {
-    fn greet(stream: TcpStream, peer: Peer, answer: Duration, ehlo: &Ehlo) -> Result<Self, Attempt> {
+    fn greet(stream: Stream, peer: Peer, answer: Duration, ehlo: &Ehlo) -> Result<Self, Attempt> {
         let limits = Limits { message_bytes: MAX_ANSWER, ..Limits::default() };
         let mut connection =
             Self { stream, peer, decoder: Decoder::new(limits), buffer: vec![0; READ], answer };
-        connection.prepare().map_err(|error| Attempt::Later(connection.io(error).to_string()))?;
+        connection
+            .stream
+            .prepare(answer)
+            .map_err(|error| Attempt::Later(connection.io(error).to_string()))?;
         let mut message = Vec::new();
         write_ehlo(ehlo, &mut message);
         let patience = Some(answer.max(GREETING));
         let reply = connection.send(&message).and_then(|()| connection.receive(patience));
         let reply = reply.map_err(|error| match error {
-            ConnectionError::Nonsense { .. } => Attempt::Never(error),
+            ConnectionError::Nonsense { .. } | ConnectionError::Distrust { .. } => Attempt::Never(error),
             error => Attempt::Later(error.to_string()),
         })?;
         let refused = |reason: String| {
@@ -230,16 +288,6 @@ impl Connection {
         }
     }
 
-    fn prepare(&self) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
-        self.stream.set_write_timeout(Some(self.answer))?;
-        let keepalive = socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(60))
-            .with_interval(Duration::from_secs(10))
-            .with_retries(6);
-        socket2::SockRef::from(&self.stream).set_tcp_keepalive(&keepalive)
-    }
-
     /// How long to wait for an answer that is due.
     pub fn patience(&self) -> Duration {
         self.answer
@@ -247,6 +295,9 @@ impl Connection {
 
     fn io(&self, error: io::Error) -> ConnectionError {
         let server = self.peer.clone();
+        if let Some(reason) = distrust(&error) {
+            return ConnectionError::Distrust { server, reason };
+        }
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 ConnectionError::Silent { server, seconds: self.answer.as_secs() }

@@ -40,7 +40,12 @@ Subcommands (`coordinatool-client SUBCOMMAND --help` says more):
 /// The whole text.
 pub fn text() -> String {
     let mut text = OPTIONS.to_owned();
-    let others = [("ha", "high availability of Lustre servers"), ("help", "show this help")];
+    let others = [
+        ("ha", "high availability of Lustre servers"),
+        ("ca", "make certificates for servers, movers and clients"),
+        ("psk", "make a pre-shared key for movers and clients"),
+        ("help", "show this help"),
+    ];
     let others = others.map(|(name, what)| (name.to_owned(), what.to_owned()));
     for (name, what) in super::hsm::subcommands().into_iter().chain(others) {
         text.push_str(&format!("  {name:<14} {what}\n"));

@@ -8,10 +8,13 @@ pub mod connection;
 pub mod ha;
 pub mod help;
 pub mod hsm;
+pub mod local;
 pub mod mover;
 pub mod output;
+pub mod psk;
 pub mod queue;
 pub mod settings;
+pub mod stream;
 
 use std::ffi::OsString;
 use std::io::{self, BufReader, IsTerminal, Read, Write};
@@ -19,12 +22,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use self::args::{Command, Mode, Options};
-use self::connection::{Connection, ConnectionError, Target};
+use self::connection::{Connection, ConnectionError, Target, Way};
 use self::output::Output;
 use self::queue::{QueueError, Queuer};
 use self::settings::{Settings, Surroundings};
 use crate::config::Verbosity;
 use crate::hsm::event::{Ehlo, Features, Lock};
+use crate::security::{Asking, server_name};
 use crate::wire::client::{ServerMessage, parse_reply, write_lock, write_status};
 
 /// The process's environment and files.
@@ -46,7 +50,8 @@ impl Surroundings for System {
 }
 
 /// Runs the program that its arguments ask for: HALO's command line if it is called `halo`, high availability if the first
-/// argument is `ha`, a subcommand about requests if it is one of those, else what the C client does.
+/// argument is `ha`, certificates and keys with `ca` and `psk`, a subcommand about requests if it is one of those, else what
+/// the C client does.
 pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let name = args.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
@@ -55,6 +60,13 @@ pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if args.get(1).is_some_and(|word| word == "ha") {
         return ha::main(args.into_iter().skip(1));
+    }
+    // Certificates are the same for high availability and for movers.
+    if args.get(1).is_some_and(|word| word == "ca") {
+        return ha::main(std::iter::once("ha".into()).chain(args.into_iter().skip(1)));
+    }
+    if args.get(1).is_some_and(|word| word == "psk") {
+        return psk::main(args.into_iter().skip(1));
     }
     if args.get(1).is_some_and(|word| hsm::is_subcommand(word)) {
         return hsm::main(args.into_iter());
@@ -136,11 +148,8 @@ fn start_log(verbosity: Verbosity) {
 
 /// Does what is asked for. `Ok(false)` when all was said that there is to say, and it is a failure.
 fn run(options: &Options, settings: &Settings, output: &mut Output<impl Write>) -> Result<bool, String> {
-    let target = Target {
-        host: settings.host.clone(),
-        port: settings.port.clone(),
-        timeout: options.timeout.map(|seconds| Duration::from_secs(seconds.into())),
-    };
+    let timeout = options.timeout.map(|seconds| Duration::from_secs(seconds.into()));
+    let target = target(settings, timeout)?;
     let ehlo = Ehlo {
         id: options.client_id.clone(),
         fsname: None,
@@ -165,6 +174,28 @@ fn run(options: &Options, settings: &Settings, output: &mut Output<impl Write>) 
         }
         Mode::Queue => queue(&mut Queuer::new(&target, &ehlo, options.fsname.as_deref()), output),
     }
+}
+
+/// Where to connect to, and how.
+fn target(settings: &Settings, timeout: Option<Duration>) -> Result<Target, String> {
+    let plain = Target { host: settings.host.clone(), port: settings.port.clone(), way: Way::Plain, timeout };
+    if settings.host.starts_with('/') {
+        let way = Way::Local(settings.host.clone().into());
+        return Ok(Target { way, ..plain });
+    }
+    if !settings.server_set
+        && let Some(socket) = local::find(&settings.local_socket, &settings.host)
+    {
+        return Ok(Target { host: socket.display().to_string(), way: Way::Local(socket), ..plain });
+    }
+    let Some(credentials) = settings.security.credentials(Asking::Anybody)? else { return Ok(plain) };
+    let name =
+        server_name(settings.security.server_name.as_deref().unwrap_or(&settings.host)).map_err(|error| {
+            format!("host: {error}; tls_server_name says what is in the server's certificate")
+        })?;
+    let config = credentials.load().map_err(|error| format!("TLS: {error}"))?;
+    let way = Way::Tls { config: std::sync::Arc::new(config), name };
+    Ok(Target { port: settings.security.port.clone(), way, ..plain })
 }
 
 /// Waits for the one answer that is due; `None` when none is wanted (`-i 0`).

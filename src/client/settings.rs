@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::io;
 
 use super::args::Options;
+use super::local::LocalSocket;
 use crate::config::{
     CONF_ENV, DEFAULT_HOST, DEFAULT_PATH, DEFAULT_PORT, KEYS, LineKind, Owner, Problem, Verbosity, keys,
     lines, parse_limit, parse_size, unknown_key,
 };
+use crate::security::ClientSettings;
 
 /// Bytes of a configuration file that are read at most.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -27,6 +29,12 @@ pub struct Settings {
     pub max_remove: Option<u32>,
     /// `hal_size` in bytes: how large a list of work may be.
     pub hal_size: u32,
+    /// Whether the host or the port was set by anybody.
+    pub server_set: bool,
+    /// TLS, and what to show.
+    pub security: ClientSettings,
+    /// The socket of this host's daemon.
+    pub local_socket: LocalSocket,
     /// `api_socket`: where the daemon's API is, if that is said.
     pub api_socket: Option<String>,
     /// What is logged.
@@ -44,6 +52,9 @@ impl Default for Settings {
             max_archive: None,
             max_remove: None,
             hal_size: 1 << 20,
+            server_set: false,
+            security: ClientSettings::default(),
+            local_socket: LocalSocket::default(),
             api_socket: None,
             verbosity: Verbosity::default(),
             verbose: Verbosity::default() as i32,
@@ -94,7 +105,9 @@ impl Settings {
         }
         if let Some(port) = &options.port {
             settings.port.clone_from(port);
+            settings.security.port.clone_from(port);
         }
+        settings.server_set |= options.host.is_some() || options.port.is_some();
         settings.verbose = (settings.verbosity as i32).saturating_add(options.verbosity);
         settings.verbosity = settings.verbosity.moved(options.verbosity);
         Ok(settings)
@@ -122,16 +135,23 @@ impl Settings {
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
-            "host" => self.host = value.to_owned(),
-            "port" => self.port = value.to_owned(),
+            "host" => (self.host, self.server_set) = (value.to_owned(), true),
+            "port" => (self.port, self.server_set) = (value.to_owned(), true),
+            "local_socket" if value.eq_ignore_ascii_case("off") => self.local_socket = LocalSocket::Off,
+            "local_socket" if value.starts_with('/') => self.local_socket = LocalSocket::At(value.into()),
+            "local_socket" => return Err(format!("`{value}` is neither an absolute path nor `off`")),
             "verbose" => self.verbosity = value.parse()?,
             "max_restore" => self.max_restore = parse_limit(value)?,
             "max_archive" => self.max_archive = parse_limit(value)?,
             "max_remove" => self.max_remove = parse_limit(value)?,
             "hal_size" => self.hal_size = parse_size(value)?,
             "api_socket" => self.api_socket = Some(value.to_owned()).filter(|value| !value.is_empty()),
-            // For the library: this client has no id unless `-I` gives it one.
-            _ => {}
+            // The others are for the library: this client has no id unless `-I` gives it one.
+            _ => {
+                if let Some(result) = self.security.set(key, value) {
+                    return result;
+                }
+            }
         }
         Ok(())
     }
@@ -183,6 +203,7 @@ mod tests {
         let from_file = Settings {
             host: "a".into(),
             port: "1".into(),
+            server_set: true,
             max_archive: Some(2048),
             hal_size: 4096,
             verbosity: Verbosity::Info,
@@ -200,9 +221,12 @@ mod tests {
         options.host = Some("c".into());
         options.port = Some("x".into());
         options.verbosity = 2;
+        let mut security = ClientSettings::default();
+        security.port = "x".into();
         let from_options = Settings {
             host: "c".into(),
             port: "x".into(),
+            security,
             verbosity: Verbosity::Debug,
             verbose: 7,
             ..from_variables

@@ -69,12 +69,12 @@ impl Coordinator {
                 self.slice_later();
             }
         } else {
-            self.let_go(mover);
+            self.let_go(mover, effects);
         }
     }
 
     /// Forgets a mover that is away and has nothing left, or keeps it as the one whose requests wait for it.
-    fn let_go(&mut self, mover: u32) {
+    fn let_go(&mut self, mover: u32, effects: &mut Effects) {
         if self.movers.at(mover).conn.is_some() {
             return;
         }
@@ -95,6 +95,7 @@ impl Coordinator {
             self.timers.clear(Timer::Slot(mover, slot as u32));
         }
         self.timers.clear(Timer::Grace(mover));
+        self.forget_movable(mover, effects);
         let order = self.movers.at(mover).order;
         self.movers.disconnected.remove(&order);
         self.drop_tapes(mover);
@@ -126,7 +127,7 @@ impl Coordinator {
             if head == NIL || self.requests.at(head).linked > entry.retire_up_to {
                 self.retiring.remove(&mover);
                 if entry.conn.is_none() && head == NIL && !self.timers.is_set(Timer::Grace(mover)) {
-                    self.let_go(mover);
+                    self.let_go(mover, effects);
                 }
                 continue;
             }
@@ -138,6 +139,8 @@ impl Coordinator {
     fn retire(&mut self, handle: Handle, effects: &mut Effects) {
         if self.cancels.contains_key(&handle) {
             self.end_cancelled(handle, effects);
+        } else if self.may_be_bound(handle) {
+            self.unbind(handle, effects);
         } else {
             self.requeue(handle, effects);
         }

@@ -6,7 +6,7 @@ use super::effect::{Effect, Effects, Reply, StoreOp};
 use super::event::{ConnId, Queue};
 use super::index::NIL;
 use super::priorities::Rank;
-use super::requests::{Handle, Kind, REDELIVERED, STORED, State};
+use super::requests::{ENDED_BEFORE, Handle, Kind, REDELIVERED, STORED, State};
 use super::tapes::PENDING;
 use super::time::Mono;
 
@@ -116,6 +116,7 @@ impl Coordinator {
             tracing::info!(%key, "duplicate of a running request");
         } else {
             tracing::info!(%key, "duplicate of a queued request");
+            self.bound_came_back(handle);
         }
         self.known_at_mdt(handle, effects);
     }
@@ -160,8 +161,10 @@ impl Coordinator {
             self.look_up_later(handle);
         }
         self.report_join(handle);
+        if self.tombstones.remove(item.key()) {
+            self.requests.at_mut(handle).set(ENDED_BEFORE, true);
+        }
         self.note_new(handle);
-        self.tombstones.remove(item.key());
         self.arm_keepalive();
         self.arm_strandings();
         self.counts.admitted += 1;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Coordinator;
-use super::action::{ActionItem, RequestKey};
+use super::action::{Action, ActionItem, RequestKey};
 use super::effect::{Effect, Effects};
 use super::requests::{CANCELLING, Handle, State};
 use super::timers::Timer;
@@ -74,12 +74,13 @@ impl Coordinator {
             return;
         }
         tracing::info!(%key, "cancelled while it waited");
+        let errno = self.harmless_error(handle, ECANCELED);
         self.unqueue(handle);
         self.refresh_class(class);
         self.note_fate(handle, Outcome::Cancelled, ECANCELED);
         self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
-        self.end_at_lustre(item, ECANCELED, effects);
+        self.end_at_lustre(item, errno, effects);
         self.release_held(fid);
     }
 
@@ -111,16 +112,21 @@ impl Coordinator {
         let cancel = self.drop_cancel(handle);
         let fid = self.requests.at(handle).fid;
         let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
+        let errno = self.harmless_error(handle, ECANCELED);
         self.stop(handle);
         self.note_fate(handle, Outcome::Cancelled, ECANCELED);
         self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
-        self.end_at_lustre(item, ECANCELED, effects);
+        self.end_at_lustre(item, errno, effects);
         self.release_held(fid);
     }
 
-    /// Tells the MDT that a request has ended.
+    /// Tells the MDT that a request has ended, and how.
+    ///
+    /// # Panics
+    /// For a success: only who has done a request may say so. A restore ended that way would be taken for the data.
     pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
+        assert!(errno > 0, "the coordinator ends no request with success");
         let key = item.key();
         if self.endings.contains_key(&key) {
             return;
@@ -130,7 +136,7 @@ impl Coordinator {
     }
 
     /// The MDT's answer.
-    pub(super) fn lustre_ended(&mut self, key: RequestKey, errno: i32, _effects: &mut Effects) {
+    pub(super) fn lustre_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
         let Some(ending) = self.endings.get_mut(&key) else {
             return;
         };
@@ -141,13 +147,14 @@ impl Coordinator {
             }
             return;
         }
-        let cancelled = ending.errno == ECANCELED;
+        let cancelled = ending.errno == ECANCELED || ending.item.action == Action::Cancel;
         self.endings.remove(&key);
         match errno {
             0 => self.counts.done_cancel += u64::from(cancelled),
             ENOENT => tracing::info!(%key, "the MDT had forgotten the request that was ended"),
             _ => tracing::error!(%key, errno, "the MDT did not take the end of a request"),
         }
+        self.bound_ended(key, errno, effects);
     }
 
     pub(super) fn retry_endings(&mut self, effects: &mut Effects) {

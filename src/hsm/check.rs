@@ -20,6 +20,8 @@ impl Coordinator {
         self.check_files();
         self.check_slots();
         self.check_shelves();
+        self.vetting.check(|handle| self.requests.at(handle).state);
+        self.bound.check();
         self.check_shares();
         self.check_tapes();
     }
@@ -156,6 +158,8 @@ impl Coordinator {
             assert_eq!(request.state == State::Doubtful, self.doubts.contains(handle));
             let held = (request.fid, request.class, request.timestamp, handle);
             assert_eq!(request.state == State::Held, self.held.contains(&held));
+            assert_eq!(request.state == State::Vetting, self.vetting.aside.contains(&handle));
+            assert_eq!(request.state == State::Bound, self.bound.contains(handle));
         }
     }
 

@@ -45,6 +45,8 @@ pub struct HsmConfig {
     pub locating: Option<Locating>,
     /// `archives_first_when_full`, in percent.
     pub archives_first_when_full: Option<u8>,
+    /// Whether there is a Lustre to ask about requests before they are sent. Without one nobody could tell, so all are sent.
+    pub ask_lustre: bool,
     /// `active_request_timeout` of the MDTs, unless the shell reads it from Lustre ([`super::Event::RequestTimeout`]). Each
     /// request is kept alive every quarter of it; zero keeps nothing alive.
     pub request_timeout: Duration,
@@ -138,6 +140,7 @@ impl Default for HsmConfig {
             share_weights: BTreeMap::new(),
             locating: None,
             archives_first_when_full: None,
+            ask_lustre: false,
             request_timeout: Duration::from_secs(3600),
             keepalive_running_max: Duration::from_secs(7 * 86_400),
             keepalive_rate: 2000,

@@ -9,6 +9,7 @@ use super::action::RequestKey;
 use super::attempts::Letters;
 use super::attributes::Lookups;
 use super::batches::Tags;
+use super::bound::BoundRestores;
 use super::cancel::{Cancel, Ending};
 use super::config::HsmConfig;
 use super::counters::Counters;
@@ -36,6 +37,7 @@ use super::sweep::Sweep;
 use super::tapes::Tapes;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
+use super::vetting::{LateArchives, Vetting};
 
 /// Requests handled in one step of work that is cut into slices.
 pub(super) const SLICE: usize = 1024;
@@ -87,6 +89,9 @@ pub struct Coordinator {
     pub(super) cancels: FxHashMap<Handle, Cancel>,
     pub(super) endings: BTreeMap<RequestKey, Ending>,
     pub(super) tombstones: Tombstones,
+    pub(super) vetting: Vetting,
+    pub(super) late_archives: LateArchives,
+    pub(super) bound: BoundRestores,
     pub(super) keepalive: KeepAlive,
     /// What the MDT may have forgotten.
     pub(super) doubts: Doubts,
@@ -140,8 +145,9 @@ impl Tombstones {
         }
     }
 
-    pub(super) fn remove(&mut self, key: RequestKey) {
-        self.keys.remove(&key);
+    /// Returns whether it was there.
+    pub(super) fn remove(&mut self, key: RequestKey) -> bool {
+        self.keys.remove(&key).is_some()
     }
 
     pub(super) fn contains(&self, key: RequestKey) -> bool {
@@ -185,6 +191,9 @@ impl Coordinator {
             cancels: FxHashMap::default(),
             endings: BTreeMap::new(),
             tombstones: Tombstones::default(),
+            vetting: Vetting::default(),
+            late_archives: LateArchives::default(),
+            bound: BoundRestores::default(),
             keepalive: KeepAlive::default(),
             doubts: Doubts::default(),
             strandings: Strandings::default(),
@@ -343,6 +352,8 @@ impl Coordinator {
                 Some(Timer::Settle) => self.settle(),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
+                Some(Timer::Vetting) => self.vet_again(effects),
+                Some(Timer::Bound) => self.request_bound(effects),
                 Some(Timer::KeepAlive) => self.keepalive_step(effects),
                 Some(Timer::Doubt) => self.doubt_step(effects),
                 Some(Timer::Stranded) => self.look_for_stranded(effects),
@@ -426,6 +437,7 @@ impl Coordinator {
             shares: self.shares.len() as u64,
             tapes: self.tapes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
+            asking: self.vetting.len() as u64,
             stranded: self.stranded_requests(),
             doubtful: self.doubts.len() as u64,
             letters: self.letters.all.len() as u64,

@@ -79,4 +79,14 @@ pub struct Counters {
     pub shares: u64,
     /// Tapes that are known.
     pub tapes: u64,
+    /// Requests about which an MDT is asked before they are sent.
+    pub asking: u64,
+    /// REMOVEs ended because their file was released since.
+    pub refused_removes: u64,
+    /// ARCHIVEs ended because another had archived the file.
+    pub needless_archives: u64,
+    /// Restores ended and requested again because they were bound to a mover that was gone.
+    pub unbound: u64,
+    /// Requests dropped because they were delivered again after their end.
+    pub late_deliveries: u64,
 }

@@ -61,6 +61,10 @@ impl Coordinator {
             self.requeue(handle, effects);
             return;
         }
+        if cancelled.is_none() && self.was_refused_as_bound(handle, done.status) {
+            self.unbind(handle, effects);
+            return;
+        }
         if cancelled.is_none() && self.ended_unknown(handle, mover, done.status, effects) {
             return;
         }

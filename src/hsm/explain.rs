@@ -106,6 +106,12 @@ impl Coordinator {
         if state == State::Doubtful {
             return reasons.push(Reason::Doubtful);
         }
+        if state == State::Bound {
+            return reasons.push(Reason::Bound);
+        }
+        if state == State::Vetting {
+            reasons.push(Reason::Asking);
+        }
         self.why_file(handle, reasons);
         match state {
             State::Held => {
@@ -138,11 +144,16 @@ impl Coordinator {
         let request = self.requests.at(handle);
         let entry = self.movers.at(request.owner);
         if entry.conn.is_none() {
-            let until = self.timers.at(Timer::Grace(request.owner)).map_or(self.now.wall, |at| self.wall(at));
-            return Reason::MoverAway { mover: entry.id.to_string(), since: entry.disconnected_at, until };
+            return self.away(request.owner);
         }
         let waited = i64::from(request.waited_ms).saturating_mul(1_000_000);
         Reason::Running { mover: entry.id.to_string(), since: Wall(request.timestamp.saturating_add(waited)) }
+    }
+
+    fn away(&self, mover: u32) -> Reason {
+        let entry = self.movers.at(mover);
+        let until = self.timers.at(Timer::Grace(mover)).map_or(self.now.wall, |at| self.wall(at));
+        Reason::MoverAway { mover: entry.id.to_string(), since: entry.disconnected_at, until }
     }
 
     /// What runs for the file and keeps the request.
@@ -203,6 +214,11 @@ impl Coordinator {
             tag if self.tags.at(tag).slots.is_empty() => return self.why_no_slot(&serving, reasons),
             tag => self.tags.at(tag).slots.keys().copied().filter(present).collect(),
         };
+        if candidates.is_empty() {
+            // Whoever has the batch's slot is away, and keeps it for a while.
+            let away = self.tags.at(key.tag).slots.keys().take(MOST);
+            return reasons.extend(away.map(|&mover| self.away(mover)));
+        }
         let cost = self.cost(handle);
         let buffers = candidates.iter().filter_map(|&mover| self.movers.at(mover).recv);
         let largest = buffers.map(|recv| recv.max_bytes).max();

@@ -17,7 +17,7 @@ use super::action::RequestKey;
 use super::cancel::{ENOENT, ENOSYS, LATER};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
-use super::requests::{FORGOTTEN, Handle, Kind, State};
+use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, State};
 use super::time::Mono;
 use super::timers::Timer;
 
@@ -140,6 +140,7 @@ impl Coordinator {
     /// A loose request is not handed out until it is known whether the MDT still has it.
     fn doubt(&mut self, handle: Handle, stage: Stage, after: Duration) {
         let now = self.now.mono;
+        self.vetting.forget(handle);
         let linked = self.next_sequence();
         let request = self.requests.at_mut(handle);
         request.state = State::Doubtful;
@@ -267,6 +268,12 @@ impl Coordinator {
                 }
                 None => {}
             },
+            // It ended before it was delivered again: not to be asked for once more.
+            State::Queued | State::Parked | State::Held | State::Settling | State::Limited
+                if request.has(ENDED_BEFORE) && kind != Kind::Restore =>
+            {
+                self.drop_late(handle, effects);
+            }
             State::Queued | State::Parked | State::Held | State::Settling | State::Limited => {
                 if self.doubts.len() >= MOST {
                     return;
@@ -280,6 +287,8 @@ impl Coordinator {
                     self.release_held(key.fid);
                 }
             }
+            // Its own questions are under way.
+            State::Vetting | State::Bound => {}
             State::Free | State::Loose => {}
         }
     }

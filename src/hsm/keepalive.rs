@@ -20,9 +20,11 @@ use super::timers::Timer;
 /// Entries of the slab looked at in one step.
 const LOOKED_AT: u32 = 2048;
 /// Keepalives that the MDTs have not answered yet.
-const MOST_ASKED: usize = 4096;
+const MOST_ASKED: usize = 8192;
 /// Of these, for files of one sequence, so that an MDT that does not answer leaves room for the others.
-const MOST_OF_SEQUENCE: u32 = 64;
+const MOST_OF_SEQUENCE: u32 = 1024;
+/// What was not used of the rate is good for a burst of this long, in nanoseconds.
+const BURST: u64 = 125_000_000;
 /// How long a step waits when it may send no more.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often troubles are logged.
@@ -149,9 +151,9 @@ impl Coordinator {
         let now = self.now.mono;
         let capacity = self.requests.slab.capacity();
         let cost = 1_000_000_000u64.checked_div(u64::from(self.config.keepalive_rate)).unwrap_or(0);
-        let gained = now.since(self.keepalive.stepped).min(Duration::from_secs(1)).as_nanos() as u64;
+        let gained = now.since(self.keepalive.stepped).min(Duration::from_nanos(BURST)).as_nanos() as u64;
         // At least one, however short the time was.
-        let mut spare = (self.keepalive.spare + gained).min(1_000_000_000).max(cost);
+        let mut spare = (self.keepalive.spare + gained).min(BURST).max(cost);
         self.keepalive.stepped = now;
 
         let passed = now.since(self.keepalive.began);
@@ -187,7 +189,7 @@ impl Coordinator {
                 self.keepalive.hurry = false;
                 self.begin_round(if late { now } else { due.min(now) });
             }
-            let share = interval.as_nanos() * 256 / u128::from(capacity.max(1));
+            let share = interval.as_nanos() * 128 / u128::from(capacity.max(1));
             let share = Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX));
             now + share.clamp(Duration::from_millis(1).min(interval / 64), interval / 64)
         };
@@ -200,13 +202,18 @@ impl Coordinator {
         let request = self.requests.at(handle);
         match request.state {
             // What is in doubt is asked about at its own pace.
-            State::Free | State::Loose | State::Doubtful => return false,
+            State::Free | State::Loose | State::Doubtful | State::Bound => return false,
             State::Running => {
                 if request.linked <= self.keepalive.too_old || !self.mover_lives(request.owner) {
                     return false;
                 }
             }
-            State::Queued | State::Parked | State::Held | State::Settling | State::Limited => {}
+            State::Queued
+            | State::Parked
+            | State::Held
+            | State::Settling
+            | State::Limited
+            | State::Vetting => {}
         }
         let key = request.key();
         if self.keepalive.asked.contains(&key) {

@@ -304,7 +304,7 @@ impl Coordinator {
     }
 
     /// A request is being sent to a mover: it counts from now on.
-    pub(super) fn charge(&mut self, handle: Handle, mover: u32) {
+    pub(super) fn begin_use(&mut self, handle: Handle, mover: u32) {
         if !self.config.limits.any() {
             self.charge_mover(handle, mover, 0);
             return;
@@ -327,7 +327,7 @@ impl Coordinator {
     }
 
     /// A request has stopped on a mover: others may have its place.
-    pub(super) fn discharge(&mut self, handle: Handle, mover: u32) {
+    pub(super) fn end_use(&mut self, handle: Handle, mover: u32) {
         let Some(Charge { groups, bytes }) = self.limited.charges.remove(&handle) else {
             return self.discharge_mover(handle, mover, 0);
         };

@@ -99,15 +99,17 @@ impl Coordinator {
         match answer {
             LustreAnswer::KeptAlive { key, errno } => {
                 tracing::debug!(%key, errno, "keepalive answered");
+                self.vetting_alive(key, errno, effects);
                 self.kept_alive(key, errno, effects);
             }
             LustreAnswer::State { key, state } => {
                 tracing::debug!(%key, ?state, "state answered");
+                self.vetting_state(key, state, effects);
                 self.doubt_looked(key, state, effects);
             }
             LustreAnswer::Requested { key, errno } => {
                 tracing::debug!(%key, errno, "request answered");
-                if !self.retry_answered(key, errno, effects) {
+                if !self.bound_requested(key, errno, effects) && !self.retry_answered(key, errno, effects) {
                     self.doubt_requested(key, errno, effects);
                 }
             }

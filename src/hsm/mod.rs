@@ -25,6 +25,7 @@ mod admission;
 mod attempts;
 mod attributes;
 mod batches;
+mod bound;
 pub mod bucket;
 mod by_file;
 mod cancel;
@@ -62,6 +63,8 @@ mod sweep;
 mod tapes;
 mod timers;
 mod top;
+mod verdict;
+mod vetting;
 mod window;
 
 pub use action::{Action, ActionItem, RequestKey};

@@ -117,7 +117,10 @@ impl Coordinator {
     /// Takes up what an earlier run noted. A note that nobody knows is of a newer version: it stays in the store.
     pub(super) fn recovered_notes(&mut self, notes: Vec<(String, String)>) {
         for (name, value) in notes {
-            if self.recovered_letter(&name, &value) || self.recovered_drain(&name) {
+            if self.recovered_letter(&name, &value)
+                || self.recovered_drain(&name)
+                || self.recovered_movable(&name)
+            {
                 continue;
             }
             tracing::warn!(name, value, "this note of an earlier run means nothing to this version");

@@ -11,7 +11,7 @@ use super::index::NIL;
 use super::priorities::Rank;
 use super::queues::{ClassKey, Shelf, Standing, restand};
 use super::requests::{
-    ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, RELEASED, REPORTED, STORED, State,
+    ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, MOVED, RELEASED, REPORTED, STORED, State,
 };
 use super::tapes::{PENDING, TapeState};
 
@@ -140,7 +140,7 @@ impl Coordinator {
     }
 
     /// Puts a loose request into its queue, about where its age belongs.
-    fn enqueue_in_order(&mut self, handle: Handle) {
+    fn enqueue_by_age(&mut self, handle: Handle) {
         let list = self.classes.at(self.requests.at(handle).class).list;
         let older = |other: Handle| other != NIL && self.due(handle) < self.due(other);
         self.enqueue(handle, older(list.head));
@@ -148,6 +148,26 @@ impl Coordinator {
 
     /// Puts a loose request into its queue.
     pub(super) fn enqueue(&mut self, handle: Handle, front: bool) {
+        let class = self.requests.at(handle).class;
+        let before = if front { self.classes.at(class).list.head } else { NIL };
+        self.enqueue_before(handle, before);
+    }
+
+    /// Puts a loose request back near the head of its queue, behind at most `steps` that came before it.
+    pub(super) fn enqueue_in_order(&mut self, handle: Handle, steps: u32) {
+        let request = self.requests.at(handle);
+        let timestamp = request.timestamp;
+        let mut at = self.classes.at(request.class).list.head;
+        for _ in 0..steps {
+            if at == NIL || self.requests.at(at).timestamp > timestamp {
+                break;
+            }
+            at = self.requests.at(at).next;
+        }
+        self.enqueue_before(handle, at);
+    }
+
+    fn enqueue_before(&mut self, handle: Handle, before: Handle) {
         let linked = self.next_sequence();
         let request = self.requests.at_mut(handle);
         assert_eq!(request.state, State::Loose, "only a loose request can be queued");
@@ -155,11 +175,7 @@ impl Coordinator {
         request.linked = linked;
         let class = request.class;
         let mut list = self.classes.at(class).list;
-        if front {
-            self.requests.slab.push_front(&mut list, handle);
-        } else {
-            self.requests.slab.push_back(&mut list, handle);
-        }
+        self.requests.slab.insert_before(&mut list, before, handle);
         self.classes.at_mut(class).list = list;
         self.count_in_share(class, 1);
         self.refresh_class(class);
@@ -217,7 +233,11 @@ impl Coordinator {
                 self.requests.slab.unlink(&mut list, handle);
                 self.settling = list;
             }
+            State::Vetting => {
+                self.vetting.aside.remove(&handle);
+            }
             State::Doubtful => self.doubts.remove(handle),
+            State::Bound => self.bound.remove(handle),
             State::Limited => self.leave_limited(handle),
             State::Loose | State::Running | State::Free => {
                 unreachable!("a request that does not wait is not taken out of a queue")
@@ -256,6 +276,8 @@ impl Coordinator {
         request.linked = linked;
         self.held.insert((request.fid, request.class, request.timestamp, handle));
         self.counts.held += 1;
+        // What it waits for may change what was said of its file.
+        self.vetting.forget(handle);
     }
 
     /// Lets go what waits for a file, one request of each class.
@@ -305,6 +327,7 @@ impl Coordinator {
     /// A loose request starts on a mover.
     pub(super) fn start(&mut self, handle: Handle, mover: u32, effects: &mut Effects) {
         self.clear_released(handle);
+        self.vetting.forget(handle);
         let linked = self.next_sequence();
         self.requests.start(handle, mover);
         let now = self.now.mono;
@@ -328,7 +351,7 @@ impl Coordinator {
         let class = self.classes.at(class).key;
         self.count_on_tape(&class, 1);
         self.note_start(handle);
-        self.charge(handle, mover);
+        self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
         self.counts.running[kind.at()] += 1;
@@ -371,7 +394,10 @@ impl Coordinator {
             }
         }
         self.requests.stop(handle);
-        self.discharge(handle, owner);
+        if kind == Kind::Archive {
+            self.late_archives.note(fid, self.now.mono);
+        }
+        self.end_use(handle, owner);
         let request = self.requests.at_mut(handle);
         request.set(CLAIMED, false);
         request.set(FORGOTTEN, false);
@@ -386,7 +412,9 @@ impl Coordinator {
 
     /// A running request goes back to the end of its queue.
     pub(super) fn requeue(&mut self, handle: Handle, effects: &mut Effects) {
-        let fid = self.requests.at(handle).fid;
+        let request = self.requests.at_mut(handle);
+        request.set(MOVED, true);
+        let fid = request.fid;
         self.stop(handle);
         self.renew_class(handle);
         self.counts.requeued += 1;
@@ -421,6 +449,7 @@ impl Coordinator {
     /// Forgets a loose request: it has ended.
     pub(super) fn forget(&mut self, handle: Handle, effects: &mut Effects) {
         let let_go = self.clear_released(handle);
+        self.vetting.forget(handle);
         self.note_ended(handle);
         let request = self.requests.at(handle);
         let (key, kind, class, data) = (request.key(), request.kind, request.class, request.data);
@@ -527,7 +556,7 @@ impl Coordinator {
             self.release_class(new);
             return;
         }
-        if state == State::Doubtful {
+        if matches!(state, State::Doubtful | State::Bound) {
             self.requests.at_mut(handle).class = new;
             self.release_class(class);
             return;
@@ -545,9 +574,10 @@ impl Coordinator {
                 self.release_held(fid);
             }
             State::Settling => self.let_settle(handle),
+            State::Vetting => self.vet(handle, effects),
             State::Limited if self.set_aside_if_limited(handle) => {}
             _ => {
-                self.enqueue_in_order(handle);
+                self.enqueue_by_age(handle);
                 if moves {
                     self.report_assign(handle, effects);
                 }

@@ -75,6 +75,10 @@ pub enum Reason {
     },
     /// The MDT does not seem to know it any more: it is asked.
     Doubtful,
+    /// A mover waits for it, and the MDT is asked first whether it may still be done.
+    Asking,
+    /// It was bound to a mover that is gone: the MDT is told that it has ended, and asked for it again.
+    Bound,
     /// A limit of the configuration is reached.
     Limit {
         /// As in the configuration: `limit_hint project=a`.
@@ -175,6 +179,8 @@ impl Reason {
             Self::FileTurn { .. } => "file_turn",
             Self::Settling { .. } => "settling",
             Self::Doubtful => "doubtful",
+            Self::Asking => "asking",
+            Self::Bound => "bound",
             Self::Limit { .. } => "limit",
             Self::TooLarge { .. } => "too_large",
             Self::Draining { .. } => "draining",
@@ -301,6 +307,13 @@ impl fmt::Display for Text<'_> {
             Reason::Doubtful => f.write_str(
                 "the MDT does not seem to know it any more (a restart, a purge or a timeout): it is asked, and asked for it \
                  again if so",
+            ),
+            Reason::Asking => f.write_str(
+                "its MDT is asked whether it may still be done: a copy is not removed while its file is released, and a file \
+                 that is archived is not archived again",
+            ),
+            Reason::Bound => f.write_str(
+                "its mover is gone and Lustre takes this restore from no other: its MDT is to end it and to make a new one",
             ),
             Reason::Limit { name, running, until } => {
                 write!(f, "`{name}` is reached with {running} running")?;

@@ -320,7 +320,7 @@ impl Coordinator {
     fn miss(&self, run: &mut Run, handle: Handle) {
         let request = self.requests.at(handle);
         // What is in doubt is being asked about already.
-        if matches!(request.state, State::Free | State::Loose | State::Doubtful)
+        if matches!(request.state, State::Free | State::Loose | State::Doubtful | State::Bound)
             || request.timestamp >= run.began
             || run.has_seen(handle)
         {

@@ -3,7 +3,7 @@
 use super::Coordinator;
 use super::action::ActionItem;
 use super::effect::{Effects, StoreOp};
-use super::requests::{ASSIGNED, CLAIMED, Handle, Kind, STORED, State};
+use super::requests::{ASSIGNED, CLAIMED, Handle, Kind, RECOVERED, STORED, State};
 use super::timers::Timer;
 
 impl Coordinator {
@@ -34,7 +34,9 @@ impl Coordinator {
             }
             self.note_timestamp(item.timestamp);
             let handle = self.insert(&item, kind);
-            self.requests.at_mut(handle).set(STORED, true);
+            let request = self.requests.at_mut(handle);
+            request.set(STORED, true);
+            request.set(RECOVERED, true);
             match mover.filter(|mover| !mover.is_empty()) {
                 Some(mover) => self.recovered_running(handle, &mover),
                 None if suspect && !self.config.settle.is_zero() => {

@@ -67,6 +67,10 @@ pub(super) enum State {
     Held,
     /// Recovered without a mover, waits for one to claim it.
     Settling,
+    /// Set aside until the MDT has said whether it may be sent.
+    Vetting,
+    /// Bound to a mover that is gone: ended at its MDT, and requested again.
+    Bound,
     /// The MDT may have forgotten it: handed out only once that is known.
     Doubtful,
     /// Waits until a limit has room.
@@ -93,6 +97,12 @@ pub(super) const RELEASED: u16 = 64;
 pub(super) const CLAIMED: u16 = 128;
 /// Its reporting file counts it.
 pub(super) const REPORTED: u16 = 256;
+/// It has ended here before and was delivered again.
+pub(super) const ENDED_BEFORE: u16 = 0x4000;
+/// It waited already when we started: what happened to its file before that is not known here.
+pub(super) const RECOVERED: u16 = 0x2000;
+/// It was with another mover before.
+pub(super) const MOVED: u16 = 0x1000;
 /// It runs, and the MDT has said that it knows nothing of it.
 pub(super) const FORGOTTEN: u16 = 512;
 
@@ -275,6 +285,23 @@ impl Slab {
             head => self.at_mut(head).prev = handle,
         }
         list.head = handle;
+        list.len += 1;
+    }
+
+    /// Puts an entry before another one of the list, `NIL` for the end.
+    pub(super) fn insert_before(&mut self, list: &mut List, at: Handle, handle: Handle) {
+        if at == NIL {
+            return self.push_back(list, handle);
+        }
+        let prev = self.at(at).prev;
+        if prev == NIL {
+            return self.push_front(list, handle);
+        }
+        let request = self.at_mut(handle);
+        request.prev = prev;
+        request.next = at;
+        self.at_mut(prev).next = handle;
+        self.at_mut(at).prev = handle;
         list.len += 1;
     }
 
@@ -594,14 +621,19 @@ mod tests {
         requests.slab.push_front(&mut list, handles[0]);
         requests.slab.push_back(&mut list, handles[3]);
         requests.slab.unlink(&mut list, handles[2]);
+        requests.slab.insert_before(&mut list, handles[3], handles[2]);
+        requests.slab.unlink(&mut list, handles[0]);
+        requests.slab.insert_before(&mut list, handles[1], handles[0]);
+        requests.slab.unlink(&mut list, handles[3]);
+        requests.slab.insert_before(&mut list, NIL, handles[3]);
         let mut seen = Vec::new();
         let mut at = list.head;
         while at != NIL {
             seen.push(at);
             at = requests.at(at).next;
         }
-        assert_eq!(seen, [handles[0], handles[1], handles[3]]);
-        assert_eq!(list.len, 3);
+        assert_eq!(seen, handles);
+        assert_eq!((list.head, list.tail, list.len), (handles[0], handles[3], 4));
         for handle in seen {
             requests.slab.unlink(&mut list, handle);
         }

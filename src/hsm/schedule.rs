@@ -8,7 +8,7 @@ use super::event::Lock;
 use super::index::NIL;
 use super::placing::ITEM_BYTES;
 use super::priorities::{Ballot, LANES, Lane};
-use super::queues::{ClassKey, Lanes, Place, Pool, Shelf};
+use super::queues::{ClassKey, LaneQueue, Lanes, Place, Pool, Shelf, Standing};
 use super::requests::{Handle, KINDS, Kind};
 use super::sessions::SMALLEST_BUFFER;
 use super::tapes::TapeState;
@@ -19,6 +19,9 @@ const MOST_PER_KIND: u32 = 100;
 
 /// How many requests may be set aside while one answer is put together; the rest waits for the next slice.
 const MOST_SET_ASIDE: u32 = 256;
+
+/// How many classes are passed over in one search.
+const MOST_PASSED: usize = 64;
 
 /// What a mover is to begin with.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +127,7 @@ impl Coordinator {
             for lanes in shelves.iter().map(|shelf| &shelf.lanes).chain(tapes.iter().copied()) {
                 for lane in Lane::all_of(kind) {
                     let queue = &lanes[lane.at()];
-                    if let (Some((standing, class)), Some(due)) = (queue.first(), queue.due()) {
+                    if let (Some((standing, class)), Some(due)) = (self.first_open(queue), queue.due()) {
                         ballot.add(lane, due, (standing.turn, standing.due, 0), Pick::Class(class));
                     }
                 }
@@ -138,7 +141,7 @@ impl Coordinator {
                     let small = parked.by_cost.first().filter(|&&(cost, _, _)| cost <= max_bytes);
                     small.map(|&(_, _, handle)| handle)
                 };
-                if let Some(handle) = parked {
+                if let Some(handle) = parked.filter(|&handle| !self.is_unvettable(handle)) {
                     let lane = self.classes.at(self.requests.at(handle).class).key.lane;
                     let due = self.due(handle);
                     // It was first once already.
@@ -148,6 +151,19 @@ impl Coordinator {
         }
         let waiting = ballot.waiting();
         (ballot.elect(self), waiting)
+    }
+
+    /// The first class of a lane whose next request may be sent, or asked about.
+    fn first_open(&self, queue: &LaneQueue) -> Option<(Standing, u32)> {
+        let open = |&&(_, class): &&(Standing, u32)| {
+            let entry = self.classes.at(class);
+            let next = match entry.key.tape {
+                NIL => None,
+                tape => self.tapes.next(tape, (entry.key.kind, entry.key.archive_id, entry.key.flags)),
+            };
+            !self.is_unvettable(next.unwrap_or(entry.list.head))
+        };
+        queue.by_turn.iter().take(MOST_PASSED).find(open).copied()
     }
 
     /// How many movers could take the requests of this class.
@@ -177,6 +193,7 @@ impl Coordinator {
             full: false,
             waiting: [false; LANES],
         };
+        self.vetting.allow();
         self.draft_cancels(mover, &mut draft);
         if self.lock == Lock::Unlocked {
             self.draft_work(mover, &mut draft, effects);
@@ -361,7 +378,7 @@ impl Coordinator {
             let lanes = match source.what {
                 Stock::Plain(class) => {
                     let head = self.classes.at(class).list.head;
-                    if head != NIL {
+                    if head != NIL && !self.is_unvettable(head) {
                         let due = self.due(head);
                         let order = (0, due, self.requests.at(head).timestamp);
                         ballot.add(source.key.lane, due, order, (at, class));
@@ -370,7 +387,8 @@ impl Coordinator {
                 }
                 Stock::Tape(tape) => {
                     let pair = (kind, source.key.archive_id, source.key.flags);
-                    if let Some(next) = self.tapes.next(tape, pair) {
+                    let next = self.tapes.next(tape, pair);
+                    if let Some(next) = next.filter(|&next| !self.is_unvettable(next)) {
                         let class = self.requests.at(next).class;
                         let key = self.classes.at(class).key;
                         let due = self.due(next).max(self.tapes.at(tape).floor);
@@ -388,7 +406,7 @@ impl Coordinator {
             };
             for lane in Lane::all_of(kind) {
                 let queue = &lanes[lane.at()];
-                if let (Some((standing, class)), Some(due)) = (queue.first(), queue.due()) {
+                if let (Some((standing, class)), Some(due)) = (self.first_open(queue), queue.due()) {
                     let head = self.classes.at(class).list.head;
                     let order = (standing.turn, standing.due, self.requests.at(head).timestamp);
                     ballot.add(lane, due, order, (at, class));
@@ -480,6 +498,11 @@ impl Coordinator {
         for source in sources {
             if let Stock::Plain(class) = source.what {
                 self.refresh_class(class);
+                if kind == Kind::Remove
+                    && (draft.given[kind.at()] > 0 || self.movers.at(mover).room(kind.at()) > 0)
+                {
+                    self.look_ahead(class, effects);
+                }
             }
         }
     }
@@ -525,6 +548,11 @@ impl Coordinator {
             return false;
         }
         if self.set_aside_if_limited(handle) {
+            draft.set_aside += 1;
+            return false;
+        }
+        if !self.is_vetted(handle) {
+            self.vet(handle, effects);
             draft.set_aside += 1;
             return false;
         }

@@ -79,6 +79,8 @@ impl Coordinator {
                 State::Settling => RequestState::Settling,
                 State::Limited => RequestState::Limited,
                 State::Doubtful => RequestState::Doubtful,
+                State::Vetting => RequestState::Asking,
+                State::Bound => RequestState::Bound,
                 State::Running => RequestState::Running,
                 State::Queued | State::Loose | State::Free => RequestState::Queued,
             },

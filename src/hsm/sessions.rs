@@ -110,6 +110,7 @@ impl Coordinator {
         entry.host = host;
         entry.is_mover = true;
         self.introduce(mover, &ehlo);
+        self.note_movable(mover, effects);
         self.claim(mover, ehlo, conn, effects);
         self.refresh_allowance(mover);
         self.refresh_mover(mover);
@@ -152,6 +153,10 @@ impl Coordinator {
             };
             if Kind::of(item.action) != Some(kind) {
                 tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it is another action");
+                return false;
+            }
+            if state == State::Bound {
+                tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it came back too late");
                 return false;
             }
             if state == State::Running {

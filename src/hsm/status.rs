@@ -50,6 +50,8 @@ enum Step {
     /// What waits for its file, after this one.
     Held(Kind, Option<(Fid, u32, i64, Handle)>),
     Settling(Kind, Option<Handle>),
+    Vetting(Kind, Option<Handle>),
+    Bound(Kind),
 }
 
 /// An answer in the making.
@@ -252,6 +254,25 @@ impl Coordinator {
                     }
                 }
             }
+            // Few and short-lived: shown in one go.
+            Step::Bound(kind) => {
+                for handle in self.bound.handles().filter(|&handle| self.requests.at(handle).kind == kind) {
+                    self.status_entry(run, handle, out);
+                }
+            }
+            Step::Vetting(kind, after) => {
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                for &handle in self.vetting.aside.range((from, Bound::Unbounded)) {
+                    *look -= 1;
+                    if self.requests.at(handle).kind == kind {
+                        self.status_entry(run, handle, out);
+                    }
+                    if out.len() >= end || *look == 0 {
+                        then.push(Step::Vetting(kind, Some(handle)));
+                        break;
+                    }
+                }
+            }
             Step::Settling(kind, at) => {
                 let mut at = at.unwrap_or(self.settling.head);
                 // Short-lived: shown in one go.
@@ -331,6 +352,8 @@ impl Coordinator {
                 }
                 then.push(Step::Held(kind, None));
                 then.push(Step::Settling(kind, None));
+                then.push(Step::Vetting(kind, None));
+                then.push(Step::Bound(kind));
                 then.push(Step::EndArray);
             }
         }

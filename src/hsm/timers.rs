@@ -21,6 +21,10 @@ pub(super) enum Timer {
     Report,
     /// An end that the MDT could not take is tried again.
     Ending,
+    /// The MDT is asked again about requests that wait for its word.
+    Vetting,
+    /// An MDT is asked to take restores again that were bound to a mover.
+    Bound,
     /// Requests are kept alive.
     KeepAlive,
     /// Requests that the MDT may have forgotten are looked at.

@@ -65,6 +65,10 @@ pub enum RequestState {
     Limited,
     /// Set aside until the MDT says whether it still knows it.
     Doubtful,
+    /// Set aside until the MDT says whether it may still be done.
+    Asking,
+    /// A restore bound to a mover that is gone: it is ended at its MDT and requested again.
+    Bound,
     /// Recovered; waits until movers have had time to claim it.
     Settling,
     /// With a mover.
@@ -80,6 +84,8 @@ impl RequestState {
             Self::Held => "held",
             Self::Limited => "limited",
             Self::Doubtful => "doubtful",
+            Self::Asking => "asking",
+            Self::Bound => "bound",
             Self::Settling => "settling",
             Self::Running => "running",
         }

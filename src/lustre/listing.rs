@@ -13,7 +13,7 @@ const MOST_COMPLAINTS: usize = 5;
 
 /// Reads a listing.
 #[derive(Debug)]
-pub struct Listing {
+pub struct Reader {
     fsname: String,
     /// A line that is not whole yet.
     rest: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct Summary {
     pub tunables: Tunables,
 }
 
-impl Listing {
+impl Reader {
     /// Of the MDTs of this file system.
     pub fn new(fsname: &str) -> Self {
         let summary = Summary::default();
@@ -126,7 +126,7 @@ mod tests {
         datalen=7 status=WAITING data=[7461673D61]";
 
     fn read(text: &str, part: usize) -> (Vec<Record>, Summary, bool) {
-        let (mut listing, mut records) = (Listing::new("lus"), Vec::new());
+        let (mut listing, mut records) = (Reader::new("lus"), Vec::new());
         for bytes in text.as_bytes().chunks(part) {
             listing.push(bytes, &mut records);
         }

@@ -20,8 +20,10 @@ pub mod list;
 pub mod listing;
 #[cfg(feature = "daemon")]
 pub mod mount;
+#[cfg(any(feature = "daemon", feature = "client"))]
 pub mod path;
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", feature = "client"))]
+#[cfg_attr(not(feature = "daemon"), allow(dead_code))]
 pub(crate) mod sys;
 #[cfg(feature = "daemon")]
 pub mod tunables;

@@ -152,6 +152,22 @@ impl Mount {
         })
     }
 
+    /// Uuid of this client mount, as MDTs show it in `hsm/agents` and `hsm/active_requests`.
+    pub fn uuid(&self) -> io::Result<String> {
+        let device = sys::metadata_device(self.root())?;
+        let client = device.replacen("-clilmv-", "-", 1);
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        // The second is where Lustre 2.10 has it.
+        for top in ["/sys/fs/lustre", "/proc/fs/lustre"] {
+            let path = format!("{top}/llite/{client}/uuid");
+            match std::fs::read_to_string(&path) {
+                Ok(uuid) => return Ok(uuid.trim().to_owned()),
+                Err(error) => last = io::Error::new(error.kind(), format!("{path}: {error}")),
+            }
+        }
+        Err(last)
+    }
+
     /// Registers for these archive ids, all if there is none. Returns the read end of the pipe, which does not block.
     pub fn register(&self, archive_ids: &[u32]) -> Result<OwnedFd, MountError> {
         let error = |source: io::Error| MountError::Register { path: self.path.clone(), source };

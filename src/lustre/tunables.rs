@@ -142,6 +142,16 @@ impl Tunables {
         true
     }
 
+    /// Takes over what `newer` knows.
+    pub fn merge(&mut self, newer: &Self) {
+        for (mdt, new) in &newer.mdts {
+            let settings = self.mdts.entry(mdt.clone()).or_default();
+            settings.active_request_timeout = new.active_request_timeout.or(settings.active_request_timeout);
+            settings.max_requests = new.max_requests.or(settings.max_requests);
+            settings.control = new.control.or(settings.control);
+        }
+    }
+
     /// What each MDT is set to.
     pub fn mdts(&self) -> &BTreeMap<String, MdtSettings> {
         &self.mdts
@@ -249,6 +259,23 @@ mod tests {
             "mdt.lus-MDT0000.hsm_control=stopped",
         ]);
         assert_eq!(read, lines);
+    }
+
+    #[test]
+    fn what_is_not_said_again_stays() {
+        let mut tunables = of(&[
+            "mdt.lus-MDT0000.hsm.active_request_timeout=60",
+            "mdt.lus-MDT0000.hsm.max_requests=5",
+            "mdt.lus-MDT0001.hsm.max_requests=6",
+        ]);
+        tunables.merge(&of(&["mdt.lus-MDT0000.hsm.max_requests=7", "mdt.lus-MDT0002.hsm_control=enabled"]));
+        let wanted = of(&[
+            "mdt.lus-MDT0000.hsm.active_request_timeout=60",
+            "mdt.lus-MDT0000.hsm.max_requests=7",
+            "mdt.lus-MDT0001.hsm.max_requests=6",
+            "mdt.lus-MDT0002.hsm_control=enabled",
+        ]);
+        assert_eq!(tunables, wanted);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::flow::{DeadLetter, Mover, Top};
-use super::status::{Counters, Lock};
+use super::flow::{DeadLetter, Mover, Stranded, Top};
+use super::status::{Counters, Lock, Store};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct Facts<'a> {
     pub top: &'a Top,
     /// What failed.
     pub letters: &'a [DeadLetter],
+    /// What no connected mover can take.
+    pub stranded: &'a [Stranded],
 }
 
 fn plural(count: u64, one: &str) -> String {
@@ -92,8 +94,8 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
     for class in facts.top.classes.iter().filter(|class| class.load.waiting > 0) {
         let at_work = |mover: &&Mover| mover.connected && mover.is_mover && serves(mover, class.archive_id);
         let able: Vec<&Mover> = facts.movers.iter().filter(at_work).collect();
-        let count = plural(class.load.waiting, "request");
-        let what = format!("{count} of {} for archive {}", class.action, class.archive_id);
+        let what = plural(class.load.waiting, &format!("{} request", class.action));
+        let what = format!("{what} for archive {}", class.archive_id);
         if able.is_empty() {
             let text = format!("{what}: no connected mover serves it");
             add(Severity::Critical, "no_mover", text, client("movers"));
@@ -101,6 +103,23 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
             let text = format!("{what}: every mover that serves it is drained or in quarantine");
             add(Severity::Critical, "no_mover", text, client("movers"));
         }
+    }
+    for stranded in facts.stranded.iter().filter(|stranded| !stranded.movers.is_empty()) {
+        let text = format!(
+            "{} for archive {}: only {} may take {}, and nobody of them is there",
+            plural(stranded.requests, &format!("{} request", stranded.action)),
+            stranded.archive_id,
+            stranded.movers.join(", "),
+            if stranded.requests == 1 { "it" } else { "them" }
+        );
+        add(Severity::Critical, "stranded", text, client("movers"));
+    }
+    if facts.counters.doubtful > 0 {
+        let text = format!(
+            "{} not handed out: an MDT may have forgotten them, or does not answer",
+            plural(facts.counters.doubtful, "request")
+        );
+        add(Severity::Warning, "doubtful", text, None);
     }
     for mover in facts.movers {
         let held = mover.running.sum();
@@ -142,6 +161,26 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
     alerts
 }
 
+/// What needs attention at the store.
+pub fn store_alerts(store: &Store) -> Vec<Alert> {
+    let alert =
+        |severity, kind: &str, text: String| Alert { severity, kind: kind.to_owned(), text, command: None };
+    let mut alerts = Vec::new();
+    if let Some(trouble) = &store.trouble {
+        let text = format!("{trouble}; what it lacks is on this node's disk ({} bytes)", store.spilled_bytes);
+        alerts.push(alert(Severity::Critical, "store_trouble", text));
+    }
+    for warning in &store.warnings {
+        alerts.push(alert(Severity::Warning, "store_settings", format!("redis: {warning}")));
+    }
+    if store.set_aside > 0 {
+        let text =
+            format!("{} could not be read at start and were set aside", plural(store.set_aside, "record"));
+        alerts.push(alert(Severity::Warning, "store_set_aside", text));
+    }
+    alerts
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::flow::{ClassLoad, Load};
@@ -168,6 +207,7 @@ mod tests {
             movers: &movers,
             top: &top,
             letters: &[],
+            stranded: &[],
         };
         alerts(&facts).into_iter().map(|alert| alert.kind).collect()
     }

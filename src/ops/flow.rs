@@ -316,3 +316,31 @@ impl CancelReport {
         }
     }
 }
+
+/// Requests that no connected mover can take.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stranded {
+    /// `ARCHIVE`, `RESTORE`, `REMOVE`.
+    pub action: String,
+    /// Archive id.
+    pub archive_id: u32,
+    /// The movers that could take them; empty for any that serves the archive.
+    pub movers: Vec<String>,
+    /// How many are queued.
+    pub requests: u64,
+    /// For how long there has been no mover for them, in milliseconds.
+    pub lasted_ms: u64,
+}
+
+impl From<&crate::hsm::Stranded> for Stranded {
+    fn from(of: &crate::hsm::Stranded) -> Self {
+        Self {
+            action: of.action.name().to_owned(),
+            archive_id: of.archive_id,
+            movers: of.hosts.clone(),
+            requests: of.requests,
+            lasted_ms: milliseconds(of.lasted),
+        }
+    }
+}

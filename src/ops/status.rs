@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::alerts::Alert;
-use super::flow::{CancelReport, Mover, Top};
+use super::flow::{CancelReport, Mover, Stranded, Top};
 use crate::hsm;
 
 /// A number for each kind of request.
@@ -98,6 +98,26 @@ pub struct Counters {
     pub retried: u64,
     /// Failed requests that were given up because there were too many.
     pub letters_dropped: u64,
+    /// Keepalives sent to MDTs.
+    pub keepalives: u64,
+    /// Requests that users had cancelled, as keepalives found out.
+    pub found_cancelled: u64,
+    /// Requests that an MDT had forgotten.
+    pub forgotten_at_mdt: u64,
+    /// Of these, those that the MDT took again.
+    pub requested_again: u64,
+    /// Of these, those that were given up.
+    pub given_up: u64,
+    /// Requests that an MDT listed and that were not known here.
+    pub adopted: u64,
+    /// Requests that were ended because no mover could take them.
+    pub stranded_ended: u64,
+    /// Questions that an MDT could not answer.
+    pub unanswered: u64,
+    /// Now: requests that are not handed out because the MDT may have forgotten them.
+    pub doubtful: u64,
+    /// Now: requests that nobody who is connected can take, when this was last looked at.
+    pub stranded: u64,
     /// Now: failed requests that are kept for an operator or for another attempt.
     pub letters: u64,
     /// Now: requests that the store does not have.
@@ -135,6 +155,16 @@ impl From<hsm::Counters> for Counters {
             retried: of.retried,
             letters_dropped: of.letters_dropped,
             letters: of.letters,
+            keepalives: of.keepalives,
+            found_cancelled: of.found_cancelled,
+            forgotten_at_mdt: of.forgotten_at_mdt,
+            requested_again: of.requested_again,
+            given_up: of.given_up,
+            adopted: of.adopted,
+            stranded_ended: of.stranded_ended,
+            unanswered: of.unanswered,
+            doubtful: of.doubtful,
+            stranded: of.stranded,
             unpersisted: of.unpersisted,
             pending_cancel: of.pending_cancel,
             ending: of.ending,
@@ -174,6 +204,8 @@ pub struct Status {
     pub counters: Counters,
     /// Requests that failed and may be asked for again.
     pub dead_letters: u64,
+    /// Requests that no connected mover can take, by what they have in common.
+    pub stranded: Vec<Stranded>,
     /// Orders of operators that are being carried out.
     pub orders: Vec<CancelReport>,
     /// All movers and peers, connected ones first.
@@ -194,4 +226,14 @@ pub struct Store {
     pub behind: bool,
     /// Changes that are not durable yet.
     pub unstored: u64,
+    /// What is wrong with it, in a sentence.
+    pub trouble: Option<String>,
+    /// Bytes that wait on this node's disk until redis has everything again.
+    pub spilled_bytes: u64,
+    /// Requests in it that the C version would not see.
+    pub not_for_c: u64,
+    /// Records that could not be read at start and were set aside.
+    pub set_aside: u64,
+    /// Settings of redis that may lose what it has confirmed.
+    pub warnings: Vec<String>,
 }

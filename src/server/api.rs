@@ -123,6 +123,8 @@ pub struct Parts {
     pub fsname: String,
     /// What keeps the requests; empty for nothing.
     pub store: String,
+    /// What a reconciliation needs to know.
+    pub reconciler: hsm::Reconciler,
 }
 
 /// Begins to serve.
@@ -171,6 +173,7 @@ pub fn start(shell: &Rc<Shell>, parts: Parts) -> io::Result<Api> {
     tokio::task::spawn_local(work(Rc::clone(shell), received));
     let context = hsm::Context {
         core: Loop { pieces },
+        reconciler: parts.reconciler,
         fsname: Arc::from(parts.fsname),
         store: Arc::from(parts.store),
         started: shell.look(|_, now| now.wall.0),

@@ -98,8 +98,7 @@ struct Worker {
 
 impl Worker {
     fn new(store: Box<dyn Store>, report: Box<dyn FnMut(Report) + Send>) -> Self {
-        let health = store.health();
-        Self { store, report, backlog: Backlog::default(), full: false, wanted: 0, health }
+        Self { store, report, backlog: Backlog::default(), full: false, wanted: 0, health: Health::default() }
     }
 
     fn run(mut self, queue: &Receiver<Job>) {
@@ -421,6 +420,86 @@ mod tests {
 
     fn full() -> StoreError {
         StoreError::Full { store: "fake".into(), source: io::Error::from_raw_os_error(libc::ENOSPC) }
+    }
+
+    /// Wants a snapshot once, and keeps in order what it is given.
+    #[derive(Debug, Default, Clone)]
+    struct LostStore(Arc<Mutex<(Option<u64>, Vec<String>)>>);
+
+    impl Store for LostStore {
+        fn recover(&mut self, _: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError> {
+            Ok(Recovery::default())
+        }
+
+        fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+            self.0.lock().unwrap().1.push(format!("{} ops", ops.len()));
+            Ok(())
+        }
+
+        fn sync(&mut self) -> Result<(), StoreError> {
+            self.0.lock().unwrap().1.push("sync".into());
+            Ok(())
+        }
+
+        fn has_room(&mut self) -> bool {
+            true
+        }
+
+        fn tend(&mut self) -> Option<Duration> {
+            Some(Duration::from_millis(5))
+        }
+
+        fn wants_snapshot(&self) -> Option<u64> {
+            self.0.lock().unwrap().0
+        }
+
+        fn snapshot(&mut self, part: &Snapshot) -> Result<(), StoreError> {
+            let mut state = self.0.lock().unwrap();
+            state.1.push(format!("part {} of {}", part.requests.len(), part.number));
+            if part.last {
+                state.0 = None;
+            }
+            Ok(())
+        }
+
+        fn health(&self) -> Health {
+            Health { trouble: self.0.lock().unwrap().0.map(|_| "lost".into()), ..Health::default() }
+        }
+
+        fn close(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn describe(&self) -> String {
+            "lost".into()
+        }
+    }
+
+    /// A part says how things are after the commits before it: these must have been appended, and none of those behind it.
+    #[test]
+    fn a_snapshot_stands_between_the_commits_where_it_was_taken() {
+        let store = LostStore::default();
+        let state = Arc::clone(&store.0);
+        let (send, reports) = mpsc::channel();
+        let committer = Committer::start(Box::new(store), move |report| send.send(report).unwrap()).unwrap();
+        committer.commit(1, vec![put(1)]);
+        assert_eq!(reports.recv().unwrap(), Report::Done { upto: 1, failed: vec![] });
+        state.lock().unwrap().0 = Some(7);
+        assert_eq!(reports.recv().unwrap(), Report::WantsSnapshot(7));
+        assert!(matches!(reports.recv().unwrap(), Report::Health(Health { trouble: Some(_), .. })));
+        committer.commit(2, vec![put(2), put(3)]);
+        committer.snapshot(Snapshot { number: 7, requests: vec![(item(1), None)], last: false });
+        committer.commit(3, vec![put(4), put(5), put(6)]);
+        committer.snapshot(Snapshot { number: 7, requests: vec![], last: true });
+        committer.close();
+        let rest: Vec<Report> = reports.iter().collect();
+        let taken = rest.iter().filter(|report| **report == Report::SnapshotTaken(7)).count();
+        let asked = rest.iter().filter(|report| matches!(report, Report::WantsSnapshot(_))).count();
+        assert_eq!((taken, asked), (2, 0), "{rest:?}");
+        assert!(rest.contains(&Report::Health(Health::default())), "{rest:?}");
+        let mut steps = state.lock().unwrap().1.clone();
+        steps.retain(|step| step != "sync");
+        assert_eq!(steps, ["1 ops", "2 ops", "part 1 of 7", "3 ops", "part 0 of 7"]);
     }
 
     impl Store for FakeStore {

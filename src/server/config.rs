@@ -13,11 +13,16 @@ use crate::store::redis;
 use super::api;
 use super::locator::settings::{LocatorKeys, LocatorSettings};
 use super::options::Options;
+use super::reconcile;
 use super::scheduling::Scheduling;
+use super::security::settings::SecuritySettings;
+use super::work_limits;
 
 const INT_MAX: u64 = i32::MAX as u64;
 /// `LONG_MAX / NS_IN_SEC`: the longest time in seconds that C takes.
 const MAX_SECONDS: u64 = i64::MAX as u64 / 1_000_000_000;
+/// The most ended or failed requests that can be kept.
+const MAX_KEPT: u64 = 1_000_000;
 const MAX_ARCHIVE_IDS: usize = lustreapi_sys::abi::LL_HSM_MAX_ARCHIVES_PER_AGENT;
 
 /// Everything the daemon needs to know to start.
@@ -45,6 +50,10 @@ pub struct Settings {
     pub reporting_dir: Option<String>,
     /// Bounds on what peers may do.
     pub limits: Limits,
+    /// What lists the requests of the MDTs.
+    pub reconcile: reconcile::Settings,
+    /// Who may do what, and how peers show who they are.
+    pub security: SecuritySettings,
     /// Where the API for the administrator is.
     pub api: api::Place,
     /// Group that may use the API besides the daemon's user.
@@ -158,6 +167,8 @@ impl Default for Settings {
             redis_server: RedisServer::default(),
             reporting_dir: None,
             limits: Limits::default(),
+            reconcile: reconcile::Settings::default(),
+            security: SecuritySettings::default(),
             api: api::Place::Usual,
             api_group: None,
             metrics_listen: None,
@@ -465,12 +476,41 @@ impl Loader {
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
             "settle_ms" => settings.hsm.settle = millis(INT_MAX)?,
+            "reconcile_command" => settings.reconcile.command = command(value)?,
+            "reconcile_interval_sec" => {
+                settings.reconcile.interval = Duration::from_secs(parse_int(value, 0, INT_MAX)?);
+            }
+            "reconcile_timeout_sec" => {
+                settings.reconcile.timeout = Duration::from_secs(parse_int(value, 1, INT_MAX)?);
+            }
+            "reconcile_adopt" => settings.reconcile.adopt = adopt(value)?,
+            "retry_limit" => settings.hsm.retry_limit = parse_int(value, 0, 1000)? as u32,
+            "retry_backoff_ms" => {
+                settings.hsm.retry_backoff = Duration::from_millis(parse_int(value, 1, INT_MAX)?);
+            }
+            "dead_letters" => settings.hsm.dead_letters = parse_int(value, 0, MAX_KEPT)? as usize,
+            "quarantine_errors" => settings.hsm.quarantine.errors = parse_int(value, 0, INT_MAX)? as u32,
+            "quarantine_window_ms" => {
+                settings.hsm.quarantine.window = Duration::from_millis(parse_int(value, 1000, INT_MAX)?);
+            }
+            "quarantine_ms" => {
+                settings.hsm.quarantine.time = Duration::from_millis(parse_int(value, 1, INT_MAX)?);
+            }
+            "limit_mover" => work_limits::mover(value, &mut settings.hsm.limits)?,
+            "limit_hint" => work_limits::hint(value, &mut settings.hsm.limits)?,
+            "limit_user" => work_limits::user(value, &mut settings.hsm.limits)?,
+            "history_size" => settings.hsm.history_size = parse_int(value, 0, MAX_KEPT)? as usize,
             "max_message_size" => settings.limits.message_bytes = at_least(parse_size(value)?, 4096)?,
             "max_message_depth" => settings.limits.depth = parse_int(value, 8, 1024)? as usize,
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => match self.scheduling.set(other, value).or_else(|| self.locator.set(other, value)) {
+            other => match self
+                .scheduling
+                .set(other, value)
+                .or_else(|| self.locator.set(other, value))
+                .or_else(|| settings.security.set(other, value, place))
+            {
                 Some(result) => result?,
                 None => return Err(format!("`{other}` is a key that the server does not know")),
             },
@@ -479,6 +519,7 @@ impl Loader {
     }
 
     fn finish(mut self) -> Result<Loaded, Problems> {
+        self.problems.extend(self.settings.security.problems());
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
@@ -526,6 +567,20 @@ fn text(value: &str) -> Result<String, String> {
 
 fn at_least(value: u32, min: u32) -> Result<usize, String> {
     if value < min { Err(format!("`{value}` is less than {min}")) } else { Ok(value as usize) }
+}
+
+fn adopt(value: &str) -> Result<reconcile::Whose, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "own" => Ok(reconcile::Whose::Own),
+        "all" => Ok(reconcile::Whose::All),
+        "none" => Ok(reconcile::Whose::None),
+        _ => Err(format!("`{value}` is not one of own, all, none")),
+    }
+}
+
+/// Words of a command that is run without a shell, quoted as in one. None for nothing.
+fn command(value: &str) -> Result<Vec<String>, String> {
+    shlex::split(value).ok_or_else(|| format!("`{value}` has a quote that is not closed"))
 }
 
 fn api_socket(value: &str) -> Result<api::Place, String> {

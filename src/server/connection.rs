@@ -1,22 +1,25 @@
 //! One peer: its socket, what it sent so far, what it is still to be sent.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::names::Names;
 use super::outbox::{Next, Outbox};
+use super::security::{Access, Policy, Principal};
 use super::shell::Shell;
+use super::transport::Transport;
 use crate::hsm::event::Message;
 use crate::hsm::{ConnId, Event};
-use crate::wire::{Decoder, Limits, parse_message_with};
+use crate::wire::decoder::{DecodeError, Found};
+use crate::wire::{Decoder, Limits, parse_message_with, write_reply};
 
 /// A peer is not read while this much waits to be sent to it.
 const PAUSE_BYTES: usize = 256 << 10;
@@ -35,6 +38,45 @@ const PROBE_DEAD_AFTER: Duration = Duration::from_millis(2000);
 /// How long a probe lasts; the core waits 3 s for it.
 const PROBE: Duration = Duration::from_secs(3);
 
+/// Who a peer is, and what it may do.
+#[derive(Debug)]
+pub struct Badge {
+    principal: Principal,
+    access: Cell<Access>,
+    policy: RefCell<Arc<Policy>>,
+}
+
+impl Badge {
+    /// For somebody with this access by this policy.
+    pub fn new(principal: Principal, access: Access, policy: Arc<Policy>) -> Self {
+        Self { principal, access: Cell::new(access), policy: RefCell::new(policy) }
+    }
+
+    fn apply(&self, policy: &Arc<Policy>) -> Result<(), String> {
+        *self.policy.borrow_mut() = Arc::clone(policy);
+        self.access.set(policy.access(&self.principal)?);
+        Ok(())
+    }
+}
+
+/// Where a peer comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Another host, or this one by TCP.
+    Inet(SocketAddr),
+    /// A process of this host.
+    Local(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(peer) => f.write_str(&address(*peer)),
+            Self::Local(name) => f.write_str(name),
+        }
+    }
+}
+
 /// The part of a connection that others reach.
 #[derive(Debug)]
 pub struct Connection {
@@ -44,7 +86,8 @@ pub struct Connection {
     pub outbox: RefCell<Outbox>,
     /// Something for its task to do.
     pub wake: Notify,
-    stream: TcpStream,
+    transport: Transport,
+    badge: Badge,
     label: RefCell<String>,
     half_closed: Cell<bool>,
     gone: Cell<Option<&'static str>>,
@@ -53,28 +96,38 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(id: ConnId, stream: TcpStream, peer: SocketAddr) -> Self {
+    pub fn new(id: ConnId, transport: Transport, label: String, badge: Badge) -> Self {
         let connection = Self {
             id,
             outbox: RefCell::default(),
             wake: Notify::new(),
-            stream,
-            label: RefCell::new(address(peer)),
+            transport,
+            badge,
+            label: RefCell::new(label),
             half_closed: Cell::new(false),
             gone: Cell::new(None),
             probe: Cell::new(false),
         };
-        if let Err(error) = connection.tune(DEAD_AFTER, Duration::from_secs(30), Duration::from_secs(10)) {
+        if let Err(error) =
+            connection.transport.tune(DEAD_AFTER, Duration::from_secs(30), Duration::from_secs(10))
+        {
             tracing::debug!("Clients: {}: socket options: {error}", connection.label.borrow());
         }
         connection
     }
 
-    fn tune(&self, dead_after: Duration, idle: Duration, interval: Duration) -> io::Result<()> {
-        let socket = SockRef::from(&self.stream);
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_user_timeout(Some(dead_after))?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3))
+    /// Another policy holds: the peer goes on with what that allows, or is sent away.
+    pub fn apply(&self, policy: &Arc<Policy>) {
+        if let Err(why) = self.badge.apply(policy) {
+            tracing::warn!("Clients: {}: {why}: closing", self.label.borrow());
+            self.gone.set(Some("it is not allowed any more"));
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether nothing is left to be sent.
+    pub fn all_sent(&self) -> bool {
+        self.outbox.borrow().is_empty() && !self.transport.holds_output()
     }
 
     /// Finds out whether the peer is still there: the kernel asks it every second, and the connection fails when no
@@ -132,14 +185,17 @@ enum End {
 pub async fn serve(
     shell: Rc<Shell>,
     connection: Rc<Connection>,
-    peer: SocketAddr,
+    peer: Address,
     names: Names,
     limits: Limits,
     handshake: Duration,
     buffer: Rc<RefCell<Vec<u8>>>,
 ) {
     let conn = connection.id;
-    let name = names.of(peer).await;
+    let name = match peer {
+        Address::Inet(peer) => names.of(peer).await,
+        Address::Local(name) => name,
+    };
     tracing::debug!("Clients: new connection {name}");
     if name != *connection.label.borrow() {
         connection.label.replace(name.clone());
@@ -156,6 +212,7 @@ pub async fn serve(
         probe_until: None,
     };
     let end = task.run().await;
+    connection.transport.close();
     let label = connection.label.borrow().clone();
     match end {
         End::Peer => tracing::debug!("Clients: {label} has disconnected"),
@@ -192,7 +249,7 @@ impl Task {
                 Err(end) => return end,
             };
             if let Some(until) = self.eof
-                && (connection.outbox.borrow().is_empty() || Instant::now() >= until)
+                && (connection.all_sent() || Instant::now() >= until)
             {
                 return End::Peer;
             }
@@ -207,9 +264,15 @@ impl Task {
                 let _ = timeout(Duration::from_millis(50), self.shell.stored.notified()).await;
                 continue;
             }
+            if self.may_read() && connection.transport.holds_input() {
+                if let Some(end) = self.read() {
+                    return end;
+                }
+                continue;
+            }
             let deadline = self.deadline();
             tokio::select! {
-                ready = connection.stream.readable(), if self.may_read() => {
+                ready = connection.transport.readable(), if self.may_read() => {
                     if let Err(error) = ready {
                         return self.failed(&error);
                     }
@@ -217,7 +280,7 @@ impl Task {
                         return end;
                     }
                 }
-                ready = connection.stream.writable(), if blocked => {
+                ready = connection.transport.writable(), if blocked => {
                     if let Err(error) = ready {
                         return self.failed(&error);
                     }
@@ -252,7 +315,8 @@ impl Task {
         }
         if self.probe_until.is_some_and(|at| at <= now) {
             self.probe_until = None;
-            let tuned = self.connection.tune(DEAD_AFTER, Duration::from_secs(30), Duration::from_secs(10));
+            let tuned =
+                self.connection.transport.tune(DEAD_AFTER, Duration::from_secs(30), Duration::from_secs(10));
             if let Err(error) = tuned {
                 return Some(self.failed(&error));
             }
@@ -262,7 +326,7 @@ impl Task {
 
     fn begin_probe(&mut self) {
         let second = Duration::from_secs(1);
-        if let Err(error) = self.connection.tune(PROBE_DEAD_AFTER, second, second) {
+        if let Err(error) = self.connection.transport.tune(PROBE_DEAD_AFTER, second, second) {
             tracing::debug!("Clients: {}: cannot probe: {error}", self.connection.label.borrow());
         }
         self.probe_until = Some(Instant::now() + PROBE);
@@ -281,7 +345,7 @@ impl Task {
             let durable = self.shell.durable();
             let mut outbox = connection.outbox.borrow_mut();
             match outbox.next(durable) {
-                Next::Write(bytes) => match connection.stream.try_write(bytes) {
+                Next::Write(bytes) => match connection.transport.try_write(bytes) {
                     Ok(written) => {
                         outbox.wrote(written);
                         if self.eof.is_some() {
@@ -300,7 +364,10 @@ impl Task {
                         return Ok(true);
                     }
                 }
-                Next::Wait => return Ok(false),
+                Next::Wait => {
+                    drop(outbox);
+                    return connection.transport.flush().map_err(|error| self.failed(&error));
+                }
                 Next::Close(reason) => return Err(End::Closed(reason)),
             }
         }
@@ -310,7 +377,7 @@ impl Task {
     fn read(&mut self) -> Option<End> {
         let buffer = Rc::clone(&self.buffer);
         let mut buffer = buffer.borrow_mut();
-        match self.connection.stream.try_read(&mut buffer) {
+        match self.connection.transport.try_read(&mut buffer) {
             Ok(0) => {
                 self.stop_reading();
                 self.connection.half_closed.set(true);
@@ -334,6 +401,27 @@ impl Task {
         self.eof = Some(Instant::now() + LINGER);
     }
 
+    /// Whether the peer may send this; it is told if not.
+    fn may(&self, message: &Message) -> bool {
+        let Badge { principal, access, policy } = &self.connection.badge;
+        if access.get() == Access::Admin {
+            return true;
+        }
+        let Err(refusal) = policy.borrow().may(principal, access.get(), message) else { return true };
+        let label = self.connection.label.borrow();
+        match message {
+            Message::Ehlo(ehlo) if ehlo.id.is_some() => {
+                let id: String = ehlo.id.iter().flat_map(|id| id.chars()).take(64).collect();
+                tracing::warn!("Clients: {label}: ehlo as {id:?} refused: {} ({principal})", refusal.why);
+            }
+            _ => {
+                tracing::warn!("Clients: {label}: {} refused: {} ({principal})", refusal.command, refusal.why)
+            }
+        }
+        self.connection.outbox.borrow_mut().push(0, |out| write_reply(&refusal.reply(), out));
+        false
+    }
+
     /// Handles some of the complete messages.
     fn messages(&mut self) {
         for _ in 0..TURN {
@@ -348,7 +436,8 @@ impl Task {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!("Clients: {}: {error}: closing", label.borrow());
+                    let hint = if is_tls(&error) { "it speaks TLS to the plain port: " } else { "" };
+                    tracing::warn!("Clients: {}: {hint}{error}: closing", label.borrow());
                     return self.stop_reading();
                 }
             };
@@ -370,6 +459,9 @@ impl Task {
             match parsed {
                 Ok(message) => {
                     self.handshake = None;
+                    if !self.may(&message) {
+                        continue;
+                    }
                     self.connection.remember_id(&message);
                     self.shell.handle(Event::Message { conn: self.connection.id, message });
                 }
@@ -379,6 +471,17 @@ impl Task {
                 }
             }
         }
+    }
+}
+
+/// Whether a stream that cannot be read begins as TLS does (RFC 8446, 5.1: a handshake record).
+fn is_tls(error: &DecodeError) -> bool {
+    const HANDSHAKE: Found = Found(22);
+    match error {
+        DecodeError::NotAnObject { found, at: 0 } | DecodeError::Unexpected { found, at: 0 } => {
+            *found == HANDSHAKE
+        }
+        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::api::{self, Api};
@@ -16,12 +17,16 @@ use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
 use super::files::Files;
 use super::ha::child::HaChild;
-use super::listener;
+use super::listener::{self, Hall};
 use super::names::Names;
 use super::options::Options;
+use super::reconcile::{self, Intake, periodic::Periodic};
 use super::reporting::Reporting;
+use super::security::Credentials;
+use super::security::entrances::{EntranceError, Entrances};
 use super::shell::{LustreCalls, Shell};
 use super::stores::{self, OpenError};
+use crate::api::hsm::Reconciler;
 use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
@@ -52,16 +57,9 @@ pub enum DaemonError {
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// The address to listen on.
-    #[error("cannot listen on {host}:{port}: {source} (set `host` and `port`, or give -H and -p)")]
-    Listen {
-        /// As configured.
-        host: String,
-        /// As configured.
-        port: String,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A way in.
+    #[error(transparent)]
+    Entrance(#[from] EntranceError),
     /// The directory of the reporting files.
     #[error("cannot open reporting_dir {dir} in {mount}: {source}")]
     Reporting {
@@ -117,7 +115,8 @@ pub fn run(
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let daemon = Daemon { options, settings, logging, ha, mount, fsname, files, inherited };
+    let daemon =
+        Daemon { options, settings, logging, ha, mount, fsname, files, inherited, credentials: None };
     runtime.block_on(local.run_until(daemon.serve()))
 }
 
@@ -163,6 +162,8 @@ struct Daemon<'a> {
     files: usize,
     /// What an earlier run left.
     inherited: Inherited,
+    /// What peers are judged by, once somebody can come in.
+    credentials: Option<Credentials>,
 }
 
 impl Daemon<'_> {
@@ -170,7 +171,8 @@ impl Daemon<'_> {
         let mut signals = Signals::new()?;
         let (inputs, received) = unbounded_channel();
         let clock = Clock::new();
-        let hsm = HsmConfig { fsname: self.fsname.clone(), ..self.settings.hsm.clone() };
+        let ask_lustre = matches!(self.settings.lustre, Lustre::Mount(_));
+        let hsm = HsmConfig { fsname: self.fsname.clone(), ask_lustre, ..self.settings.hsm.clone() };
         let mut core = Coordinator::new(hsm, seed(&clock), clock.now());
 
         // The kernel waits while nobody reads its pipe, so what an earlier run left is read first of all.
@@ -189,29 +191,32 @@ impl Daemon<'_> {
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
-        let (host, port) = (&self.settings.host, &self.settings.port);
-        let listener = listener::adopt_or_bind(&mut self.inherited, host, port)
-            .map_err(|source| DaemonError::Listen { host: host.clone(), port: port.clone(), source })?;
-        let kept = listener.try_clone()?;
+        let entrances = Entrances::bind(&self.settings, &self.fsname, self.files, &mut self.inherited)?;
+        let credentials = entrances.credentials.clone();
+        self.credentials = Some(credentials.clone());
+        let kept = entrances.listeners()?;
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
-        let mut copytool = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
+        let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
+        let reconciler = Reconciler { settings: told.clone(), mount: mount.clone() };
+        let intake = Intake::new(&self.fsname, mount, told);
+        let periodic = Periodic::new(Rc::clone(&shell), intake);
+        tokio::task::spawn_local(periodic.run(self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let accept =
-            listener::accept(listener, Rc::clone(&shell), names, limits, self.max_connections(limits));
-        let accept = tokio::task::spawn_local(accept);
-        let _api = self.start_api(&shell, kind)?;
+        let max = self.max_connections(limits, entrances.handshakes());
+        let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials))?;
+        let _api = self.start_api(&shell, kind, reconciler)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &mut signals).await;
+        self.until_stopped(&shell, &reconcile, &mut signals).await;
 
         supervisor::stopping();
-        accept.abort();
+        drop(open);
         let stop = stop(&shell, copytool.as_mut(), gone);
         tokio::select! {
             result = stop => {
@@ -227,19 +232,26 @@ impl Daemon<'_> {
         }
     }
 
-    fn start_api(&self, shell: &Rc<Shell>, store: String) -> Result<Api, DaemonError> {
+    fn start_api(
+        &self,
+        shell: &Rc<Shell>,
+        store: String,
+        reconciler: Reconciler,
+    ) -> Result<Api, DaemonError> {
         let parts = api::Parts {
             place: self.settings.api.clone(),
             group: self.settings.api_group.clone(),
             metrics: self.settings.metrics_listen.clone(),
             fsname: self.fsname.clone(),
             store,
+            reconciler,
         };
         api::start(shell, parts).map_err(DaemonError::Api)
     }
 
-    fn max_connections(&self, limits: Limits) -> usize {
-        if limits.connections == 0 { self.files } else { limits.connections.min(self.files) }
+    fn max_connections(&self, limits: Limits, handshakes: usize) -> usize {
+        let files = self.files - handshakes;
+        if limits.connections == 0 { files } else { limits.connections.min(files) }
     }
 
     /// Goes on with the registration of an earlier run, if there is one that is good for this mount.
@@ -272,7 +284,7 @@ impl Daemon<'_> {
         taken_over: Option<(CurrentMount, Copytool)>,
         shell: &Rc<Shell>,
         inputs: &UnboundedSender<Input>,
-    ) -> Result<Option<Copytool>, DaemonError> {
+    ) -> Result<(Option<Copytool>, Option<CurrentMount>), DaemonError> {
         let tell = tell_of(inputs);
         let (mount, copytool) = match (taken_over, self.mount.take()) {
             (Some(taken), _) => taken,
@@ -285,12 +297,12 @@ impl Daemon<'_> {
             }
             (None, None) => {
                 shell.connect_lustre(Rc::new(NoLustre { tell }), self.start_files(None, inputs)?);
-                return Ok(None);
+                return Ok((None, None));
             }
         };
         let files = self.start_files(Some(mount.clone()), inputs)?;
-        shell.connect_lustre(Rc::new(Calls::start(mount, tell)?), files);
-        Ok(Some(copytool))
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?), files);
+        Ok((Some(copytool), Some(mount)))
     }
 
     /// Starts what looks at files and at the file system.
@@ -309,7 +321,7 @@ impl Daemon<'_> {
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
-    fn hand_over(&self, listener: &std::net::TcpListener, copytool: Option<Copytool>) {
+    fn hand_over(&self, listeners: &[std::net::TcpListener], copytool: Option<Copytool>) {
         if !handover::possible() {
             return;
         }
@@ -317,7 +329,8 @@ impl Daemon<'_> {
             .and_then(|mut copytool| copytool.take_registration())
             .map(|(pipe, root)| Registration { pipe, root });
         let ids = &self.settings.hsm.archive_ids;
-        match handover::keep(&[listener.as_fd()], registration.as_ref(), ids) {
+        let listeners: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+        match handover::keep(&listeners, registration.as_ref(), ids) {
             Ok(()) => tracing::info!("left to the next run: what listens, and the registration at lustre"),
             Err(error) => tracing::warn!("nothing can be left to the next run: {error}"),
         }
@@ -329,7 +342,12 @@ impl Daemon<'_> {
     }
 
     /// Serves until a signal, or until nothing runs any more after `lock` 2.
-    async fn until_stopped(&mut self, shell: &Rc<Shell>, signals: &mut Signals) {
+    async fn until_stopped(
+        &mut self,
+        shell: &Rc<Shell>,
+        reconcile: &watch::Sender<reconcile::Settings>,
+        signals: &mut Signals,
+    ) {
         let interval = supervisor::watchdog_interval();
         let mut watchdog = tokio::time::interval(interval.unwrap_or(Duration::from_secs(86400)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -346,6 +364,11 @@ impl Daemon<'_> {
                 _ = signals.hangup.recv() => {
                     self.ha.iter().for_each(|ha| ha.reload());
                     self.reload(shell);
+                    reconcile.send_if_modified(|settings| {
+                        let changed = *settings != self.settings.reconcile;
+                        settings.clone_from(&self.settings.reconcile);
+                        changed
+                    });
                 }
                 _ = watchdog.tick(), if interval.is_some() => supervisor::alive(),
             }
@@ -373,12 +396,23 @@ impl Daemon<'_> {
             fsname: self.fsname.clone(),
             // Without its threads a locator would only fail.
             locating: new.hsm.locating.clone().filter(|_| self.settings.locator.is_some()),
+            ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
             ..new.hsm.clone()
         };
         shell.handle(Event::Reconfigured(Box::new(hsm.clone())));
         self.settings.hsm = hsm;
+        // Which ports there are takes a restart; what is behind them does not.
+        let mut security = new.security;
+        security.tls = self.settings.security.tls;
+        if let Some(credentials) = &self.credentials {
+            match credentials.reconfigure(security.sources(), security.policy) {
+                Ok(()) => shell.apply(&credentials.policy()),
+                Err(error) => tracing::error!("TLS: roles, certificates and keys stay as they were: {error}"),
+            }
+        }
+        self.settings.reconcile = new.reconcile;
         tracing::info!(target: NOTICE, "configuration loaded again");
     }
 }
@@ -405,6 +439,10 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("api_group", old.api_group != new.api_group),
         ("metrics_listen", old.metrics_listen != new.metrics_listen),
         ("a limit on peers", old.limits != new.limits),
+        ("tls", old.security.tls != new.security.tls),
+        ("tls_port", old.security.tls_port != new.security.tls_port),
+        ("plain", old.security.plain != new.security.plain),
+        ("local_socket or local_group", old.security.local != new.security.local),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 
 use dns_lookup::{AddrInfoHints, LookupErrorKind, getaddrinfo};
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::mpsc::Receiver;
 
 use super::config::Limits;
-use super::connection::{self, Connection};
+use super::connection::{self, Address, Badge, Connection};
 use super::names::Names;
+use super::security::door::Arrival;
+use super::security::{Credentials, Principal};
 use super::shell::Shell;
+use super::transport::Transport;
 use crate::hsm::ConnId;
 use crate::system::handover::Inherited;
 
@@ -24,15 +28,16 @@ const RESERVED_FILES: u64 = 64;
 /// How often the same complaint is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// Binds the first address of `host` that can be bound and listens. `host` may be several names, separated by commas.
-pub fn bind(host: &str, port: &str) -> io::Result<std::net::TcpListener> {
+/// Binds the first address of `host` that can be bound and listens. `host` may be several names, separated by commas. `what` is
+/// said in the log: nothing, or "for TLS ".
+pub fn bind(host: &str, port: &str, what: &str) -> io::Result<std::net::TcpListener> {
     let mut last = None;
     for host in host.split(',').map(str::trim).filter(|host| !host.is_empty()) {
         for address in resolve(host, port)? {
             match listen(address) {
                 Ok(listener) => {
                     let port = listener.local_addr()?.port();
-                    tracing::info!("Listening on {host}:{port}");
+                    tracing::info!("Listening {what}on {host}:{port}");
                     return Ok(listener);
                 }
                 Err(error) => {
@@ -45,8 +50,16 @@ pub fn bind(host: &str, port: &str) -> io::Result<std::net::TcpListener> {
     Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("`{host}` is no host"))))
 }
 
-/// Goes on with a socket that an earlier run listened on, if it is the one that is configured; else binds.
-pub fn adopt_or_bind(inherited: &mut Inherited, host: &str, port: &str) -> io::Result<std::net::TcpListener> {
+/// Goes on with a socket that an earlier run listened on, if it is the one that is configured; else binds. `what` is as for
+/// [`bind`].
+pub fn adopt_or_bind(
+    inherited: &mut Inherited,
+    host: &str,
+    port: &str,
+    what: &str,
+) -> io::Result<std::net::TcpListener> {
+    let mut others = Vec::new();
+    let mut found = None;
     while let Some(fd) = inherited.listener() {
         let listener = std::net::TcpListener::from(fd);
         let address = listener.local_addr()?;
@@ -59,12 +72,23 @@ pub fn adopt_or_bind(inherited: &mut Inherited, host: &str, port: &str) -> io::R
             |of: &SocketAddr| of.ip() == address.ip() && (of.port() == address.port() || of.port() == 0);
         if configured.iter().any(is_it) {
             listener.set_nonblocking(true)?;
-            tracing::info!("Listening on {address} as the last run did");
-            return Ok(listener);
+            tracing::info!("Listening {what}on {address} as the last run did");
+            found = Some(listener);
+            break;
         }
-        tracing::info!("the last run listened on {address}, which is not configured any more");
+        others.push(listener);
     }
-    bind(host, port)
+    others.into_iter().for_each(|other| inherited.put_back(other.into()));
+    found.map_or_else(|| bind(host, port, what), Ok)
+}
+
+/// Closes the sockets of an earlier run that nobody went on with.
+pub fn close_others(inherited: &mut Inherited) {
+    while let Some(fd) = inherited.listener() {
+        if let Ok(address) = std::net::TcpListener::from(fd).local_addr() {
+            tracing::info!("the last run listened on {address}, which is not configured any more");
+        }
+    }
 }
 
 fn resolve(host: &str, port: &str) -> io::Result<Vec<SocketAddr>> {
@@ -113,13 +137,14 @@ pub fn raise_file_limit() -> usize {
 
 /// Complains, but not each time.
 #[derive(Debug, Default)]
-struct Complaint {
+pub struct Complaint {
     last: Cell<Option<Instant>>,
     silent: Cell<u64>,
 }
 
 impl Complaint {
-    fn log(&self, text: std::fmt::Arguments<'_>) {
+    /// Logs a line, or counts it.
+    pub fn log(&self, text: std::fmt::Arguments<'_>) {
         if self.last.get().is_some_and(|last| last.elapsed() < COMPLAIN_EVERY) {
             self.silent.set(self.silent.get() + 1);
             return;
@@ -132,31 +157,19 @@ impl Complaint {
     }
 }
 
-/// Accepts peers for ever.
+/// Accepts peers for ever. `welcome` says why it does not want one.
 pub async fn accept(
     listener: TcpListener,
-    shell: Rc<Shell>,
-    names: Names,
-    limits: Limits,
-    max_connections: usize,
+    mut welcome: impl FnMut(TcpStream, SocketAddr) -> Result<(), String>,
 ) {
     let mut reserve = File::open("/dev/null").ok();
     let complaint = Complaint::default();
-    let buffer = Rc::new(RefCell::new(vec![0; 256 << 10]));
-    let mut last_id = 0;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                if shell.connections() >= max_connections {
-                    complaint.log(format_args!(
-                        "Clients: {peer} refused: {max_connections} connections are open (max_connections, or the \
-                         limit of open files)"
-                    ));
-                    drop(stream);
-                    continue;
+                if let Err(why) = welcome(stream, peer) {
+                    complaint.log(format_args!("Clients: {peer} refused: {why}"));
                 }
-                last_id += 1;
-                begin(ConnId(last_id), stream, peer, &shell, &names, limits, &buffer);
             }
             Err(error) if is_out_of_files(&error) => {
                 // The peer would stay in the backlog and wake us again and again: accept it with the descriptor
@@ -186,20 +199,87 @@ fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-fn begin(
-    id: ConnId,
-    stream: TcpStream,
-    peer: SocketAddr,
-    shell: &Rc<Shell>,
-    names: &Names,
+/// Where peers are taken in, whichever way they came.
+#[derive(Debug)]
+pub struct Hall {
+    shell: Rc<Shell>,
+    names: Names,
     limits: Limits,
-    buffer: &Rc<RefCell<Vec<u8>>>,
-) {
-    let connection = Rc::new(Connection::new(id, stream, peer));
-    shell.connected(Rc::clone(&connection), connection::address(peer));
-    let wire = crate::wire::Limits { message_bytes: limits.message_bytes, depth: limits.depth };
-    let buffer = Rc::clone(buffer);
-    let task =
-        connection::serve(Rc::clone(shell), connection, peer, names.clone(), wire, limits.handshake, buffer);
-    tokio::task::spawn_local(task);
+    max_connections: usize,
+    credentials: Credentials,
+    buffer: Rc<RefCell<Vec<u8>>>,
+    last_id: Cell<u64>,
+}
+
+impl Hall {
+    /// Nobody is in yet.
+    pub fn new(
+        shell: Rc<Shell>,
+        names: Names,
+        limits: Limits,
+        max_connections: usize,
+        credentials: Credentials,
+    ) -> Self {
+        let buffer = Rc::new(RefCell::new(vec![0; 256 << 10]));
+        Self { shell, names, limits, max_connections, credentials, buffer, last_id: Cell::new(0) }
+    }
+
+    /// Takes in a peer of the plain port.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn plain(&self, stream: TcpStream, address: SocketAddr) -> Result<(), String> {
+        self.begin(Transport::plain(stream), Principal::Plain, Address::Inet(address))
+    }
+
+    /// Takes in a local peer.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn local(&self, stream: UnixStream, name: String) -> Result<(), String> {
+        self.begin(Transport::local(stream), Principal::Local, Address::Local(name))
+    }
+
+    /// Takes in whoever has come through the door, for ever.
+    pub async fn arrivals(&self, mut arrivals: Receiver<Arrival>) {
+        let complaint = Complaint::default();
+        while let Some(Arrival { stream, session, address, principal }) = arrivals.recv().await {
+            let stream = match TcpStream::from_std(stream) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    complaint.log(format_args!("Clients: {address} refused: {error}"));
+                    continue;
+                }
+            };
+            tracing::debug!("Clients: {address} has shown itself: {principal}");
+            let transport = Transport::tls(stream, session);
+            if let Err(why) = self.begin(transport, principal, Address::Inet(address)) {
+                complaint.log(format_args!("Clients: {address} refused: {why}"));
+            }
+        }
+    }
+
+    fn begin(&self, transport: Transport, principal: Principal, address: Address) -> Result<(), String> {
+        if self.shell.connections() >= self.max_connections {
+            return Err(format!(
+                "{} connections are open (max_connections, or the limit of open files)",
+                self.max_connections
+            ));
+        }
+        let policy = self.credentials.policy();
+        let access = policy.access(&principal)?;
+        let id = ConnId(self.last_id.get() + 1);
+        self.last_id.set(id.0);
+        let label = address.to_string();
+        let badge = Badge::new(principal, access, policy);
+        let connection = Rc::new(Connection::new(id, transport, label.clone(), badge));
+        self.shell.connected(Rc::clone(&connection), label);
+        let Limits { message_bytes, depth, handshake, .. } = self.limits;
+        let wire = crate::wire::Limits { message_bytes, depth };
+        let shell = Rc::clone(&self.shell);
+        let buffer = Rc::clone(&self.buffer);
+        let task = connection::serve(shell, connection, address, self.names.clone(), wire, handshake, buffer);
+        tokio::task::spawn_local(task);
+        Ok(())
+    }
 }

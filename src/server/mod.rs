@@ -22,9 +22,12 @@ pub mod outbox;
 pub mod reconcile;
 pub mod reporting;
 mod scheduling;
+pub mod security;
 pub mod shell;
 pub mod space;
 pub mod stores;
+pub mod transport;
+pub mod work_limits;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
@@ -13,7 +14,9 @@ use super::committer::{self, Committer};
 use super::connection::Connection;
 use super::outbox::SLICE;
 use super::reporting::Reporting;
+use super::security::Policy;
 use crate::hsm::effect::{Reply, StoreOp};
+use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
     RequestKey, Sought, StatusCursor, Wanted,
@@ -181,16 +184,21 @@ impl Shell {
 
     /// Gives the core an operator's order. What came of it is known once it is durable.
     pub fn operator(&self, who: String, order: Order) -> oneshot::Receiver<OperatorReply> {
-        let (send, reply) = oneshot::channel();
-        let ask = {
-            let mut inner = self.inner.borrow_mut();
-            inner.asks += 1;
-            let ask = AskId(inner.asks);
-            inner.operators.insert(ask, send);
-            ask
-        };
+        let (ask, reply) = self.inner.borrow_mut().new_ask();
         self.handle(Event::Operator { ask, who, order });
         reply
+    }
+
+    /// Begins a comparison with what the MDTs list. What came of it is known some time after the last step.
+    pub fn reconcile(&self, listing: Listing) -> (AskId, oneshot::Receiver<OperatorReply>) {
+        let (ask, reply) = self.inner.borrow_mut().new_ask();
+        self.reconcile_step(ask, Reconcile::Begin(listing));
+        (ask, reply)
+    }
+
+    /// Goes on with it.
+    pub fn reconcile_step(&self, ask: AskId, step: Reconcile) {
+        self.handle(Event::Reconcile { ask, step });
     }
 
     /// Looks at the core, for answers that change nothing.
@@ -262,7 +270,14 @@ impl Shell {
 
     /// Whether every peer has been sent everything.
     pub fn all_sent(&self) -> bool {
-        self.inner.borrow().connections.values().all(|connection| connection.outbox.borrow().is_empty())
+        self.inner.borrow().connections.values().all(|connection| connection.all_sent())
+    }
+
+    /// Another policy holds for everybody who is connected.
+    pub fn apply(&self, policy: &Arc<Policy>) {
+        for connection in self.inner.borrow().connections.values() {
+            connection.apply(policy);
+        }
     }
 
     /// Whether peers are no longer read.
@@ -425,6 +440,14 @@ impl Shell {
 }
 
 impl Inner {
+    fn new_ask(&mut self) -> (AskId, oneshot::Receiver<OperatorReply>) {
+        let (send, reply) = oneshot::channel();
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        self.operators.insert(ask, send);
+        (ask, reply)
+    }
+
     /// Sends the operations to the store and sorts the effects to whom they concern.
     fn dispatch(&mut self, max_client_buffer: usize) {
         if self.effects.is_empty() {
@@ -517,12 +540,15 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
     use std::sync::mpsc;
 
     use lustreapi_sys::Fid;
 
+    use super::super::connection::Badge;
     use super::super::outbox::Next;
+    use super::super::security::{Access, Principal};
+    use super::super::transport::Transport;
     use super::*;
     use crate::hsm::event::{Message, Queue};
     use crate::hsm::{Action, HsmConfig};
@@ -548,8 +574,8 @@ mod tests {
     async fn connection(number: u64) -> Rc<Connection> {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        Rc::new(Connection::new(ConnId(number), stream, peer))
+        let badge = Badge::new(Principal::Plain, Access::Admin, Arc::default());
+        Rc::new(Connection::new(ConnId(number), Transport::plain(stream), "a:1".to_owned(), badge))
     }
 
     fn queue(shell: &Shell, conn: u64) {

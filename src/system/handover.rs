@@ -102,6 +102,11 @@ impl Inherited {
         self.listeners.pop_front()
     }
 
+    /// Puts back a listening socket that may be meant for another purpose.
+    pub fn put_back(&mut self, listener: OwnedFd) {
+        self.listeners.push_back(listener);
+    }
+
     /// The registration at Lustre.
     pub fn registration(&mut self) -> Option<Registration> {
         self.registration.take()

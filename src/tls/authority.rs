@@ -12,7 +12,8 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
-use super::{Error, Identity, Paths, Role, identity};
+use super::{Error, Identity, Paths, Role};
+use crate::security::files;
 
 /// Certificates begin this long before they are issued, for clocks that are behind.
 const SLOW_CLOCKS: Duration = Duration::from_secs(3600);
@@ -91,9 +92,9 @@ impl Authority {
     /// Opens the authority in a directory.
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let paths = Self::paths(directory);
-        let key = KeyPair::from_pem(&identity::read_key(&paths.key)?)
+        let key = KeyPair::from_pem(&files::read_key(&paths.key)?)
             .map_err(|error| Error::file(&paths.key, error))?;
-        let certificate = identity::read(&paths.certificate)?;
+        let certificate = files::read(&paths.certificate)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate, key)
             .map_err(|error| Error::file(&paths.certificate, error))?;
         // The certificate and the key must belong together.
@@ -120,10 +121,13 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![match request.role {
-            Role::Agent => ExtendedKeyUsagePurpose::ServerAuth,
-            Role::Manager => ExtendedKeyUsagePurpose::ClientAuth,
-        }];
+        params.extended_key_usages = match request.role {
+            Role::Agent => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Role::Server => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+            Role::Manager | Role::Admin | Role::Mover | Role::ReadOnly => {
+                vec![ExtendedKeyUsagePurpose::ClientAuth]
+            }
+        };
         params.not_before = request.from.into();
         params.not_after = (request.from + request.valid).into();
         let key = KeyPair::generate().map_err(Error::other)?;

@@ -1,26 +1,22 @@
 //! A certificate with its key and its authorities, read from files.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig, client::Resumption, server::NoServerSessionStorage};
 
 use super::peer::{Facts, Peer, Trust};
 use super::verify::{OnlyAgents, OnlyManagers};
 use super::{Error, Paths};
+use crate::security::files::{certificates, read_key};
 
-/// Larger files are not read.
-const LONGEST: u64 = 1 << 20;
 /// From when on the end of a certificate is warned about.
 const WARN: Duration = Duration::from_secs(30 * 86_400);
 
@@ -98,13 +94,28 @@ impl Identity {
         self.ends.iter().map(|(_, until, _)| *until).min()
     }
 
+    /// Whom we believe.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.roots)
+    }
+
+    /// Whose cryptography it is.
+    pub fn provider(&self) -> Arc<CryptoProvider> {
+        Arc::clone(&self.provider)
+    }
+
     /// How an agent listens: only managers get through.
     pub fn server_config(&self, trust: &Trust) -> Result<ServerConfig, Error> {
         let verifier = OnlyManagers::new(self.roots.clone(), self.provider.clone(), trust.clone())?;
+        self.server_config_with(Arc::new(verifier))
+    }
+
+    /// How to listen for those whom `verifier` lets through.
+    pub fn server_config_with(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, Error> {
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(Error::other)?
-            .with_client_cert_verifier(Arc::new(verifier))
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(self.resolver()));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -131,37 +142,4 @@ impl Identity {
     fn resolver(&self) -> SingleCertAndKey {
         SingleCertAndKey::from(self.key.clone())
     }
-}
-
-/// Reads a file of text.
-pub(super) fn read(path: &Path) -> Result<String, Error> {
-    let failed = |error: std::io::Error| Error::file(path, error);
-    let file = File::open(path).map_err(failed)?;
-    let mut text = String::new();
-    file.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
-    if u64::try_from(text.len()).is_ok_and(|length| length > LONGEST) {
-        return Err(Error::file(path, format!("is longer than {LONGEST} bytes")));
-    }
-    Ok(text)
-}
-
-/// Reads a key, unless others may read or change it.
-pub(super) fn read_key(path: &Path) -> Result<String, Error> {
-    let found = path.metadata().map_err(|error| Error::file(path, error))?;
-    let mode = found.permissions().mode() & 0o7777;
-    if mode & 0o037 != 0 {
-        let what = format!("others may use this key (mode {mode:04o}); chmod 600 {}", path.display());
-        return Err(Error::file(path, what));
-    }
-    read(path)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = read(path)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    let all = all.map_err(|error| Error::file(path, format!("is not a file of certificates: {error}")))?;
-    if all.is_empty() {
-        return Err(Error::file(path, "holds no certificate"));
-    }
-    Ok(all)
 }

@@ -1,4 +1,5 @@
-//! Certificates, and TLS between managers and agents.
+//! Certificates, and TLS between managers and agents. TLS between movers and the daemon is in [`crate::security`]; its
+//! certificates are made here as well.
 //!
 //! Both sides show a certificate of the same authority, and what a certificate may be used for is written in it: a URI among
 //! its alternative names says whether it belongs to a manager or to an agent ([`Role`]). An agent talks to managers only, so
@@ -15,7 +16,7 @@
 pub mod authority;
 mod endpoint;
 mod identity;
-mod peer;
+pub(crate) mod peer;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -34,29 +35,46 @@ pub enum Role {
     Agent,
     /// To command.
     Manager,
+    /// To be the HSM daemon on the host that it names.
+    Server,
+    /// To do everything at the HSM daemon.
+    Admin,
+    /// To take work from the HSM daemon, as the mover that it names.
+    Mover,
+    /// To look at the HSM daemon's status.
+    ReadOnly,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Role; 2] = [Role::Agent, Role::Manager];
+    pub const ALL: [Role; 6] =
+        [Role::Agent, Role::Manager, Role::Server, Role::Admin, Role::Mover, Role::ReadOnly];
 
     /// The URI among the alternative names of a certificate that gives it this role.
     pub fn uri(self) -> &'static str {
         match self {
             Role::Agent => "urn:coordinatool:agent",
             Role::Manager => "urn:coordinatool:manager",
+            Role::Server => SERVER_URI,
+            Role::Admin => "urn:coordinatool:admin",
+            Role::Mover => "urn:coordinatool:mover",
+            Role::ReadOnly => "urn:coordinatool:read-only",
         }
     }
 }
 
-/// URIs that begin like this are ours. A certificate with one that is not known gives no role.
-const OUR_URIS: &str = "urn:coordinatool:";
+// A certificate with one that is not known gives no role.
+use crate::security::{FileError, OUR_URIS, SERVER_URI};
 
 impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Role::Agent => "agent",
             Role::Manager => "manager",
+            Role::Server => "server",
+            Role::Admin => "admin",
+            Role::Mover => "mover",
+            Role::ReadOnly => "read_only",
         })
     }
 }
@@ -66,7 +84,12 @@ impl std::str::FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let role = Self::ALL.into_iter().find(|role| role.to_string() == text);
-        role.ok_or_else(|| format!("{text:?} is not a role; there are: agent, manager"))
+        role.ok_or_else(|| {
+            format!(
+                "{text:?} is not a role; there are: {}",
+                Self::ALL.map(|role| role.to_string()).join(", ")
+            )
+        })
     }
 }
 
@@ -121,6 +144,12 @@ impl Error {
 
     fn other(what: impl ToString) -> Self {
         Self::Other(what.to_string())
+    }
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Self::File { path: error.path, what: error.what }
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Trust {
 }
 
 /// What is read from a certificate.
-pub(super) struct Facts {
+pub(crate) struct Facts {
     pub peer: Peer,
     pub until: SystemTime,
     /// The day of `until`.
@@ -68,7 +68,7 @@ impl Facts {
             }
         }
         peer.names.extend(peer.dns_names.iter().cloned());
-        // Both roles in one certificate would undo the separation.
+        // Several roles in one certificate would undo the separation.
         peer.role = if roles.len() == 1 { roles.first().copied() } else { None };
         let until = parsed.validity().not_after;
         Ok(Self {
@@ -86,6 +86,7 @@ impl Peer {
         match self.role {
             Some(Role::Manager) => Ok(()),
             Some(Role::Agent) => Err(format!("the certificate of {self} is an agent's, not a manager's")),
+            Some(role) => Err(format!("the certificate of {self} is for the role {role}, not a manager's")),
             None if !self.is_ours && self.names.iter().any(|name| trust.allowed_names.contains(name)) => {
                 Ok(())
             }
@@ -101,6 +102,9 @@ impl Peer {
                 return Err(format!("the certificate of {self} is a manager's, not an agent's"));
             }
             Some(Role::Agent) => {}
+            Some(role) => {
+                return Err(format!("the certificate of {self} is for the role {role}, not an agent's"));
+            }
             None => {
                 if self.is_ours {
                     return Err(format!("the certificate of {self} gives no role"));
@@ -128,16 +132,47 @@ impl Peer {
     }
 }
 
+/// Names that are shown of one certificate: a stranger's may have thousands.
+const SHOWN: usize = 8;
+/// Characters that are shown of one name.
+const SHOWN_CHARACTERS: usize = 64;
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addresses = self.addresses.iter().map(ToString::to_string);
-        let all: Vec<String> = self.names.iter().cloned().chain(addresses).collect();
-        if all.is_empty() { f.write_str("nobody") } else { f.write_str(&all.join(", ")) }
+        let count = self.names.len() + self.addresses.len();
+        let shown: Vec<String> =
+            self.names.iter().map(|name| printable(name)).chain(addresses).take(SHOWN).collect();
+        match count {
+            0 => f.write_str("nobody"),
+            _ if count > SHOWN => write!(f, "{} and {} more", shown.join(", "), count - SHOWN),
+            _ => f.write_str(&shown.join(", ")),
+        }
     }
+}
+
+/// A name as it can stand in a line of a log.
+fn printable(name: &str) -> String {
+    name.chars().take(SHOWN_CHARACTERS).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(bytes).map(|bytes| Ipv4Addr::from(bytes).into());
     let sixteen = || <[u8; 16]>::try_from(bytes).map(|bytes| Ipv6Addr::from(bytes).into());
     four.or_else(|_| sixteen()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_calls_himself_fits_into_a_line() {
+        let names = |names: Vec<String>| Peer { names: names.into_iter().collect(), ..Peer::default() };
+        assert_eq!(names(vec![]).to_string(), "nobody");
+        assert_eq!(names(vec!["a\nERROR b\x1b[0m".into()]).to_string(), "a?ERROR b?[0m");
+        assert_eq!(names(vec!["x".repeat(70_000)]).to_string(), "x".repeat(64));
+        let many = names((0..2000).map(|number| format!("n{number:04}")).collect()).to_string();
+        assert_eq!(many, "n0000, n0001, n0002, n0003, n0004, n0005, n0006, n0007 and 1992 more");
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coordinatool::wire::{Decoder, Limits};
@@ -83,6 +83,8 @@ impl Daemon {
             }
         }
         command.env_remove("STATE_DIRECTORY").env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
+        // Tests run beside each other, and beside a daemon of this host.
+        command.env("COORDINATOOL_LOCAL_SOCKET", "off");
         command.envs(setup.env.iter().map(|(name, value)| (name, value)));
         command.args(["--lustre", "none", "--fsname", "testfs0", "-H", "127.0.0.1", "-p", "0", "-v"]);
         command.arg("-c").arg(conf).arg("--state-dir").arg(dir.join("state"));
@@ -108,7 +110,8 @@ impl Daemon {
             sink.1.notify_all();
         });
         let mut daemon = Self { child, log, port: 0, dir, setup };
-        let line = daemon.wait_for_log("Listening on ");
+        // The plain port is said first, if there is one.
+        let line = daemon.wait_for_log("Listening ");
         let port = line.rsplit(':').next().unwrap();
         daemon.port = port.trim().parse().unwrap();
         daemon.wait_for_log("Starting main loop");
@@ -139,7 +142,8 @@ impl Daemon {
 
     /// Everything logged so far.
     pub fn log(&self) -> String {
-        self.log.0.lock().unwrap().lines.join("\n")
+        // Also for a test that failed while it looked at the log.
+        self.log.0.lock().unwrap_or_else(PoisonError::into_inner).lines.join("\n")
     }
 
     pub fn pid(&self) -> Pid {

@@ -1,6 +1,10 @@
 //! Redis goes away, and comes back as it was, emptied, or older.
 
-use harness::{Redis, Settings, Signal, json};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use harness::{Redis, Settings, Signal, json, patience};
 
 use super::{c_reader, item, queue, serve_all, small_bed, start_alone};
 
@@ -162,4 +166,91 @@ fn a_second_daemon_takes_the_keys_and_the_first_one_leaves_them_alone() {
     });
     assert_eq!(serve_all(&second, "mover1", 8).len(), 8);
     other_bed.wait("and nothing else", || redis.requests().is_empty());
+}
+
+/// Numbers from a seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+/// Daemon and redis are killed at any moment while requests come in. Whatever was acknowledged is given out once in the end.
+#[test]
+fn nothing_that_was_acknowledged_is_lost_whoever_is_killed_when() {
+    let seed = std::env::var("COORDINATOOL_REDIS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("COORDINATOOL_REDIS_SEED={seed}");
+    let mut random = Random(seed);
+    let bed = small_bed("redis-kills");
+    let mut redis = Redis::start(&bed);
+    let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    let next = AtomicU64::new(0);
+    let mut acknowledged = BTreeSet::new();
+    for _ in 0..8 {
+        let victim = random.below(3);
+        let after = random.below(40);
+        let address = bed.address();
+        let stop = AtomicBool::new(false);
+        let (sent, received) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let Ok(mut peer) = harness::Peer::connect(address) else {
+                        std::thread::yield_now();
+                        continue;
+                    };
+                    loop {
+                        let first = next.fetch_add(5, Ordering::Relaxed);
+                        let items: Vec<_> = (first..first + 5).map(|number| item(20, number, "")).collect();
+                        let queue = json!({"command": "queue", "hsm_action_items": items});
+                        let said = peer.send_bytes(queue.to_string().as_bytes()).is_ok()
+                            && peer
+                                .receive_within(Duration::from_secs(10))
+                                .is_some_and(|r| r["enqueued"] == 5);
+                        if !said {
+                            break;
+                        }
+                        let _ = sent.send(first..first + 5);
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                }
+            });
+            // So many acknowledgements, then somebody dies, at whatever they are just doing.
+            for _ in 0..after {
+                acknowledged.extend(received.recv_timeout(patience()).expect("queueing goes on"));
+            }
+            if victim != 0 {
+                redis.kill();
+            }
+            if victim != 1 {
+                daemon.kill();
+            }
+            if victim != 0 {
+                redis.start_again();
+            }
+            if victim != 1 {
+                daemon.start_again();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        acknowledged.extend(received.try_iter().flatten());
+    }
+    let known = || harness::known(&daemon.status());
+    bed.wait("all is in redis", || redis.requests().len() as u64 == known());
+    let mut given = serve_all(&daemon, "mover1", usize::try_from(known()).unwrap());
+    given.sort_unstable();
+    let once: BTreeSet<u64> = given.iter().map(|cookie| cookie - 1000).collect();
+    assert_eq!(once.len(), given.len(), "each once");
+    let lost: Vec<_> = acknowledged.difference(&once).collect();
+    assert!(lost.is_empty(), "acknowledged, and lost (COORDINATOOL_REDIS_SEED={seed}): {lost:?}");
+    bed.wait("redis is empty", || redis.requests().is_empty() && redis.assigned().is_empty());
 }

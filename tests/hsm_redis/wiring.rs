@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use harness::{Daemon, Redis, Settings, Testbed};
+use harness::{Daemon, Redis, Settings, Testbed, Value, json};
 
 use super::{queue, serve_all, small_bed, start_alone};
 
@@ -67,7 +67,13 @@ fn a_redis_that_is_configured_and_not_there_is_an_error() {
 fn a_password_and_a_unix_socket_are_used() {
     let bed = small_bed("redis-password");
     let redis = Redis::start_with(&bed, 6379, &["--appendonly", "yes"]);
-    redis.ask::<()>(&["ACL", "SETUSER", "coordinatool", "on", ">top secret", "~coordinatool_*", "+@all"]);
+    // As docs/redis.md has it.
+    let rights = "+@hash +@transaction +@keyspace +@connection +info +config|get";
+    let mut acl = vec!["ACL", "SETUSER", "coordinatool", "on", ">top secret", "~coordinatool_*"];
+    acl.extend(rights.split(' '));
+    redis.ask::<()>(&acl);
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
+    assert!(guide.contains(&format!("~coordinatool_* {rights}\n")));
     let password = bed.directory().join("password");
     std::fs::write(&password, "top secret\n").unwrap();
     std::fs::set_permissions(&password, PermissionsExt::from_mode(0o640)).unwrap();
@@ -86,7 +92,10 @@ fn a_password_and_a_unix_socket_are_used() {
     assert_eq!(redis.requests().len(), 3);
     daemon.restart();
     daemon.wait_known(3);
-    assert!(!daemon.log().contains("top secret"));
+    // All that is ever done there is permitted: writing it anew as well.
+    redis.ask::<()>(&["FLUSHALL"]);
+    bed.wait("it is written anew", || redis.requests().len() == 3);
+    assert!(!daemon.log().contains("top secret") && !daemon.log().contains("cannot be looked at"));
 
     std::fs::write(&password, "wrong\n").unwrap();
     daemon.stop();
@@ -129,4 +138,41 @@ fn settings_that_lose_what_is_stored_are_warned_of() {
         let log = daemon.log();
         log.contains("`appendonly` is off") && log.contains("`maxmemory-policy` is `allkeys-lru`")
     });
+}
+
+#[test]
+fn an_operator_sees_how_the_store_is() {
+    let bed = small_bed("redis-status");
+    let mut redis = Redis::start_with(&bed, 6379, &["--appendonly", "no"]);
+    redis.set(harness::REQUESTS, "bad", b"");
+    let daemon = start_alone(&bed, &redis, &Settings::new());
+    let mut odd = super::item(22, 1, "");
+    odd["hal_archive_id"] = json!(0);
+    daemon.connect().ask(&json!({"command": "queue", "hsm_action_items": [odd]}));
+    let status = || {
+        let output = bed.client(&["status", "--json"], "");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.parse::<Value>().unwrap_or_else(|error| panic!("{error}: {output:?}"))["store"].clone()
+    };
+    bed.wait("the status tells", || {
+        let store = status();
+        store["not_for_c"] == 1
+            && store["set_aside"] == 1
+            && store["trouble"].is_null()
+            && store["warnings"][0].as_str().is_some_and(|text| text.contains("appendonly"))
+    });
+    redis.kill();
+    queue(&daemon, [2]);
+    bed.wait("it tells of the outage", || {
+        let store = status();
+        store["trouble"].as_str().is_some_and(|text| text.contains("redis at")) && store["spilled_bytes"] != 0
+    });
+    let output = bed.client(&["status"], "");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("does not have all requests") && text.contains("the C version would not see"),
+        "{text}"
+    );
+    redis.start_again();
+    bed.wait("and of its end", || status()["trouble"].is_null());
 }

@@ -71,7 +71,7 @@ enum Verb {
         /// A further mount point.
         #[arg(long)]
         mount: Vec<PathBuf>,
-        /// A parameter to set, `max_requests=3` or `mdt.testfs0-MDT0000.hsm.loop_period=1`.
+        /// A parameter to set whenever an MDT starts, `max_requests=3` or `mdt.testfs0-MDT0000.hsm.loop_period=1`.
         #[arg(long, value_name = "NAME=VALUE")]
         param: Vec<String>,
         /// Behave like Lustre 2.12 to 2.16.

@@ -484,6 +484,11 @@ impl FileSystem {
         all
     }
 
+    /// Makes the present parameters of all MDTs those that they start with, as `lctl set_param -P` does.
+    pub fn keep_params(&mut self) {
+        self.mdts.iter_mut().for_each(Mdt::keep_params);
+    }
+
     /// What `lctl get_param PATTERN` prints, in its order. `*` stands for anything but a dot. ENOENT if nothing matches.
     pub fn get_param(&self, pattern: &str) -> Result<String, Errno> {
         let mut text = String::new();

@@ -250,6 +250,11 @@ impl Mdt {
         &self.params
     }
 
+    /// Makes the present parameters those that the MDT starts with, as `lctl set_param -P` does.
+    pub fn keep_params(&mut self) {
+        self.config.params = self.params.clone();
+    }
+
     /// A file.
     pub fn file(&self, fid: Fid) -> Option<&File> {
         self.files.get(&fid)

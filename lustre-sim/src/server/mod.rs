@@ -42,7 +42,8 @@ pub struct Options {
     pub mdts: u32,
     /// Further mount points.
     pub mounts: Vec<PathBuf>,
-    /// Parameters to set at the start: `max_requests` (on all MDTs) or a whole `mdt.*.hsm.max_requests`, and values.
+    /// Parameters to set at the start, and whenever an MDT starts: `max_requests` (on all MDTs) or a whole
+    /// `mdt.*.hsm.max_requests`, and values.
     pub params: Vec<(String, String)>,
     /// Which Lustre it behaves like.
     pub behaviour: Behaviour,
@@ -134,6 +135,7 @@ impl Server {
                     .set_param(&pattern, value)
                     .map_err(|e| invalid(format!("parameter {pattern}={value}: {e}")))?;
             }
+            state.fs.keep_params();
         }
         let listener = listen(&root)?;
         let stopping = Arc::new(AtomicBool::new(false));

@@ -11,6 +11,7 @@ use crate::hsm::mover_views::{Flow, Histogram, MoverView, Top};
 use crate::hsm::overview::Overview;
 use crate::hsm::{Action, Counters};
 use crate::server::shell::{Shell, StoreState};
+use crate::store::Health;
 
 /// The most movers that are told one by one: ids come from peers.
 const MOST_MOVERS: usize = 10_000;
@@ -23,10 +24,11 @@ struct Moment {
     flows: Vec<(Action, u32, Flow)>,
     errors: Vec<(i32, u64)>,
     store: StoreState,
+    health: Health,
 }
 
 fn moment(shell: &Shell) -> Moment {
-    let store = shell.store_state();
+    let (store, health) = (shell.store_state(), shell.store_health());
     shell.look(|core, now| Moment {
         counters: core.counters(),
         overview: core.overview(now),
@@ -35,6 +37,7 @@ fn moment(shell: &Shell) -> Moment {
         flows: core.flows(),
         errors: core.errors(),
         store,
+        health,
     })
 }
 
@@ -76,6 +79,14 @@ fn state(page: &mut Page, moment: &Moment) {
     page.single("lustre_hsm_store_behind", "gauge", help, flag(moment.store.behind));
     let help = "Changes that the store has not made durable yet.";
     page.single("lustre_hsm_store_backlog", "gauge", help, moment.store.unstored as f64);
+    let help = "Whether redis lacks requests, which wait on this node's disk.";
+    page.single("lustre_hsm_store_trouble", "gauge", help, flag(moment.health.trouble.is_some()));
+    let help = "Bytes that wait on this node's disk until redis has everything again.";
+    page.single("lustre_hsm_store_spilled_bytes", "gauge", help, moment.health.spilled_bytes as f64);
+    let help = "Requests in redis that the C version would not see.";
+    page.single("lustre_hsm_store_not_for_c", "gauge", help, moment.health.not_for_c as f64);
+    let help = "Settings of redis that may lose what it has confirmed.";
+    page.single("lustre_hsm_store_warnings", "gauge", help, moment.health.warnings.len() as f64);
     let help = "Requests that failed and may be asked for again.";
     page.single("lustre_hsm_dead_letters", "gauge", help, moment.counters.letters as f64);
 }
@@ -167,7 +178,37 @@ fn counters(page: &mut Page, counters: &Counters) {
     for (kind, count) in KINDS.iter().zip(counters.running) {
         page.value(&[("action", kind)], count as f64);
     }
+    page.family("lustre_hsm_keepalives_total", "counter", "What keepalives and questions to MDTs came to.");
+    let results = [
+        ("sent", counters.keepalives),
+        ("cancelled", counters.found_cancelled),
+        ("forgotten", counters.forgotten_at_mdt),
+        ("unanswered", counters.unanswered),
+    ];
+    for (result, count) in results {
+        page.value(&[("result", result)], count as f64);
+    }
     let totals = [
+        (
+            "lustre_hsm_requested_again_total",
+            "Requests that an MDT had forgotten and took again.",
+            counters.requested_again,
+        ),
+        (
+            "lustre_hsm_given_up_total",
+            "Requests that an MDT had forgotten and does not want any more.",
+            counters.given_up,
+        ),
+        (
+            "lustre_hsm_adopted_total",
+            "Requests that an MDT listed and that were not known here.",
+            counters.adopted,
+        ),
+        (
+            "lustre_hsm_stranded_ended_total",
+            "Requests that were ended because no mover could take them.",
+            counters.stranded_ended,
+        ),
         (
             "lustre_hsm_limited_total",
             "Times that a request was set aside because a limit was reached.",
@@ -215,6 +256,16 @@ fn counters(page: &mut Page, counters: &Counters) {
         page.single(name, "counter", help, value as f64);
     }
     let gauges = [
+        (
+            "lustre_hsm_stranded",
+            "Requests that nobody who is connected can take, when this was last looked at.",
+            counters.stranded,
+        ),
+        (
+            "lustre_hsm_doubtful",
+            "Requests that are not handed out because the MDT may have forgotten them.",
+            counters.doubtful,
+        ),
         (
             "lustre_hsm_unpersisted",
             "Requests that the store does not have because it was full.",

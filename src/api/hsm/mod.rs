@@ -9,6 +9,7 @@ mod openapi;
 mod orders;
 mod page;
 mod questions;
+mod reconcile;
 mod requests;
 mod status;
 
@@ -19,6 +20,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 
+pub use self::reconcile::Reconciler;
 use super::envelope::{self, Problem};
 use super::serve;
 use crate::server::api::{Loop, Stopping};
@@ -26,6 +28,8 @@ use crate::server::api::{Loop, Stopping};
 /// What every request may need.
 #[derive(Debug, Clone)]
 pub struct Context {
+    /// What a reconciliation needs to know.
+    pub reconciler: Reconciler,
     /// The way to the coordinator.
     pub core: Loop,
     /// Name of the file system.
@@ -64,12 +68,15 @@ fn router(context: Context) -> Router {
         .route("/hsm/movers/{id}/{verb}", post(orders::mover))
         .route("/hsm/dead-letters/{verb}", post(orders::letters))
         .route("/openapi.json", get(openapi::document));
+    // A listing is read while it comes, and may be longer than other bodies.
+    let streamed = Router::new().route("/api/v1/hsm/reconcile", post(reconcile::reconcile));
+    let streamed = streamed.method_not_allowed_fallback(envelope::no_such_method);
     let all = Router::new()
         .nest("/api/v1", ours)
         .route("/metrics", get(metrics::metrics))
         .fallback(envelope::no_such_path)
         .method_not_allowed_fallback(envelope::no_such_method);
-    serve::with_whole_bodies(all).with_state(context)
+    serve::with_whole_bodies(all).merge(streamed).with_state(context)
 }
 
 /// What is there over TCP: nothing that could change anything, or tells what files are called.

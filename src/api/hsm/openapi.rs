@@ -74,6 +74,14 @@ const OPERATIONS: &[Operation] = &[
     read("/api/v1/hsm/dead-letters", "Requests that failed and may be asked for again", &[]),
     act("/api/v1/hsm/dead-letters/retry", "Ask the MDT for failed requests again", &[("select", "object")]),
     act("/api/v1/hsm/dead-letters/forget", "Forget failed requests", &[("select", "object")]),
+    Operation {
+        method: "post",
+        path: "/api/v1/hsm/reconcile",
+        summary: "Compare what is here with a listing of the MDTs (`lctl get_param mdt.*.hsm.actions`), the body as text; \
+            `adopt` is own, all or none",
+        query: &[("source", "string"), ("all_mdts", "boolean"), ("adopt", "string")],
+        body: &[],
+    },
     act(
         "/api/v1/hsm/lock",
         "Whether work is handed out: `lock` is unlocked, locked, or quit (end when nothing runs)",

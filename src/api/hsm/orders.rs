@@ -10,8 +10,8 @@ use serde_json::json;
 use super::super::caller::Caller;
 use super::super::envelope::{Problem, good};
 use super::{Answer, Context, body, invalid};
-use crate::hsm::{OperatorReply, Order};
-use crate::ops::{CancelReport, Lock, Select};
+use crate::hsm::{OperatorReply, Order, Wall};
+use crate::ops::{CancelReport, Lock, Reconciled, Select};
 
 /// Requests that a cancel shows unless told.
 const USUAL_EXAMPLES: usize = 20;
@@ -23,15 +23,17 @@ const MAX_ID: usize = 255;
 async fn order(context: &Context, caller: &Caller, order: Order) -> Answer {
     let reply = context.core.order(caller.to_string(), order).await?;
     let now = context.core.look(|_, now| now.wall).await?;
+    answer(reply, now)
+}
+
+/// What came of an order, as an answer.
+pub(super) fn answer(reply: OperatorReply, now: Wall) -> Answer {
     match reply {
         OperatorReply::Done => Ok(good(StatusCode::OK, ())),
         OperatorReply::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
         OperatorReply::Cancel(report) => Ok(good(StatusCode::OK, CancelReport::new(&report, now))),
-        OperatorReply::Reconciled(found) => Ok(good(
-            StatusCode::OK,
-            json!({"source": found.source, "listed": found.listed, "known": found.known, "waiting": found.waiting, "elsewhere": found.elsewhere, "different": found.different, "adopted": found.adopted, "stale": found.stale, "alive": found.alive, "forgotten": found.forgotten, "dropped": found.dropped, "undecided": found.undecided, "left": found.left, "examples": found.examples}),
-        )),
         OperatorReply::Letters(count) => Ok(good(StatusCode::OK, json!({"selected": count}))),
+        OperatorReply::Reconciled(report) => Ok(good(StatusCode::OK, Reconciled::from(&*report))),
     }
 }
 

@@ -5,12 +5,16 @@ use axum::http::StatusCode;
 
 use super::super::envelope::good;
 use super::{Answer, Context};
+use crate::hsm::Stranded as CoreStranded;
 use crate::hsm::mover_views::{DeadLetter as CoreLetter, MoverView, Top as CoreTop};
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::overview::Overview;
 use crate::hsm::time::Wall;
-use crate::ops::{CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Top, alerts};
+use crate::ops::{
+    CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts,
+};
 use crate::server::shell::{Shell, StoreState};
+use crate::store::Health;
 
 /// Batch tags in a status.
 const TAGS: usize = 20;
@@ -23,11 +27,13 @@ struct Moment {
     top: CoreTop,
     letters: Vec<CoreLetter>,
     orders: Vec<CoreReport>,
+    stranded: Vec<CoreStranded>,
     store: StoreState,
+    health: Health,
 }
 
 fn moment(shell: &Shell) -> Moment {
-    let store = shell.store_state();
+    let (store, health) = (shell.store_state(), shell.store_health());
     shell.look(|core, now| Moment {
         counters: core.counters(),
         overview: core.overview(now),
@@ -35,7 +41,9 @@ fn moment(shell: &Shell) -> Moment {
         top: core.top(now, TAGS),
         letters: core.dead_letters(),
         orders: core.orders().into_iter().map(|(_, report)| report).collect(),
+        stranded: core.stranded(),
         store,
+        health,
     })
 }
 
@@ -45,6 +53,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
     let movers: Vec<Mover> = moment.movers.iter().map(Mover::from).collect();
     let letters: Vec<DeadLetter> = moment.letters.iter().map(DeadLetter::from).collect();
     let (top, counters) = (Top::from(&moment.top), moment.counters.into());
+    let stranded: Vec<Stranded> = moment.stranded.iter().map(Stranded::from).collect();
     let lock = moment.overview.lock.into();
     let now = Wall(moment.overview.now);
     let facts = Facts {
@@ -55,25 +64,35 @@ pub async fn status(State(context): State<Context>) -> Answer {
         movers: &movers,
         top: &top,
         letters: &letters,
+        stranded: &stranded,
     };
+    let store = Store {
+        kind: context.store.to_string(),
+        full: moment.overview.store_full,
+        behind: moment.store.behind,
+        unstored: moment.store.unstored as u64,
+        trouble: moment.health.trouble,
+        spilled_bytes: moment.health.spilled_bytes,
+        not_for_c: moment.health.not_for_c,
+        set_aside: moment.health.quarantined,
+        warnings: moment.health.warnings,
+    };
+    let mut alerts = alerts(&facts);
+    alerts.extend(store_alerts(&store));
     let status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         fsname: context.fsname.to_string(),
         now: moment.overview.now,
         started: context.started,
-        alerts: alerts(&facts),
+        alerts,
         lock,
-        store: Store {
-            kind: context.store.to_string(),
-            full: moment.overview.store_full,
-            behind: moment.store.behind,
-            unstored: moment.store.unstored as u64,
-        },
+        store,
         queued: Counts::from(moment.counters.pending),
         running: Counts::from(moment.counters.running),
         done: Counts::from(moment.counters.done),
         counters,
         dead_letters: letters.len() as u64,
+        stranded: stranded.clone(),
         orders: moment.orders.iter().map(|order| CancelReport::new(order, now)).collect(),
         movers,
         top,

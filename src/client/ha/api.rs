@@ -2,15 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
 /// No answer is longer: thousands of hosts with all that is known of them are a few MiB.
 const MAX_ANSWER: usize = 256 << 20;
@@ -131,12 +134,7 @@ impl Api {
         patience: Duration,
     ) -> Result<T, ApiError> {
         let (status, body) = self.whole(method, path, body, patience).await?;
-        if !status.is_success() {
-            return Err(refusal(status, &body));
-        }
-        let envelope: Envelope =
-            serde_json::from_slice(&body).map_err(|error| ApiError::Strange(error.to_string()))?;
-        serde_json::from_value(envelope.response).map_err(|error| ApiError::Strange(error.to_string()))
+        read(status, &body)
     }
 
     async fn whole(
@@ -169,6 +167,22 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, ApiError> {
+        let kind = body.map(|_| "application/json");
+        let body = body.map_or_else(Full::default, |body| Full::new(Bytes::from(body.to_string())));
+        self.send_body(method, path, kind, body).await
+    }
+
+    async fn send_body<B>(
+        &self,
+        method: Method,
+        path: &str,
+        kind: Option<&str>,
+        body: B,
+    ) -> Result<Response<Incoming>, ApiError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let no_manager = |why: io::Error| {
             let socket = self.socket.clone();
             match why.kind() {
@@ -181,17 +195,29 @@ impl Api {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         // What it fails with is told to the request and the body as well.
-        tokio::spawn(connection);
+        tokio::spawn(async move { drop(connection.await) });
         let mut request = Request::builder().method(method).uri(path).header("host", "coordinatool");
-        let body = match body {
-            Some(body) => {
-                request = request.header("content-type", "application/json");
-                Full::new(Bytes::from(body.to_string()))
-            }
-            None => Full::default(),
-        };
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
         let request = request.body(body).map_err(|error| ApiError::Strange(error.to_string()))?;
         sender.send_request(request).await.map_err(lost)
+    }
+
+    /// `POST` of a long text as it comes: an error in `parts` breaks it off.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn post_text<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        parts: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> Result<T, ApiError> {
+        let response = self.send_body(Method::POST, path, Some("text/plain"), Parts(parts)).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| ApiError::Lost(error.to_string()))?.to_bytes();
+        read(status, &body)
     }
 
     /// A stream of events (`text/event-stream`): calls `each` with the data of each of them, until the manager ends it.
@@ -243,6 +269,32 @@ impl Api {
             }
         }
         if rest.is_empty() { Ok(()) } else { each(&String::from_utf8_lossy(&rest)) }
+    }
+}
+
+/// What is in the envelope.
+fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, ApiError> {
+    if !status.is_success() {
+        return Err(refusal(status, body));
+    }
+    let envelope: Envelope =
+        serde_json::from_slice(body).map_err(|error| ApiError::Strange(error.to_string()))?;
+    serde_json::from_value(envelope.response).map_err(|error| ApiError::Strange(error.to_string()))
+}
+
+/// A body that comes in parts.
+#[derive(Debug)]
+struct Parts(mpsc::Receiver<io::Result<Bytes>>);
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0.poll_recv(cx).map(|part| part.map(|part| part.map(Frame::data)))
     }
 }
 

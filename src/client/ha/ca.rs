@@ -1,4 +1,4 @@
-//! `ca`: certificates for agents and managers.
+//! `ca`: certificates for agents and managers, and for the HSM daemon, its movers and its clients.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub struct Issue {
     /// Where the authority is
     #[arg(long, value_name = "DIR", default_value = "/etc/coordinatool/ca")]
     pub dir: PathBuf,
-    /// What it may be used for: to obey or to command
+    /// What it may be used for
     #[arg(long, value_enum, default_value = "agent")]
     pub role: RoleName,
     /// Another name or address of the host (one host only); repeatable
@@ -63,6 +63,15 @@ pub enum RoleName {
     Agent,
     /// A manager on that host
     Manager,
+    /// The HSM daemon on that host
+    Server,
+    /// An administrator of the HSM daemon
+    Admin,
+    /// The mover of that name
+    Mover,
+    /// Somebody who may look at the HSM daemon's status
+    #[value(name = "read_only", alias = "read-only")]
+    ReadOnly,
 }
 
 /// Does it.
@@ -73,7 +82,10 @@ pub fn run(command: &CaCommand) -> Outcome {
                 let paths = Authority::paths(dir);
                 say(&format!("{}: the authority's certificate, for every host", paths.certificate.display()));
                 say(&format!("{}: its key; keep it secret, and off the servers", paths.key.display()));
-                say("next: `ca issue manager --role manager`, and `ca issue` with the names of all servers");
+                say("next: `ca issue manager --role manager`, and `ca issue` with the names of all servers;");
+                say(
+                    "for HSM: `ca issue HOST --role server`, and `ca issue --role mover` with the ids of all movers",
+                );
                 Outcome::Done
             }
             Err(error) => {
@@ -104,6 +116,10 @@ fn issue(options: &Issue) -> Outcome {
     let role = match options.role {
         RoleName::Agent => Role::Agent,
         RoleName::Manager => Role::Manager,
+        RoleName::Server => Role::Server,
+        RoleName::Admin => Role::Admin,
+        RoleName::Mover => Role::Mover,
+        RoleName::ReadOnly => Role::ReadOnly,
     };
     let mut outcome = Outcome::Done;
     for name in names {

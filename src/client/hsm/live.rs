@@ -104,6 +104,7 @@ pub fn overview(status: &Status) -> String {
         (status.counters.pending_cancel, "cancels waiting for their mover"),
         (status.counters.unpersisted, "not in the store"),
         (status.dead_letters, "failed ones that may be asked for again"),
+        (status.store.not_for_c, "of a kind that the C version would not see"),
     ];
     for (count, what) in more.iter().filter(|(count, _)| *count > 0) {
         out.push_str(&format!("         {count} {what}\n"));

@@ -8,6 +8,7 @@ pub mod live;
 pub mod options;
 pub mod place;
 pub mod questions;
+pub mod reconcile;
 pub mod selection;
 pub mod words;
 
@@ -165,6 +166,7 @@ async fn run(options: Options) -> Run {
         Command::Release(options) => act::mover(&api, "release", &options, false).await,
         Command::Retry(options) => act::letters(&api, "retry", options).await,
         Command::Forget(options) => act::letters(&api, "forget", options).await,
+        Command::Reconcile(options) => reconcile::reconcile(&api, &options).await,
         // Needs no daemon: done before.
         Command::Completion { .. } => Ok(Outcome::Done),
     }

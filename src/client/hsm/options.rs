@@ -71,6 +71,8 @@ pub enum Command {
     Retry(LettersOptions),
     /// Forget requests that failed
     Forget(LettersOptions),
+    /// Compare what is here with a listing of the MDTs: lctl get_param -n mdt.*.hsm.actions
+    Reconcile(ReconcileOptions),
     /// Print a script that has a shell complete all commands
     Completion {
         /// Which shell
@@ -257,6 +259,24 @@ pub struct LettersOptions {
     /// All of them
     #[arg(long)]
     pub all: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub plain: Plain,
+}
+
+/// `reconcile`.
+#[derive(Debug, Clone, Args)]
+pub struct ReconcileOptions {
+    /// What `lctl get_param mdt.*.hsm.actions` or `active_requests` printed; `-` for standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+    /// The listing is of all MDTs, each as a whole: what is not in it is missed
+    #[arg(long)]
+    pub all_mdts: bool,
+    /// Whose requests that are not known here are adopted: those that were given to this client, everybody's (there is no
+    /// other copytool), or none [default: reconcile_adopt of the daemon]
+    #[arg(long, value_name = "WHOSE", value_parser = ["own", "all", "none"])]
+    pub adopt: Option<String>,
     /// How to show it.
     #[command(flatten)]
     pub plain: Plain,

@@ -85,7 +85,7 @@ pub fn request_header() -> String {
 pub fn report(report: &FileReport, name: &str) -> String {
     let mut out = String::new();
     let fid = report.fid.to_string();
-    let title = if name == fid { fid } else { format!("{} {fid}", one_line(name)) };
+    let title = if name.parse() == Ok(report.fid) { fid } else { format!("{} {fid}", one_line(name)) };
     if report.requests.is_empty() {
         out.push_str(&format!("{title}: no request is here\n"));
     }

@@ -1,16 +1,27 @@
 //! Sessions with the coordinator as scripts.
 
 mod batches;
+mod bound;
 mod cancels;
+mod duties;
+mod explaining;
+mod failures;
 mod fairness;
+mod following;
+mod forgotten;
 mod golden;
 mod hosts;
+mod keepalive;
+mod limits;
 mod movers;
+mod orders;
 mod queueing;
 mod recovery;
 mod reporting;
 mod status;
+mod stranded;
 mod tapes;
+mod vetting;
 
 use std::time::Duration;
 
@@ -20,8 +31,10 @@ use super::action::{Action, ActionItem, RequestKey};
 use super::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 use super::effect::{Effect, Effects, Reply, StoreOp, WorkList};
 use super::event::{ConnId, Done, Ehlo, Event, Lock, Message, Queue, Recv};
+use super::operator::{AskId, CancelReport, OperatorReply, Order};
 use super::time::{Mono, Now, Wall};
-use super::{Coordinator, StatusCursor};
+use super::views::{Find, HistoryQuery, Outcome, Select};
+use super::{Coordinator, LustreAnswer, LustreCall, StatusCursor};
 
 pub(super) const SECOND: u64 = 1_000_000_000;
 
@@ -31,6 +44,7 @@ pub(super) struct Session {
     pub(super) now: Now,
     pub(super) store: Vec<StoreOp>,
     pub(super) visible: Vec<Effect>,
+    asks: u64,
 }
 
 pub(super) fn fid(oid: u32) -> Fid {
@@ -94,7 +108,7 @@ pub(super) fn limits(archive: u32, restore: u32, remove: u32) -> Recv {
 impl Session {
     pub(super) fn new(config: HsmConfig) -> Self {
         let now = Now { mono: Mono(100_000 * SECOND), wall: Wall(1_795_217_766_551_745_936) };
-        Self { core: Coordinator::new(config, 1, now), now, store: Vec::new(), visible: Vec::new() }
+        Self { core: Coordinator::new(config, 1, now), now, store: Vec::new(), visible: Vec::new(), asks: 0 }
     }
 
     pub(super) fn event(&mut self, event: Event) -> Vec<Effect> {
@@ -103,6 +117,13 @@ impl Session {
         self.core.check();
         self.store.extend(effects.store);
         self.visible.extend(effects.visible.clone());
+        effects.visible
+    }
+
+    /// An event without the check of all invariants, which looks at everything.
+    pub(super) fn core_only(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Effects::default();
+        self.core.handle(self.now, event, &mut effects);
         effects.visible
     }
 
@@ -162,6 +183,40 @@ impl Session {
 
     pub(super) fn lock(&mut self, conn: u64, lock: Lock) -> Vec<Effect> {
         self.message(conn, Message::Lock(Some(lock)))
+    }
+
+    /// What came of an order, and what else happened until then.
+    pub(super) fn order(&mut self, order: Order) -> (OperatorReply, Vec<Effect>) {
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        let mut all = self.event(Event::Operator { ask, who: "test".into(), order });
+        for _ in 0..1000 {
+            let reply = all.iter().find_map(|effect| match effect {
+                Effect::Operator { ask: of, reply } if *of == ask => Some(reply.clone()),
+                _ => None,
+            });
+            if let Some(reply) = reply {
+                return (reply, all);
+            }
+            all.extend(self.event(Event::Tick));
+        }
+        panic!("no answer to an order");
+    }
+
+    /// What a cancel hits.
+    pub(super) fn cancel(&mut self, select: Select, preview: bool) -> (CancelReport, Vec<Effect>) {
+        match self.order(Order::Cancel { select, preview, examples: 3 }) {
+            (OperatorReply::Cancel(report), effects) => (report, effects),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    /// Short names of the reasons for which the request of a file waits.
+    pub(super) fn why(&self, oid: u32) -> Vec<&'static str> {
+        let mut all = self.core.explain(&Find::Request(key(oid)));
+        assert_eq!(all.len(), 1, "one request");
+        let reasons = all.remove(0).reasons;
+        reasons.iter().map(|reason| reason.name()).collect()
     }
 
     pub(super) fn pass_ms(&mut self, ms: u64) -> Vec<Effect> {
@@ -258,4 +313,30 @@ pub(super) fn endings(effects: &[Effect]) -> Vec<(u64, i32)> {
 
 pub(super) fn key(oid: u32) -> RequestKey {
     RequestKey { cookie: u64::from(oid), fid: fid(oid) }
+}
+
+/// What the MDT is asked for again: the cookies of the failed requests.
+pub(super) fn asked(effects: &[Effect]) -> Vec<u64> {
+    let of = |effect: &Effect| match effect {
+        Effect::AskLustre(LustreCall::Request { item }) => Some(item.cookie),
+        _ => None,
+    };
+    effects.iter().filter_map(of).collect()
+}
+
+/// Names and values of notes as the store would have them.
+pub(super) fn notes(s: &Session) -> std::collections::BTreeMap<String, String> {
+    let mut notes = std::collections::BTreeMap::new();
+    for op in &s.store {
+        match op {
+            StoreOp::Note { name, value: Some(value) } => {
+                notes.insert(name.clone(), value.clone());
+            }
+            StoreOp::Note { name, value: None } => {
+                notes.remove(name);
+            }
+            _ => {}
+        }
+    }
+    notes
 }

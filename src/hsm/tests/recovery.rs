@@ -93,3 +93,64 @@ fn odd_records_do_no_harm() {
         .collect();
     assert!(times[0] < times[1] && times[1] < i64::MAX);
 }
+
+/// A store that applies operations, and parts of a snapshot between them, ends up with what one has that saw everything.
+#[test]
+fn what_the_store_should_hold_is_told_in_slices_while_things_change() {
+    use std::collections::BTreeMap;
+
+    type Held = BTreeMap<RequestKey, (ActionItem, Option<String>)>;
+    fn apply(held: &mut Held, ops: &[StoreOp]) {
+        for op in ops {
+            match op {
+                StoreOp::Put(item) => drop(held.insert(item.key(), (item.clone(), None))),
+                StoreOp::Assign { key, mover } => {
+                    if let Some(entry) = held.get_mut(key) {
+                        entry.1 = Some(mover.clone());
+                    }
+                }
+                StoreOp::Unassign { key } => {
+                    if let Some(entry) = held.get_mut(key) {
+                        entry.1 = None;
+                    }
+                }
+                StoreOp::Remove { key } => drop(held.remove(key)),
+                StoreOp::Note { .. } => {}
+            }
+        }
+    }
+
+    let mut s = Session::new(config());
+    s.lustre((1..=6000).map(|oid| archive(oid, if oid % 7 == 0 { "tag=a" } else { "" })).collect());
+    s.mover(1, "m0");
+    s.mover(2, "m1");
+    assert_eq!(s.work(1, limits(10, 0, 0)).len(), 10);
+    let mut truth = Held::new();
+    apply(&mut truth, &s.store);
+    assert_eq!(truth.len(), 6000);
+
+    let (mut lost, mut seen) = (Held::new(), s.store.len());
+    let (mut from, mut parts, mut next) = (Some(0), 0, 1_u32);
+    while let Some(at) = from {
+        let mut part = Vec::new();
+        from = s.core.stored_slice(at, 100, &mut part);
+        for (item, mover) in part {
+            lost.insert(item.key(), (item, mover));
+        }
+        // Some end, others are given out and queued: before and behind where the slices are.
+        s.done(1, next.into(), next, 0);
+        s.done(1, u64::from(next) + 1, next + 1, 0);
+        next += 2;
+        if next <= 10 {
+            s.lustre(vec![archive(7000 + parts, "")]);
+        }
+        s.recv(2, limits(parts + 1, 0, 0));
+        parts += 1;
+        apply(&mut truth, &s.store[seen..]);
+        apply(&mut lost, &s.store[seen..]);
+        seen = s.store.len();
+    }
+    assert!(parts > 50, "{parts}");
+    assert!(truth.values().filter(|(_, mover)| mover.is_some()).count() > 10);
+    assert_eq!(lost, truth);
+}

@@ -272,7 +272,7 @@ impl World {
             }
             return Ok(());
         }
-        let error = self.copy(&attempt);
+        let error = if self.copy_fails(mover) { EIO } else { self.copy(&attempt)? };
         if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
             attempt.error = error;
         }
@@ -280,12 +280,13 @@ impl World {
     }
 
     /// The last step of a copy, where data really moves.
-    fn copy(&mut self, attempt: &Attempt) -> i32 {
+    fn copy(&mut self, attempt: &Attempt) -> Result<i32, String> {
         let fid = attempt.item.fid;
-        match attempt.item.action {
+        Ok(match attempt.item.action {
             Action::Archive => match self.contents.get(&fid).copied() {
                 Some(content) => {
                     self.backend.insert(fid, content);
+                    self.removed.remove(&fid);
                     0
                 }
                 None => EIO,
@@ -297,12 +298,12 @@ impl World {
                 }
                 _ => ENOENT,
             },
-            Action::Remove => match self.backend.remove(&fid) {
-                Some(_) => 0,
-                None => ENOENT,
-            },
+            Action::Remove => {
+                self.removing(&attempt.item)?;
+                if self.backend.remove(&fid).is_some() { 0 } else { ENOENT }
+            }
             Action::Cancel => 0,
-        }
+        })
     }
 
     fn plan_step(&mut self, mover: usize, attempt: u64) {

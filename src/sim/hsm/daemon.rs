@@ -7,8 +7,8 @@ use lustreapi_sys::kuc::{self, Frame};
 
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{
-    ActionItem, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
-    RequestKey, StatusCursor,
+    ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
+    OperatorReply, Order, RequestKey, StatusCursor,
 };
 use crate::sim::network::LinkId;
 use crate::store::Store;
@@ -45,6 +45,8 @@ pub enum Wish {
     EndAtLustre(Box<ActionItem>, i32),
     /// Any other call on an MDT.
     AskLustre(LustreCall),
+    /// Tell an operator what came of an order.
+    Answer(OperatorReply),
     /// Exit.
     Terminate,
 }
@@ -72,6 +74,9 @@ pub struct Daemon {
     pub wishes: VecDeque<Wish>,
     /// Events handled.
     fed: u64,
+    asks: u64,
+    /// Work that was decided on since the world looked last.
+    pub given: Vec<ActionItem>,
     /// Names of reporting files that exist.
     pub reports: BTreeSet<String>,
 }
@@ -92,6 +97,7 @@ impl Daemon {
         let mut core = Coordinator::new(config.clone(), seed, now);
         let mut effects = Effects::default();
         let mut put = BTreeMap::new();
+        let mut reports = BTreeSet::new();
         if let Some(store) = &mut store {
             let mut found = Vec::new();
             let recovery = store
@@ -104,6 +110,9 @@ impl Daemon {
                 ));
             }
             put.extend(found.iter().map(|(item, _)| (item.key(), 0)));
+            // Their files are there from before.
+            let hints = found.iter().filter_map(|(item, _)| item.data.strip_prefix(b"cr="));
+            reports.extend(hints.map(|name| String::from_utf8_lossy(name).into_owned()));
             core.handle(now, Event::Recovered { requests: found, suspect: recovery.suspect }, &mut effects);
             let notes = store.take_notes();
             if !notes.is_empty() {
@@ -124,7 +133,9 @@ impl Daemon {
             pipe: Vec::new(),
             wishes: VecDeque::new(),
             fed: 0,
-            reports: BTreeSet::new(),
+            asks: 0,
+            given: Vec::new(),
+            reports,
         };
         daemon.settle(now)?;
         Ok(daemon)
@@ -223,6 +234,13 @@ impl Daemon {
         self.feed(now, Event::LustreAnswered(answer))
     }
 
+    /// An operator gives an order.
+    pub fn order(&mut self, now: Now, order: Order) -> Result<(), String> {
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        self.feed(now, Event::Operator { ask, who: "operator".to_owned(), order })
+    }
+
     /// A deadline has come.
     pub fn tick(&mut self, now: Now) -> Result<(), String> {
         self.feed(now, Event::Tick)
@@ -277,6 +295,7 @@ impl Daemon {
                             }
                             Some(_) => {}
                         }
+                        self.given.push(item.clone());
                     }
                     let mut bytes = Vec::new();
                     write_work(&list, &self.fsname, &mut bytes);
@@ -321,6 +340,7 @@ impl Daemon {
                     self.wishes.push_back(Wish::EndAtLustre(item, errno));
                 }
                 Some((_, Effect::AskLustre(call))) => self.wishes.push_back(Wish::AskLustre(call)),
+                Some((_, Effect::Operator { reply, .. })) => self.wishes.push_back(Wish::Answer(reply)),
                 Some((_, Effect::Report { name, .. })) => {
                     self.reports.insert(name);
                 }

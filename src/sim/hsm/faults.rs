@@ -75,6 +75,7 @@ impl World {
         }
         self.after(40 * SECOND, Task::Operator(Errand::Lock(Lock::Unlocked)));
         self.after(45 * SECOND, Task::Operator(Errand::Requeue));
+        self.after(50 * SECOND, Task::Orders);
         for file in 0..self.users.len() {
             self.after(60 * SECOND, Task::User { file });
         }

@@ -40,6 +40,7 @@ impl World {
             mdt::Effect::Reply { id, result, .. } => {
                 let Some(then) = self.waiting.remove(&id) else { return Ok(()) };
                 self.note(format_args!("MDT: {then:?}: {result:?}"));
+                self.look_at_end(&then)?;
                 // What is in a file changes now, not when the user hears of it.
                 match (&then, &result) {
                     (Then::Wrote { fid }, Ok(_)) => self.new_content(*fid),
@@ -85,11 +86,14 @@ impl World {
             mdt::Effect::DropData { fid } => {
                 let content = self.contents.remove(&fid);
                 let copy = self.backend.get(&fid).copied();
-                if content.is_none() || content != copy {
+                if copy.is_none() && self.removed.contains(&fid) {
+                    self.lost_to_a_release(fid);
+                } else if content.is_none() || content != copy {
                     return Err(format!(
                         "{fid} is released with {content:?} while the back end has {copy:?}"
                     ));
                 }
+                self.released_at.insert(fid, self.now);
                 if let Some(content) = content {
                     self.released.insert(fid, content);
                 }

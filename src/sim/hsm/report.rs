@@ -57,10 +57,34 @@ pub struct Report {
     pub requeued: u64,
     /// Statuses read.
     pub statuses: u64,
+    /// REMOVEs that the daemon refused because their file was released since.
+    pub refused_removes: u64,
+    /// Files released in the moment in which their copy was removed.
+    pub lost_to_releases: u64,
+    /// Files whose data Lustre locked away after a failed archive.
+    pub locked_by_lustre: u64,
+    /// ARCHIVEs that the daemon did not repeat.
+    pub needless_archives: u64,
+    /// Requests that the daemon dropped because they came again after their end.
+    pub late_deliveries: u64,
+    /// Orders of operators.
+    pub orders: u64,
+    /// Requests that operators cancelled.
+    pub cancelled_by_operator: u64,
+    /// Failed requests that operators wanted tried again or forgotten.
+    pub letters: u64,
+    /// Copies that failed for their mover's sake.
+    pub sick: u64,
+    /// Failed requests that the daemon had the MDT take again.
+    pub retried: u64,
+    /// Movers put into quarantine.
+    pub quarantines: u64,
+    /// Requests set aside for a limit.
+    pub limited: u64,
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 25] {
+    fn rows(&self) -> [(&'static str, u64, bool); 37] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -88,6 +112,18 @@ impl Report {
             ("files changed while archived", self.changed_while_archived, true),
             ("requests queued by the operator", self.requeued, true),
             ("statuses read", self.statuses, true),
+            ("removes refused for a release", self.refused_removes, true),
+            ("files lost to a release in the remove", self.lost_to_releases, false),
+            ("files locked by a failed archive", self.locked_by_lustre, false),
+            ("archives not repeated", self.needless_archives, true),
+            ("late deliveries dropped", self.late_deliveries, true),
+            ("orders of operators", self.orders, true),
+            ("requests cancelled by operators", self.cancelled_by_operator, true),
+            ("failed requests ordered back or away", self.letters, true),
+            ("copies failed by a sick mover", self.sick, true),
+            ("failed requests taken again", self.retried, true),
+            ("movers put into quarantine", self.quarantines, true),
+            ("requests set aside for a limit", self.limited, true),
         ]
     }
 
@@ -120,6 +156,18 @@ impl Report {
             changed_while_archived,
             requeued,
             statuses,
+            refused_removes,
+            lost_to_releases,
+            locked_by_lustre,
+            needless_archives,
+            late_deliveries,
+            orders,
+            cancelled_by_operator,
+            letters,
+            sick,
+            retried,
+            quarantines,
+            limited,
         } = other;
         self.fingerprint ^= fingerprint.rotate_left((self.requests % 64) as u32);
         self.events += events;
@@ -147,6 +195,18 @@ impl Report {
         self.changed_while_archived += changed_while_archived;
         self.requeued += requeued;
         self.statuses += statuses;
+        self.refused_removes += refused_removes;
+        self.lost_to_releases += lost_to_releases;
+        self.locked_by_lustre += locked_by_lustre;
+        self.needless_archives += needless_archives;
+        self.late_deliveries += late_deliveries;
+        self.orders += orders;
+        self.cancelled_by_operator += cancelled_by_operator;
+        self.letters += letters;
+        self.sick += sick;
+        self.retried += retried;
+        self.quarantines += quarantines;
+        self.limited += limited;
     }
 
     /// Rows that stayed at zero although many runs should have moved them.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::orders::OrderPlan;
 use crate::hsm::HsmConfig;
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping};
 use crate::sim::rng::Rng;
@@ -34,6 +35,8 @@ pub struct Scenario {
     pub net_delay: u64,
     /// Longest time of a sync, in nanoseconds.
     pub sync_delay: u64,
+    /// What operators order.
+    pub orders: OrderPlan,
 }
 
 /// One mover.
@@ -77,6 +80,7 @@ impl Scenario {
             fsname: "testfs0".to_owned(),
             client_grace: grace,
             lease: Duration::from_secs(*rng.pick(&[5, 60]).unwrap_or(&60)),
+            ask_lustre: true,
             ..HsmConfig::default()
         };
         let movers: Vec<MoverPlan> = (0..rng.between(1, 4)).map(|n| MoverPlan::draw(n, &mut rng)).collect();
@@ -94,7 +98,8 @@ impl Scenario {
             config.reporting_hint = Some("cr=".to_owned());
             config.reporting_interval = Duration::from_secs(rng.between(0, 5));
         }
-        Self {
+        let mut scenario = Self {
+            orders: OrderPlan::default(),
             config,
             store: !rng.one_in(5),
             movers,
@@ -105,7 +110,9 @@ impl Scenario {
             fault_every: if rng.one_in(10) { 0 } else { rng.between(1, 20) * SECOND },
             net_delay: *rng.pick(&[1, MILLI, 50 * MILLI]).unwrap_or(&MILLI),
             sync_delay: *rng.pick(&[MILLI, 20 * MILLI, 500 * MILLI]).unwrap_or(&MILLI),
-        }
+        };
+        super::orders::draw(seed, &mut scenario);
+        scenario
     }
 
     /// What a user passes along with a request, so that mappings, batches and reports have something to do. At most five

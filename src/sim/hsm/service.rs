@@ -69,6 +69,7 @@ impl World {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
                 self.call(DAEMON, mdt_call(&call), Then::DaemonAsk { boot, call });
             }
+            Wish::Answer(reply) => self.order_answered(&reply),
             Wish::Terminate => return Err("the daemon terminates without having been asked to".to_owned()),
         }
         Ok(())
@@ -107,6 +108,7 @@ impl World {
     pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
         let Some(daemon) = self.daemon.take() else { return Ok(()) };
         let counters = daemon.core.counters();
+        self.count(&counters);
         let queued = counters.pending.iter().any(|n| *n > 0);
         let running = counters.running.iter().any(|n| *n > 0);
         let clock = self.clock();

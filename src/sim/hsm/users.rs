@@ -70,13 +70,18 @@ impl World {
             }
             (true, 2) if !released => self.call(USERS, request(Action::Archive), Then::Nobody),
             (true, 3) if released => self.read(number, fid),
+            (true, 4 | 5) if archived && !dirty && !released => {
+                self.call(USERS, Call::Release { fid }, Then::Nobody);
+            }
             (true, _) => {}
             (false, 0 | 1) if !released => {
                 self.call(USERS, Call::Write { fid, version: None }, Then::Wrote { fid });
             }
             (false, 2) if archived && !released => {
+                // Some go on with the file, and may release it while the remove still waits.
+                let retired = self.rng.one_in(2);
                 if let Some(file) = self.users.get_mut(number) {
-                    file.retired = true;
+                    file.retired = retired;
                 }
                 self.call(USERS, request(Action::Remove), Then::Nobody);
             }

@@ -53,6 +53,8 @@ pub(super) enum Task {
     User { file: usize },
     /// The operator does something.
     Operator(Errand),
+    /// An operator gives an order.
+    Orders,
     /// Something goes wrong.
     Fault,
     /// An MDT is up again.
@@ -121,12 +123,22 @@ pub(super) struct World {
     pub last_content: u64,
     /// What was in a file when it was released.
     pub released: BTreeMap<Fid, u64>,
+    /// When each file was released.
+    pub released_at: BTreeMap<Fid, u64>,
+    /// When the daemon last decided to give a request to a mover.
+    pub given_at: BTreeMap<RequestKey, u64>,
+    /// Files whose copy a mover has removed.
+    pub removed: BTreeSet<Fid>,
+    /// Files that Lustre made dirty although they are released, after an end that a mover gave.
+    pub locked: BTreeSet<Fid>,
     /// What the back end holds.
     pub backend: BTreeMap<Fid, u64>,
     /// MDTs that restarted while they had these requests in memory.
     pub forgotten: BTreeSet<(u32, u64)>,
     pub calm: bool,
     pub rng: Rng,
+    /// For orders and what leads to them.
+    pub order_rng: Rng,
     pub report: Report,
     pub trace: bool,
 }
@@ -156,6 +168,7 @@ impl World {
             users: (0..scenario.files).map(|_| UserFile::default()).collect(),
             disk: MemoryDisk::default(),
             rng: Rng::stream(seed, "world"),
+            order_rng: Rng::stream(seed, "operators"),
             scenario,
             seed,
             agenda: BTreeMap::new(),
@@ -176,6 +189,10 @@ impl World {
             contents: BTreeMap::new(),
             last_content: 0,
             released: BTreeMap::new(),
+            released_at: BTreeMap::new(),
+            given_at: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            locked: BTreeSet::new(),
             backend: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             calm: false,
@@ -200,6 +217,9 @@ impl World {
         }
         if world.scenario.fault_every > 0 {
             world.after(world.scenario.fault_every, Task::Fault);
+        }
+        if world.scenario.orders.every > 0 {
+            world.after(world.scenario.orders.every, Task::Orders);
         }
         world.after(world.scenario.busy, Task::Calm);
         world
@@ -265,6 +285,9 @@ impl World {
                 return Err(format!("too much happens:\n{}", self.outstanding()));
             }
             self.advance()?;
+        }
+        if let Some(counters) = self.daemon.as_ref().map(|daemon| daemon.core.counters()) {
+            self.count(&counters);
         }
         self.judge()?;
         self.report.seconds = self.now / SECOND;
@@ -371,6 +394,7 @@ impl World {
             }
             Task::User { file } => self.user(file),
             Task::Operator(errand) => return self.run_errand(errand),
+            Task::Orders => return self.run_orders(),
             Task::Fault => return self.fault(),
             Task::MdtStart { mdt } => {
                 self.note(format_args!("MDT{mdt} is up"));
@@ -484,6 +508,12 @@ impl World {
                     self.mdt_effect(effect)?;
                 }
                 continue;
+            }
+            if let Some(daemon) = &mut self.daemon {
+                let given = std::mem::take(&mut daemon.given);
+                for item in given {
+                    self.given(&item)?;
+                }
             }
             let Some(wish) = self.daemon.as_mut().and_then(|d| d.wishes.pop_front()) else { break };
             self.daemon_wish(wish)?;

@@ -54,11 +54,19 @@ impl Durability {
 }
 
 fn ask(link: &mut Link) -> Result<Vec<String>, RedisError> {
-    let info: String = link.ask(&redis::cmd("INFO"))?;
+    // Users of shared servers may not be allowed to ask.
+    let info: String = match link.ask(&redis::cmd("INFO")) {
+        Ok(info) => info,
+        Err(error) if error.is_io_error() => return Err(error),
+        Err(error) => {
+            return Ok(vec![format!(
+                "its settings cannot be looked at ({error}): whether it keeps what it has confirmed is not known"
+            )]);
+        }
+    };
     let info: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
     let mut config = redis::cmd("CONFIG");
     config.arg("GET").arg("append*");
-    // Users of shared servers may not ask.
     let config = match link.ask::<HashMap<String, String>>(&config) {
         Ok(config) => Some(config),
         Err(error) if error.is_io_error() => return Err(error),

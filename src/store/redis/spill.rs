@@ -276,34 +276,9 @@ impl Spill {
     /// When it cannot be read, or is none of ours.
     pub fn read(&self, number: u32) -> io::Result<SpillFile> {
         let path = self.name(number);
-        let bytes = fs::read(&path)?;
-        let bad =
-            |text: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {text}", path.display()));
-        let head = match SegmentHead::decode(number, &bytes) {
-            HeadFound::Good(head) => head,
-            HeadFound::Newer(version) => {
-                return Err(bad(&format!("written by a newer program (version {version})")));
-            }
-            HeadFound::Bad => return Err(bad("its head is damaged")),
-        };
-        let scan = record::scan(&head, &bytes);
-        let mut file = SpillFile {
-            about: None,
-            snapshot: false,
-            snapshot_end: false,
-            damaged: scan.damaged,
-            frames: scan.frames,
-            bytes,
-        };
-        for frame in &file.frames {
-            match frame.kind {
-                Kind::Spill => file.about = SpillHead::decode(file.payload(frame)),
-                Kind::Snapshot => file.snapshot = true,
-                Kind::SnapshotEnd => file.snapshot_end = true,
-                _ => {}
-            }
-        }
-        Ok(file)
+        let wrong =
+            |text: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {text}", path.display()));
+        SpillFile::parse(number, fs::read(&path)?).map_err(wrong)
     }
 
     /// Keeps a file that is damaged under another name, for people to look at.
@@ -333,6 +308,38 @@ pub struct SpillFile {
 }
 
 impl SpillFile {
+    /// Takes the bytes of file `number` apart.
+    ///
+    /// # Errors
+    /// When it is none of ours.
+    pub fn parse(number: u32, bytes: Vec<u8>) -> Result<Self, String> {
+        let head = match SegmentHead::decode(number, &bytes) {
+            HeadFound::Good(head) => head,
+            HeadFound::Newer(version) => {
+                return Err(format!("written by a newer program (version {version})"));
+            }
+            HeadFound::Bad => return Err("its head is damaged".to_owned()),
+        };
+        let scan = record::scan(&head, &bytes);
+        let mut file = Self {
+            about: None,
+            snapshot: false,
+            snapshot_end: false,
+            damaged: scan.damaged,
+            frames: scan.frames,
+            bytes,
+        };
+        for frame in &file.frames {
+            match frame.kind {
+                Kind::Spill => file.about = SpillHead::decode(file.payload(frame)),
+                Kind::Snapshot => file.snapshot = true,
+                Kind::SnapshotEnd => file.snapshot_end = true,
+                _ => {}
+            }
+        }
+        Ok(file)
+    }
+
     fn payload(&self, frame: &FrameAt) -> &[u8] {
         let start = frame.offset as usize + FRAME_HEAD;
         self.bytes.get(start..start + frame.payload as usize).unwrap_or_default()

@@ -151,6 +151,11 @@ impl Testbed {
         self.directory.join("coordinatool.conf")
     }
 
+    /// The daemon's socket for administrators of its host, which speaks the mover protocol.
+    pub fn local_socket(&self) -> PathBuf {
+        self.directory.join("mover.sock")
+    }
+
     /// Where the daemon's API is.
     pub fn api_socket(&self) -> PathBuf {
         self.directory.join("hsm.sock")
@@ -159,11 +164,12 @@ impl Testbed {
     /// Writes the configuration file.
     pub fn configure(&self, settings: &Settings) {
         let text = format!(
-            "host {}\nport {}\nstate_dir {}\napi_socket {}\n{}",
+            "host {}\nport {}\nstate_dir {}\napi_socket {}\nlocal_socket {}\n{}",
             self.address.ip(),
             self.address.port(),
             self.directory.join("state").display(),
             self.api_socket().display(),
+            self.local_socket().display(),
             settings.text()
         );
         std::fs::write(self.configuration(), text).expect("the configuration can be written");

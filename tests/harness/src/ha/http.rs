@@ -41,9 +41,17 @@ impl Answer {
 ///
 /// # Errors
 /// When there is nobody to ask, or the answer is cut off.
-pub(super) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
+pub fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(90)))?;
+    ask_on(stream, method, path, body)
+}
+
+/// The same over a connection of any kind.
+///
+/// # Errors
+/// When the answer is cut off.
+pub fn ask_on(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> io::Result<Answer> {
     let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
     let length = body.len();
     write!(
@@ -63,5 +71,25 @@ pub(super) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> io::Re
     if said.is_some_and(|said| said != body.len()) {
         return Err(wrong());
     }
-    Ok(Answer { code, body: body.to_owned() })
+    let head = head.to_ascii_lowercase();
+    let body = if head.contains("transfer-encoding: chunked") {
+        unchunk(body).ok_or_else(wrong)?
+    } else {
+        body.to_owned()
+    };
+    Ok(Answer { code, body })
+}
+
+/// A body that came in chunks; `None` for one that is cut off.
+fn unchunk(mut rest: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, behind) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(behind.get(..size)?);
+        rest = behind.get(size..)?.strip_prefix("\r\n")?;
+    }
 }

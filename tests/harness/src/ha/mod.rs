@@ -24,7 +24,7 @@
 mod agents;
 mod cluster;
 mod dark;
-mod http;
+pub mod http;
 mod isolated;
 mod manager;
 mod shape;

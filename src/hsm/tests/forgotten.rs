@@ -1,0 +1,322 @@
+//! What the MDT has forgotten.
+
+use super::keepalive::{kept, looked, requested, watched};
+use super::*;
+use crate::hsm::lustre_call::{FileState, LustreAnswer};
+use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY, HS_EXISTS, HS_RELEASED};
+
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const EAGAIN: i32 = 11;
+
+impl Session {
+    pub(super) fn answer_request(&mut self, oid: u32, errno: i32) -> Vec<Effect> {
+        self.event(Event::LustreAnswered(LustreAnswer::Requested { key: key(oid), errno }))
+    }
+
+    fn answer_state(&mut self, oid: u32, state: Result<u32, i32>) -> Vec<Effect> {
+        let state = state.map(|states| FileState { states, archive_id: 1 });
+        self.event(Event::LustreAnswered(LustreAnswer::State { key: key(oid), state }))
+    }
+
+    /// The MDT says twice that it does not know it.
+    fn forget(&mut self, oid: u32) -> Vec<Effect> {
+        self.alive(oid, ENOENT);
+        assert_eq!(kept(&self.pass(30)), [u64::from(oid)], "the second question");
+        let mut effects = self.alive(oid, ENOENT);
+        effects.extend(self.pass_ms(1));
+        effects
+    }
+
+    fn waiting(&self) -> u64 {
+        self.core.counters().pending.iter().sum()
+    }
+}
+
+#[test]
+fn what_the_mdt_forgot_is_requested_again_with_all_of_its_data() {
+    for action in [Action::Archive, Action::Remove] {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        let old = ActionItem {
+            extent_offset: 4096,
+            extent_length: 8192,
+            archive_id: 3,
+            flags: 1,
+            ..item(action, 7, 7, "tag=a long text of a user")
+        };
+        s.lustre(vec![old.clone()]);
+        let again = requested(&s.forget(7));
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0], ActionItem { timestamp: again[0].timestamp, ..old });
+        // It is the MDT's only when the MDT says so: until then it must survive a crash, and nobody gets it.
+        assert!(!s.store.contains(&StoreOp::Remove { key: key(7) }));
+        assert_eq!(s.work(1, ANY), [0; 0]);
+        assert_eq!(s.core.counters().doubtful, 1);
+        s.answer_request(7, 0);
+        assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+        let counters = s.core.counters();
+        assert_eq!((s.waiting(), counters.doubtful, counters.forgotten_at_mdt), (0, 0, 1));
+        assert_eq!((counters.requested_again, counters.given_up), (1, 0));
+        // The new one comes through the pipe.
+        assert_eq!(cookies(&s.lustre(vec![ActionItem { cookie: 100, ..again[0].clone() }]), 1), [100]);
+    }
+}
+
+#[test]
+fn one_unknown_is_not_enough() {
+    // The MDT could not deliver a list and sends it again; or it was asked while it started.
+    for back in [true, false] {
+        let mut s = Session::new(watched());
+        s.lustre(vec![archive(1, ""), archive(2, "")]);
+        s.alive(1, ENOENT);
+        // An answer to another question is not the second one.
+        assert_eq!(requested(&s.alive(1, ENOENT)), []);
+        let effects = if back { s.lustre(vec![archive(1, "")]) } else { s.pass(30) };
+        assert_eq!(kept(&effects).is_empty(), back);
+        if !back {
+            s.alive(1, 0);
+        }
+        assert_eq!(s.core.counters().doubtful, 0);
+        s.mover(1, "m0");
+        // It is before what came later, as it was.
+        assert_eq!(s.work(1, ANY), [1, 2], "{back}");
+        assert_eq!(requested(&s.visible), []);
+    }
+}
+
+#[test]
+fn the_mdt_may_take_its_time_or_refuse() {
+    // Its answers; whether the request is asked for again after each, what is left, and how many were given up.
+    let cases: [(i32, bool, u64); 8] = [
+        (0, false, 0),
+        (EAGAIN, true, 0),
+        (5, true, 0),
+        (107, true, 0),
+        (38, true, 0),
+        (ENOENT, false, 1),
+        (EPERM, false, 1),
+        (22, false, 1),
+    ];
+    for (errno, again, given_up) in cases {
+        let mut s = Session::new(watched());
+        s.lustre(vec![archive(1, "")]);
+        assert_eq!(requested(&s.forget(1)).len(), 1);
+        s.answer_request(1, errno);
+        assert_eq!(s.waiting(), u64::from(again), "{errno}");
+        assert_eq!(requested(&s.pass(2)).len(), usize::from(again), "{errno}");
+        assert_eq!(s.core.counters().given_up, given_up, "{errno}");
+        if again {
+            s.answer_request(1, 0);
+            assert_eq!(s.waiting(), 0);
+        }
+    }
+}
+
+#[test]
+fn one_that_comes_back_while_it_is_requested_again_stays() {
+    for errno in [0, EPERM, EAGAIN] {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        assert_eq!(s.work(1, ANY), [0; 0]);
+        s.connect(2);
+        s.lock(2, Lock::Locked);
+        s.lustre(vec![archive(1, "")]);
+        assert_eq!(requested(&s.forget(1)).len(), 1);
+        s.lustre(vec![archive(1, "")]);
+        s.answer_request(1, errno);
+        assert_eq!((s.waiting(), s.core.counters().doubtful), (1, 0), "{errno}");
+        assert_eq!(cookies(&s.lock(2, Lock::Unlocked), 1), [1]);
+    }
+}
+
+#[test]
+fn a_restore_waits_until_it_comes_again() {
+    // After how long it comes again, if it does.
+    for back in [Some(10), Some(300), None] {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        s.lustre(vec![restore(1, "tag=a")]);
+        assert_eq!(requested(&s.forget(1)), []);
+        assert_eq!(s.work(1, ANY), [0; 0], "nobody gets what the MDT does not know");
+        let mut effects = Vec::new();
+        for _ in 0..back.unwrap_or(1000) {
+            for cookie in kept(&s.pass(1)) {
+                effects.extend(s.alive(cookie as u32, ENOENT));
+            }
+        }
+        assert_eq!(requested(&effects), [], "a restore is never requested again");
+        let counters = s.core.counters();
+        match back {
+            Some(_) => {
+                assert_eq!((s.waiting(), counters.given_up), (1, 0), "{back:?}");
+                // With another data FID, since the MDT may have kept the volatile one.
+                let again = ActionItem { dfid: fid(77), ..restore(1, "tag=a") };
+                let effects = s.lustre(vec![again]);
+                assert_eq!(cookies(&effects, 1), [1], "{back:?}");
+                s.done(1, 1, 77, 0);
+                assert_eq!(s.core.counters().ended, 1);
+                assert_eq!(s.core.counters().admitted, 1, "matched");
+            }
+            None => {
+                assert_eq!((s.waiting(), counters.given_up), (0, 1));
+                assert_eq!(s.core.counters().ended, 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_runs_is_not_taken_from_its_mover() {
+    // Kind, what its mover ends it with, and whether it is then looked into.
+    let cases = [
+        (Action::Archive, 0, false),
+        (Action::Archive, ENOENT, true),
+        (Action::Archive, 5, false),
+        (Action::Remove, ENOENT, true),
+        (Action::Restore, ENOENT, false),
+    ];
+    for (action, status, look) in cases {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        s.lustre(vec![item(action, 1, 1, "tag=a")]);
+        assert_eq!(s.work(1, ANY), [1]);
+        s.alive(1, ENOENT);
+        s.alive(1, ENOENT);
+        s.pass(60);
+        assert_eq!(s.core.counters().running.iter().sum::<u64>(), 1, "it goes on");
+        s.done(1, 1, 1, status);
+        let effects = s.pass_ms(1);
+        assert_eq!(!looked(&effects).is_empty(), look, "{action} {status}");
+        assert_eq!(s.waiting(), u64::from(look), "{action} {status}");
+        assert_eq!(s.core.counters().done.iter().sum::<u64>(), 1);
+        if look {
+            assert!(s.store.contains(&StoreOp::Unassign { key: key(1) }));
+            s.answer_state(1, Ok(if action == Action::Remove { HS_EXISTS | HS_ARCHIVED } else { HS_EXISTS }));
+            assert_eq!(requested(&s.pass_ms(1)).len(), 1);
+            s.answer_request(1, 0);
+        }
+        assert_eq!(s.waiting(), 0);
+    }
+}
+
+/// A restore that was sent again while it ran is run again when it fails.
+#[test]
+fn a_running_restore_is_redelivered() {
+    let mut s = Session::new(watched());
+    s.mover(1, "m0");
+    s.lustre(vec![restore(1, "")]);
+    assert_eq!(s.work(1, ANY), [1]);
+    s.alive(1, ENOENT);
+    s.lustre(vec![restore(1, "")]);
+    s.done(1, 1, 1, ENOENT);
+    assert_eq!(s.work(1, ANY), [1]);
+    s.done(1, 1, 1, 0);
+    assert_eq!(s.core.counters().ended, 1);
+}
+
+/// The MDT restarted and the copy ended before a keepalive could tell.
+#[test]
+fn an_end_with_enoent_is_looked_into_once() {
+    use Action::{Archive, Remove};
+    let clean = HS_EXISTS | HS_ARCHIVED;
+    let cases = [
+        (Archive, Ok(HS_EXISTS), true),
+        (Archive, Ok(0), true),
+        (Archive, Ok(clean | HS_DIRTY), true),
+        (Archive, Ok(clean), false),
+        (Archive, Ok(clean | HS_RELEASED), false),
+        (Archive, Err(ENOENT), false),
+        (Remove, Ok(clean), true),
+        (Remove, Ok(0), false),
+        // The only copy there is.
+        (Remove, Ok(clean | HS_RELEASED), false),
+        (Remove, Err(ENOENT), true),
+    ];
+    for (action, state, again) in cases {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        s.lustre(vec![item(action, 1, 1, "")]);
+        assert_eq!(s.work(1, ANY), [1]);
+        s.done(1, 1, 1, ENOENT);
+        assert_eq!(looked(&s.pass_ms(1)), [1]);
+        s.answer_state(1, state);
+        assert_eq!(requested(&s.pass_ms(1)).len(), usize::from(again), "{action} {state:?}");
+        s.answer_request(1, 0);
+        assert_eq!(s.waiting(), 0, "{action} {state:?}");
+        // A copytool that always says so is believed the second time.
+        s.lustre(vec![item(action, 1, 2, "")]);
+        assert_eq!(s.work(1, ANY), [2]);
+        s.done(1, 2, 1, ENOENT);
+        assert_eq!(looked(&s.pass_ms(1)), [0; 0], "{action} {state:?}");
+        assert_eq!(s.waiting(), 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_looked_into_stays_ended() {
+    // The answer, and after how many seconds it is given up.
+    for (errno, patience) in [(38, 0), (107, 400)] {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        s.lustre(vec![archive(1, "")]);
+        assert_eq!(s.work(1, ANY), [1]);
+        s.done(1, 1, 1, ENOENT);
+        for _ in 0..patience + 200 {
+            for cookie in looked(&s.pass(1)) {
+                s.answer_state(cookie as u32, Err(errno));
+            }
+        }
+        assert_eq!(s.waiting(), 0, "{errno}");
+        assert_eq!(requested(&s.visible), []);
+    }
+}
+
+#[test]
+fn a_doubtful_request_can_be_cancelled_and_claimed() {
+    for cancel in [true, false] {
+        let mut s = Session::new(watched());
+        s.lustre(vec![archive(1, "")]);
+        s.forget(1);
+        if cancel {
+            assert_eq!(endings(&s.lustre(vec![item(Action::Cancel, 1, 1, "")])), [(1, 125)]);
+        } else {
+            s.mover_with(1, "m0", vec![archive(1, "")]);
+            assert_eq!(s.core.counters().running[2], 1);
+        }
+        // Whatever the MDT says now is too late.
+        s.answer_request(1, 0);
+        assert_eq!(s.core.counters().doubtful, 0);
+        assert_eq!(s.core.counters().running[2], u64::from(!cancel));
+    }
+}
+
+/// The one that was let go for a file is in doubt: the next one must not wait for it.
+#[test]
+fn a_doubtful_request_keeps_nobody_waiting() {
+    let mut s = Session::new(watched());
+    s.mover(1, "m0");
+    s.lustre(vec![archive(1, ""), item(Action::Archive, 1, 2, ""), item(Action::Archive, 1, 3, "")]);
+    assert_eq!(s.work(1, ANY), [1]);
+    s.done(1, 1, 1, 0);
+    let second = RequestKey { cookie: 2, fid: fid(1) };
+    s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: second, errno: ENOENT }));
+    assert_eq!(s.core.counters().doubtful, 1);
+    assert_eq!(s.work(1, ANY), [3]);
+}
+
+/// New rules while a request is in doubt: it goes where it belongs by then.
+#[test]
+fn a_new_configuration_reaches_doubtful_requests() {
+    let mut s = Session::new(watched());
+    s.lustre(vec![archive(1, "tag=n0")]);
+    s.alive(1, ENOENT);
+    let new = HsmConfig { host_mappings: vec![any("tag=n0", &["m0"])], ..watched() };
+    s.event(Event::Reconfigured(Box::new(new)));
+    s.pass(30);
+    s.alive(1, 0);
+    s.mover(2, "m1");
+    assert_eq!(s.work(2, ANY), [0; 0]);
+    s.mover(1, "m0");
+    assert_eq!(s.work(1, ANY), [1]);
+}

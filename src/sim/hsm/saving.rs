@@ -1,0 +1,96 @@
+//! The oracle for rules that save data: what may be given to movers, and what movers may do to the back end.
+
+use lustreapi_sys::Fid;
+use lustreapi_sys::abi::HS_DIRTY;
+
+use super::scenario::SECOND;
+use super::world::{Then, World};
+use crate::hsm::{Action, ActionItem, Counters};
+
+/// How old the daemon's knowledge of a file may be when it gives out a REMOVE, in nanoseconds: as documented.
+const FRESH: u64 = 10 * SECOND;
+
+impl World {
+    /// What a life of the daemon came to.
+    pub(super) fn count(&mut self, counters: &Counters) {
+        self.report.refused_removes += counters.refused_removes;
+        self.report.needless_archives += counters.needless_archives;
+        self.report.late_deliveries += counters.late_deliveries;
+        self.report.retried += counters.retried;
+        self.report.quarantines += counters.quarantines;
+        self.report.limited += counters.limited;
+    }
+
+    /// The daemon has decided to give a request to a mover.
+    pub(super) fn given(&mut self, item: &ActionItem) -> Result<(), String> {
+        self.given_at.insert(item.key(), self.now);
+        if item.action == Action::Remove
+            && let Some(since) = self.released_since(item.fid)
+            && since + FRESH < self.now
+        {
+            let seconds = (self.now - since) / SECOND;
+            return Err(format!(
+                "REMOVE {} is given out, and the file was released {seconds} s ago",
+                item.key()
+            ));
+        }
+        Ok(())
+    }
+
+    fn released_since(&self, fid: Fid) -> Option<u64> {
+        let released = self.fs.file(fid).is_some_and(|file| file.released());
+        self.released_at.get(&fid).copied().filter(|_| released)
+    }
+
+    /// A mover removes the copy of a file. A release between the daemon's question and this moment cannot be kept out by
+    /// anybody but Lustre, which does not look at requests when it releases.
+    pub(super) fn removing(&mut self, item: &ActionItem) -> Result<(), String> {
+        if let Some(since) = self.released_since(item.fid) {
+            let given = self.given_at.get(&item.key()).copied().unwrap_or(0);
+            if since + FRESH < given {
+                return Err(format!("REMOVE {} destroys the only copy", item.key()));
+            }
+            self.lost_to_a_release(item.fid);
+        }
+        self.removed.insert(item.fid);
+        Ok(())
+    }
+
+    /// The MDT has answered an end: the error of an ARCHIVE makes an archived file dirty, and one that is released as well
+    /// cannot be restored any more. Movers may do that, the daemon must not.
+    pub(super) fn look_at_end(&mut self, then: &Then) -> Result<(), String> {
+        let (fid, by_daemon) = match then {
+            Then::DaemonEnd { key, .. } => (key.fid, true),
+            Then::Ended { mover, attempt, .. } => {
+                let attempt = self.movers.get(*mover).and_then(|m| m.attempts.get(attempt));
+                let Some(attempt) = attempt else { return Ok(()) };
+                (attempt.item.fid, false)
+            }
+            Then::CancelEnded { item, .. } => (item.fid, false),
+            _ => return Ok(()),
+        };
+        let Some(file) = self.fs.file(fid) else { return Ok(()) };
+        if !file.has(HS_DIRTY) || !file.released() || !self.locked.insert(fid) {
+            return Ok(());
+        }
+        // Of a cancel of what it never got it cannot know what kind of request it is about.
+        let unknown = self.daemon.as_ref().is_some_and(|d| d.core.counters().unknown_cancels > 0);
+        if by_daemon && !unknown {
+            return Err(format!("the daemon's end made {fid} dirty, which is released"));
+        }
+        self.report.locked_by_lustre += 1;
+        for file in self.users.iter_mut().filter(|file| file.fid == Some(fid)) {
+            file.retired = true;
+        }
+        Ok(())
+    }
+
+    /// A user released a file in the very moment in which its copy was removed: nobody can read it any more.
+    pub(super) fn lost_to_a_release(&mut self, fid: Fid) {
+        self.note(format_args!("{fid} is lost: it was released while its copy was removed"));
+        self.report.lost_to_releases += 1;
+        for file in self.users.iter_mut().filter(|file| file.fid == Some(fid)) {
+            file.retired = true;
+        }
+    }
+}
