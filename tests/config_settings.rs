@@ -151,6 +151,23 @@ fn all_keys_of_c_are_read() {
 }
 
 #[test]
+fn what_is_kept_alive_and_what_is_given_up_can_be_set() {
+    let file = "request_timeout_sec 600\nkeepalive_running_max_sec 3600\nkeepalive_rate 0\n\
+        stranded_max 10\nstranded_timeout_sec 0\n";
+    let hsm = settings(&["/mnt"], &[], file).hsm;
+    assert_eq!(hsm.request_timeout, Duration::from_secs(600));
+    assert_eq!(hsm.keepalive_running_max, Duration::from_secs(3600));
+    assert_eq!((hsm.keepalive_rate, hsm.stranded_max, hsm.stranded_timeout), (0, 10, Duration::ZERO));
+    let hsm = settings(&["/mnt"], &[], "").hsm;
+    assert_eq!(hsm.request_timeout, Duration::from_secs(3600));
+    assert_eq!(hsm.stranded_timeout, Duration::from_secs(3 * 86_400));
+    // There is no MDT to keep anything alive at.
+    let none = settings(&["--lustre", "none", "--fsname", "lus"], &[], file).hsm;
+    assert_eq!(none.request_timeout, Duration::ZERO);
+    assert!(error(&["/mnt"], &[], "request_timeout_sec 1h\n").contains(":1: request_timeout_sec: `1h`"));
+}
+
+#[test]
 fn batching_is_off_without_slices_or_slots() {
     let slots = |file| settings(&["/mnt"], &[], file).hsm.batch.map(|batch| (batch.slots, batch.max));
     assert_eq!(slots("batch_archives_slots_per_client 4\n"), None);
