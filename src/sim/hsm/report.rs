@@ -92,8 +92,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 40] {
-    fn rows(&self) -> [(&'static str, u64, bool); 38] {
+    fn rows(&self) -> [(&'static str, u64, bool); 41] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
