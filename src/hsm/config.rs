@@ -35,8 +35,6 @@ pub struct HsmConfig {
     pub ageing: Ageing,
     /// How long a request that was recovered without a mover is held so that its mover may claim it.
     pub settle: Duration,
-    /// Whether there is a Lustre to ask about requests before they are sent. Without one nobody could tell, so all are sent.
-    pub ask_lustre: bool,
     /// `priorities on`; `None` makes all restores alike.
     pub priorities: Option<Priorities>,
     /// `fair_share`: within a lane whose requests take turns.
@@ -47,6 +45,8 @@ pub struct HsmConfig {
     pub locating: Option<Locating>,
     /// `archives_first_when_full`, in percent.
     pub archives_first_when_full: Option<u8>,
+    /// Whether there is a Lustre to ask about requests before they are sent. Without one nobody could tell, so all are sent.
+    pub ask_lustre: bool,
     /// `active_request_timeout` of the MDTs, unless the shell reads it from Lustre ([`super::Event::RequestTimeout`]). Each
     /// request is kept alive every quarter of it; zero keeps nothing alive.
     pub request_timeout: Duration,
@@ -135,12 +135,12 @@ impl Default for HsmConfig {
             reporting_interval: Duration::from_secs(60),
             ageing: Ageing::default(),
             settle: Duration::ZERO,
-            ask_lustre: false,
             priorities: None,
             fair_share: None,
             share_weights: BTreeMap::new(),
             locating: None,
             archives_first_when_full: None,
+            ask_lustre: false,
             request_timeout: Duration::from_secs(3600),
             keepalive_running_max: Duration::from_secs(7 * 86_400),
             keepalive_rate: 2000,

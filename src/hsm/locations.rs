@@ -66,6 +66,8 @@ pub struct Sought {
     pub action: Action,
     /// In which archive.
     pub archive_id: u32,
+    /// A connected mover with the least work, among equals any: of several good hosts, this one.
+    pub focus: Option<String>,
     /// Its data.
     pub data: Box<[u8]>,
 }
@@ -210,15 +212,36 @@ impl Coordinator {
                 key: request.key(),
                 action: request.kind.action(),
                 archive_id: self.classes.at(request.class).key.archive_id,
+                focus: None,
                 data: self.data.at(request.data).bytes.clone(),
             });
         }
+        self.focus(&mut sought);
         if left == 0 {
             self.slice_later();
         }
         if !sought.is_empty() {
             self.locations.asked += sought.len();
             effects.visible.push(Effect::Locate(sought));
+        }
+    }
+
+    /// Names the movers with the least work to the locator.
+    fn focus(&mut self, sought: &mut [Sought]) {
+        if sought.is_empty() {
+            return;
+        }
+        let movers = self.movers.connected.values().copied();
+        let named: Vec<u32> = movers.filter(|&mover| self.movers.at(mover).host != NIL).collect();
+        let least = named.iter().map(|&mover| self.movers.at(mover).load()).min();
+        let idle: Vec<u32> =
+            named.into_iter().filter(|&mover| Some(self.movers.at(mover).load()) == least).collect();
+        if idle.is_empty() {
+            return;
+        }
+        for sought in sought {
+            let chosen = idle[self.random(idle.len())];
+            sought.focus = Some(self.movers.at(chosen).id.to_string());
         }
     }
 
@@ -230,6 +253,7 @@ impl Coordinator {
     /// What the locator says.
     pub(super) fn located(&mut self, found: Vec<(RequestKey, Located)>, effects: &mut Effects) {
         self.locations.asked = self.locations.asked.saturating_sub(found.len());
+        tracing::debug!(requests = found.len(), "located");
         for (key, located) in found {
             let known = self.requests.find(key);
             let Some(handle) = known.filter(|&handle| self.locations.is_pending(handle)) else {

@@ -187,11 +187,6 @@ impl LaneQueue {
         }
     }
 
-    /// The class whose turn it is.
-    pub(super) fn first(&self) -> Option<(Standing, u32)> {
-        self.by_turn.first().copied()
-    }
-
     /// When the first of all requests is due.
     pub(super) fn due(&self) -> Option<u64> {
         let plain =

@@ -8,7 +8,7 @@ use super::event::Lock;
 use super::index::NIL;
 use super::placing::ITEM_BYTES;
 use super::priorities::{Ballot, LANES, Lane};
-use super::queues::{ClassKey, Lanes, Place, Pool, Shelf};
+use super::queues::{ClassKey, LaneQueue, Lanes, Place, Pool, Shelf, Standing};
 use super::requests::{Handle, KINDS, Kind};
 use super::sessions::SMALLEST_BUFFER;
 use super::tapes::TapeState;
@@ -19,6 +19,9 @@ const MOST_PER_KIND: u32 = 100;
 
 /// How many requests may be set aside while one answer is put together; the rest waits for the next slice.
 const MOST_SET_ASIDE: u32 = 256;
+
+/// How many classes are passed over in one search.
+const MOST_PASSED: usize = 64;
 
 /// What a mover is to begin with.
 #[derive(Debug, Clone, Copy)]
@@ -124,9 +127,7 @@ impl Coordinator {
             for lanes in shelves.iter().map(|shelf| &shelf.lanes).chain(tapes.iter().copied()) {
                 for lane in Lane::all_of(kind) {
                     let queue = &lanes[lane.at()];
-                    if let (Some((standing, class)), Some(due)) = (queue.first(), queue.due())
-                        && !self.begins_unvettable(class)
-                    {
+                    if let (Some((standing, class)), Some(due)) = (self.first_open(queue), queue.due()) {
                         ballot.add(lane, due, (standing.turn, standing.due, 0), Pick::Class(class));
                     }
                 }
@@ -152,10 +153,17 @@ impl Coordinator {
         (ballot.elect(self), waiting)
     }
 
-    /// Whether the first request of a class must stay where it is for now.
-    fn begins_unvettable(&self, class: u32) -> bool {
-        let head = self.classes.at(class).list.head;
-        head != NIL && self.is_unvettable(head)
+    /// The first class of a lane whose next request may be sent, or asked about.
+    fn first_open(&self, queue: &LaneQueue) -> Option<(Standing, u32)> {
+        let open = |&&(_, class): &&(Standing, u32)| {
+            let entry = self.classes.at(class);
+            let next = match entry.key.tape {
+                NIL => None,
+                tape => self.tapes.next(tape, (entry.key.kind, entry.key.archive_id, entry.key.flags)),
+            };
+            !self.is_unvettable(next.unwrap_or(entry.list.head))
+        };
+        queue.by_turn.iter().take(MOST_PASSED).find(open).copied()
     }
 
     /// How many movers could take the requests of this class.
@@ -379,7 +387,8 @@ impl Coordinator {
                 }
                 Stock::Tape(tape) => {
                     let pair = (kind, source.key.archive_id, source.key.flags);
-                    if let Some(next) = self.tapes.next(tape, pair) {
+                    let next = self.tapes.next(tape, pair);
+                    if let Some(next) = next.filter(|&next| !self.is_unvettable(next)) {
                         let class = self.requests.at(next).class;
                         let key = self.classes.at(class).key;
                         let due = self.due(next).max(self.tapes.at(tape).floor);
@@ -397,9 +406,7 @@ impl Coordinator {
             };
             for lane in Lane::all_of(kind) {
                 let queue = &lanes[lane.at()];
-                if let (Some((standing, class)), Some(due)) = (queue.first(), queue.due())
-                    && !self.begins_unvettable(class)
-                {
+                if let (Some((standing, class)), Some(due)) = (self.first_open(queue), queue.due()) {
                     let head = self.classes.at(class).list.head;
                     let order = (standing.turn, standing.due, self.requests.at(head).timestamp);
                     ballot.add(lane, due, order, (at, class));

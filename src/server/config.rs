@@ -11,6 +11,7 @@ use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 use crate::store::redis;
 
 use super::api;
+use super::locator::settings::{LocatorKeys, LocatorSettings};
 use super::options::Options;
 use super::reconcile;
 use super::scheduling::Scheduling;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub api_group: Option<String>,
     /// Address on which metrics are given over TCP, if they are.
     pub metrics_listen: Option<String>,
+    /// What says where the data of restores lies.
+    pub locator: Option<LocatorSettings>,
     /// For the coordinator's core; `fsname` is filled in when it is known.
     pub hsm: HsmConfig,
 }
@@ -169,6 +172,7 @@ impl Default for Settings {
             api: api::Place::Usual,
             api_group: None,
             metrics_listen: None,
+            locator: None,
             hsm: HsmConfig { settle: Duration::from_secs(12), ..HsmConfig::default() },
         }
     }
@@ -245,6 +249,7 @@ struct Loader {
     slots: Option<u64>,
     archive_ids: Vec<u32>,
     scheduling: Scheduling,
+    locator: LocatorKeys,
     lustre_none: bool,
     notes: Vec<Note>,
     problems: Vec<Problem>,
@@ -505,13 +510,15 @@ impl Loader {
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => {
-                match settings.security.set(other, value, place).or_else(|| self.scheduling.set(other, value))
-                {
-                    Some(result) => result?,
-                    None => return Err(format!("`{other}` is a key that the server does not know")),
-                }
-            }
+            other => match self
+                .scheduling
+                .set(other, value)
+                .or_else(|| self.locator.set(other, value))
+                .or_else(|| settings.security.set(other, value, place))
+            {
+                Some(result) => result?,
+                None => return Err(format!("`{other}` is a key that the server does not know")),
+            },
         }
         Ok(())
     }
@@ -523,6 +530,10 @@ impl Loader {
         }
         let hsm = &mut self.settings.hsm;
         self.notes.extend(self.scheduling.finish(hsm).into_iter().map(Note::Warn));
+        let (locator, warnings) = self.locator.finish(hsm);
+        self.settings.locator = locator;
+        self.notes.extend(warnings.into_iter().map(Note::Warn));
+        let hsm = &mut self.settings.hsm;
         hsm.archive_ids = self.archive_ids;
         hsm.batch = match (self.slice, self.slots.unwrap_or(1)) {
             (None | Some((0, _)), _) | (_, 0) => None,

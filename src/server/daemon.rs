@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::api::{self, Api};
-use super::attributes::Lookups;
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
+use super::files::Files;
 use super::ha::child::HaChild;
 use super::listener::{self, Hall};
 use super::names::Names;
@@ -24,13 +24,10 @@ use super::reconcile::{self, Intake, periodic::Periodic};
 use super::reporting::Reporting;
 use super::security::Credentials;
 use super::security::entrances::{EntranceError, Entrances};
-use super::shell::{FileCalls, LustreCalls, Shell};
-use super::space;
+use super::shell::{LustreCalls, Shell};
 use super::stores::{self, OpenError};
 use crate::api::hsm::Reconciler;
-use crate::hsm::{
-    ActionItem, Coordinator, Event, HsmConfig, Located, LustreCall, RequestKey, Sought, Wanted,
-};
+use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
@@ -299,32 +296,28 @@ impl Daemon<'_> {
                 (mount, copytool)
             }
             (None, None) => {
-                shell.connect_lustre(Rc::new(NoLustre { tell }), Rc::new(NoFiles { inputs: inputs.clone() }));
+                shell.connect_lustre(Rc::new(NoLustre { tell }), self.start_files(None, inputs)?);
                 return Ok((None, None));
             }
         };
-        let files = self.start_files(&mount, inputs.clone())?;
-        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?), Rc::new(files));
+        let files = self.start_files(Some(mount.clone()), inputs)?;
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?), files);
         Ok((Some(copytool), Some(mount)))
     }
 
     /// Starts what looks at files and at the file system.
     fn start_files(
         &self,
-        mount: &CurrentMount,
-        inputs: UnboundedSender<Input>,
-    ) -> Result<Files, DaemonError> {
-        if self.settings.hsm.archives_first_when_full.is_some() {
-            let inputs = inputs.clone();
-            space::watch(mount.clone(), move |percent| {
-                let _ = inputs.send(Input::Files(Event::SpaceUsed(percent)));
-            })?;
-        }
-        let none = NoFiles { inputs: inputs.clone() };
-        let lookups = Lookups::start(mount.clone(), move |found| {
-            let _ = inputs.send(Input::Files(Event::LookedUp(found)));
-        })?;
-        Ok(Files { lookups, none })
+        mount: Option<CurrentMount>,
+        inputs: &UnboundedSender<Input>,
+    ) -> Result<Rc<Files>, DaemonError> {
+        let inputs = inputs.clone();
+        let space = self.settings.hsm.archives_first_when_full.is_some();
+        let files = Files::start(mount, self.settings.locator.clone(), space, move |event| {
+            // The loop only goes away with the process.
+            let _ = inputs.send(Input::Files(event));
+        });
+        Ok(Rc::new(files?))
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -401,6 +394,8 @@ impl Daemon<'_> {
         }
         let hsm = HsmConfig {
             fsname: self.fsname.clone(),
+            // Without its threads a locator would only fail.
+            locating: new.hsm.locating.clone().filter(|_| self.settings.locator.is_some()),
             ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
@@ -435,6 +430,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("a key of redis", old.redis_server != new.redis_server),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        ("locator", old.locator != new.locator),
         (
             "archives_first_when_full",
             old.hsm.archives_first_when_full.is_none() && new.hsm.archives_first_when_full.is_some(),
@@ -612,39 +608,6 @@ impl LustreCalls for NoLustre {
 
     fn ask(&self, call: LustreCall) {
         (self.tell)(FromLustre::Answered(call.answer(libc::ENOTCONN)));
-    }
-}
-
-/// Without a Lustre there is no file to look at.
-struct NoFiles {
-    inputs: UnboundedSender<Input>,
-}
-
-impl FileCalls for NoFiles {
-    fn look_up(&self, keys: Vec<RequestKey>, _wanted: Wanted) {
-        let found = keys.into_iter().map(|key| (key, None)).collect();
-        let _ = self.inputs.send(Input::Files(Event::LookedUp(found)));
-    }
-
-    fn locate(&self, sought: Vec<Sought>) {
-        let found = sought.into_iter().map(|sought| (sought.key, Located::Failed)).collect();
-        let _ = self.inputs.send(Input::Files(Event::Located(found)));
-    }
-}
-
-/// What looks at files.
-struct Files {
-    lookups: Lookups,
-    none: NoFiles,
-}
-
-impl FileCalls for Files {
-    fn look_up(&self, keys: Vec<RequestKey>, wanted: Wanted) {
-        self.lookups.look_up(keys, wanted);
-    }
-
-    fn locate(&self, sought: Vec<Sought>) {
-        self.none.locate(sought);
     }
 }
 

@@ -11,9 +11,11 @@ pub mod committer;
 pub mod config;
 pub mod connection;
 pub mod daemon;
+pub mod files;
 pub mod ha;
 pub mod listener;
 pub mod local_socket;
+pub mod locator;
 pub mod names;
 pub mod options;
 pub mod outbox;
@@ -37,6 +39,10 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     if arguments.nth(1).is_some_and(|first| first == "ha-manager") {
         return ha::process::main(std::iter::once("coordinatool ha-manager".into()).chain(arguments));
+    }
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    if arguments.next().is_some_and(|first| first == locator::phobos::COMMAND) {
+        return locator::phobos::main(&arguments.collect::<Vec<_>>());
     }
     let options = match options::parse(std::env::args_os()) {
         Command::Run(options) => *options,

@@ -117,7 +117,7 @@ fn pair(value: &str) -> Option<(&str, &str)> {
     }
 }
 
-fn on_off(value: &str) -> Result<bool, String> {
+pub(super) fn on_off(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "on" | "yes" | "true" | "1" => Ok(true),
         "off" | "no" | "false" | "0" => Ok(false),

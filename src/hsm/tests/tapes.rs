@@ -53,7 +53,13 @@ fn nothing_is_given_out_before_it_is_located() {
     let mut s = Session::new(with_rules(rules()));
     s.mover(1, "m0");
     let asked = sought(&s.lustre(vec![restore(1, "x"), archive(2, "")]));
-    let want = Sought { key: key(1), action: Action::Restore, archive_id: 1, data: (*b"x").into() };
+    let want = Sought {
+        key: key(1),
+        action: Action::Restore,
+        archive_id: 1,
+        focus: Some("m0".into()),
+        data: (*b"x").into(),
+    };
     assert_eq!(asked, [want], "archives are not located");
     assert_eq!(s.work(1, ANY), [2]);
     assert_eq!(s.work(1, ANY), [0; 0]);
