@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Coordinator;
 use super::action::Action;
+use super::cancel::ENOENT;
 use super::index::NIL;
 use super::life::End;
 use super::mover_views::Flow;
@@ -101,6 +102,13 @@ impl Coordinator {
         }
         fate.outcome = outcome;
         fate.status = status;
+    }
+
+    /// A request is dropped because the MDT no longer has it, unless somebody said otherwise.
+    pub(super) fn note_unknown_at_mdt(&mut self, handle: Handle) {
+        if self.history.fate.handle != handle {
+            self.note_fate(handle, Outcome::Dropped, ENOENT);
+        }
     }
 
     /// A request is being forgotten.

@@ -22,8 +22,10 @@ pub mod listing;
 pub mod mount;
 #[cfg(any(feature = "daemon", feature = "client"))]
 pub mod path;
+#[cfg(feature = "daemon")]
+mod router;
 #[cfg(any(feature = "daemon", feature = "client"))]
 #[cfg_attr(not(feature = "daemon"), allow(dead_code))]
-mod sys;
+pub(crate) mod sys;
 #[cfg(feature = "daemon")]
 pub mod tunables;

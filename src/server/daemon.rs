@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::api::{self, Api};
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
+use super::files::Files;
 use super::ha::child::HaChild;
 use super::listener::{self, Hall};
 use super::names::Names;
@@ -85,6 +86,8 @@ pub enum DaemonError {
 /// Everything that happens on other threads.
 enum Input {
     Lustre(FromLustre),
+    /// What the threads that look at files have found.
+    Files(Event),
     Store(committer::Report),
 }
 
@@ -287,12 +290,28 @@ impl Daemon<'_> {
                 (mount, copytool)
             }
             (None, None) => {
-                shell.connect_lustre(Rc::new(NoLustre { tell }));
+                shell.connect_lustre(Rc::new(NoLustre { tell }), self.start_files(None, inputs)?);
                 return Ok((None, None));
             }
         };
-        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?));
+        let files = self.start_files(Some(mount.clone()), inputs)?;
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?), files);
         Ok((Some(copytool), Some(mount)))
+    }
+
+    /// Starts what looks at files and at the file system.
+    fn start_files(
+        &self,
+        mount: Option<CurrentMount>,
+        inputs: &UnboundedSender<Input>,
+    ) -> Result<Rc<Files>, DaemonError> {
+        let inputs = inputs.clone();
+        let space = self.settings.hsm.archives_first_when_full.is_some();
+        let files = Files::start(mount, self.settings.locator.clone(), space, move |event| {
+            // The loop only goes away with the process.
+            let _ = inputs.send(Input::Files(event));
+        });
+        Ok(Rc::new(files?))
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -369,6 +388,8 @@ impl Daemon<'_> {
         }
         let hsm = HsmConfig {
             fsname: self.fsname.clone(),
+            // Without its threads a locator would only fail.
+            locating: new.hsm.locating.clone().filter(|_| self.settings.locator.is_some()),
             ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
@@ -403,6 +424,11 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("a key of redis", old.redis_server != new.redis_server),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        ("locator", old.locator != new.locator),
+        (
+            "archives_first_when_full",
+            old.hsm.archives_first_when_full.is_none() && new.hsm.archives_first_when_full.is_some(),
+        ),
         ("api_socket", old.api != new.api),
         ("api_group", old.api_group != new.api_group),
         ("metrics_listen", old.metrics_listen != new.metrics_listen),
@@ -468,6 +494,7 @@ async fn feed(shell: Rc<Shell>, fsname: String, mut inputs: UnboundedReceiver<In
                 gone.lustre = true;
                 shell.lustre_stopped.notify_one();
             }
+            Input::Files(event) => shell.handle(event),
             Input::Store(committer::Report::Closed(result)) => {
                 gone.store = Some(result);
                 return gone;
