@@ -26,7 +26,6 @@ use super::security::Credentials;
 use super::security::entrances::{EntranceError, Entrances};
 use super::shell::{LustreCalls, Shell};
 use super::stores::{self, OpenError};
-use crate::api::hsm::Reconciler;
 use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
@@ -191,6 +190,8 @@ impl Daemon<'_> {
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
+        // Whoever finds the daemon listening finds the API as well.
+        let mut api = self.bind_api()?;
         let entrances = Entrances::bind(&self.settings, &self.fsname, self.files, &mut self.inherited)?;
         let credentials = entrances.credentials.clone();
         self.credentials = Some(credentials.clone());
@@ -200,16 +201,16 @@ impl Daemon<'_> {
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
         let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
         let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
-        let reconciler = Reconciler { settings: told.clone(), mount: mount.clone() };
         let intake = Intake::new(&self.fsname, mount, told);
-        let periodic = Periodic::new(Rc::clone(&shell), intake);
+        let periodic = Periodic::new(Rc::clone(&shell), intake.clone());
         tokio::task::spawn_local(periodic.run(self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
         let max = self.max_connections(limits, entrances.handshakes());
         let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials))?;
-        let _api = self.start_api(&shell, kind, reconciler)?;
+        let parts = api::Parts { fsname: self.fsname.clone(), store: kind, intake };
+        api.serve(&shell, parts).map_err(DaemonError::Api)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
@@ -232,21 +233,14 @@ impl Daemon<'_> {
         }
     }
 
-    fn start_api(
-        &self,
-        shell: &Rc<Shell>,
-        store: String,
-        reconciler: Reconciler,
-    ) -> Result<Api, DaemonError> {
-        let parts = api::Parts {
-            place: self.settings.api.clone(),
-            group: self.settings.api_group.clone(),
-            metrics: self.settings.metrics_listen.clone(),
-            fsname: self.fsname.clone(),
-            store,
-            reconciler,
+    fn bind_api(&self) -> Result<Api, DaemonError> {
+        let wanted = api::Wanted {
+            place: &self.settings.api,
+            group: self.settings.api_group.as_deref(),
+            metrics: self.settings.metrics_listen.as_deref(),
+            fsname: &self.fsname,
         };
-        api::start(shell, parts).map_err(DaemonError::Api)
+        Api::bind(&wanted).map_err(DaemonError::Api)
     }
 
     fn max_connections(&self, limits: Limits, handshakes: usize) -> usize {

@@ -96,6 +96,11 @@ impl Intake {
         (listing, Feed::new(&self.fsname))
     }
 
+    /// What may be adopted where somebody says so for one listing. Asks and reads as [`Intake::begin`] does.
+    pub fn adopt(&self, whose: Whose) -> Adopt {
+        whose.on(self.mount.as_ref().map(CurrentMount::get).as_deref())
+    }
+
     /// Name of the file system.
     pub fn fsname(&self) -> &str {
         &self.fsname
