@@ -7,6 +7,7 @@ use super::quarantine::Quarantine;
 use super::queues::{ClassKey, Place};
 use super::reason::Reason;
 use super::requests::{CANCELLING, Handle, Kind, REDELIVERED, STORED, State};
+use super::tapes::{PENDING, TapeState};
 use super::time::Wall;
 use super::timers::Timer;
 use super::views::{Attempt, Explanation, Find, Position};
@@ -137,7 +138,50 @@ impl Coordinator {
             let until = reached.until.map(|at| self.wall(at));
             reasons.push(Reason::Limit { name: reached.group.name(), running: reached.running, until });
         }
-        self.why_no_mover(handle, self.classes.at(class).key, kind, reasons);
+        let key = self.classes.at(class).key;
+        if !self.why_no_tape(&key, reasons) {
+            self.why_no_mover(handle, key, kind, reasons);
+        }
+    }
+
+    /// What keeps the request's tape from every mover but one. Returns whether nothing more is to be said.
+    fn why_no_tape(&self, key: &ClassKey, reasons: &mut Vec<Reason>) -> bool {
+        if key.tape == NIL {
+            return false;
+        }
+        if key.tape == PENDING {
+            reasons.push(Reason::Unlocated);
+            return true;
+        }
+        let entry = self.tapes.at(key.tape);
+        let tape = entry.name.to_string();
+        match entry.state {
+            TapeState::Gathering => {
+                let until = self.timers.at(Timer::Tape(key.tape)).map(|at| self.wall(at));
+                reasons.push(Reason::TapeGathering { tape, until });
+                true
+            }
+            TapeState::Draining { mover } => {
+                reasons.push(Reason::TapeWith { tape, mover: self.name(mover), finishing: true });
+                true
+            }
+            TapeState::Mounted { mover, .. } => {
+                reasons.push(Reason::TapeWith { tape, mover: self.name(mover), finishing: false });
+                false
+            }
+            TapeState::Idle | TapeState::Ready => false,
+        }
+    }
+
+    /// Whether this mover may have the tape at all, and if not, why.
+    fn tape_obstacle(&self, mover: u32, key: &ClassKey) -> Option<Reason> {
+        if key.tape == NIL
+            || self.tapes.at(key.tape).state != TapeState::Ready
+            || self.has_room_for_tape(mover)
+        {
+            return None;
+        }
+        Some(Reason::TapesFull { tape: self.tapes.at(key.tape).name.to_string(), mover: self.name(mover) })
     }
 
     fn why_running(&self, handle: Handle) -> Reason {
@@ -209,6 +253,13 @@ impl Coordinator {
             }
             return;
         }
+        let mounted = (key.tape != NIL).then(|| self.tapes.at(key.tape).state);
+        let serving = match mounted {
+            Some(TapeState::Mounted { mover, .. }) => {
+                serving.into_iter().filter(|&other| other == mover).collect()
+            }
+            _ => serving,
+        };
         let candidates = match key.tag {
             NIL => serving,
             tag if self.tags.at(tag).slots.is_empty() => return self.why_no_slot(&serving, reasons),
@@ -227,8 +278,11 @@ impl Coordinator {
         }
         // Said once is enough.
         let cost = largest.map_or(cost, |largest| cost.min(largest));
-        let obstacles: Option<Vec<Reason>> =
-            candidates.iter().take(MOST).map(|&mover| self.obstacle(mover, key, kind, cost)).collect();
+        let obstacles: Option<Vec<Reason>> = candidates
+            .iter()
+            .take(MOST)
+            .map(|&mover| self.tape_obstacle(mover, &key).or_else(|| self.obstacle(mover, key, kind, cost)))
+            .collect();
         // A mover without an obstacle is about to take it, or what is before it.
         reasons.extend(obstacles.into_iter().flatten());
     }

@@ -160,6 +160,31 @@ pub enum Reason {
         /// How many are before it in its own queue.
         ahead: u64,
     },
+    /// The locator has not said yet where its data lies.
+    Unlocated,
+    /// Its tape waits for more requests.
+    TapeGathering {
+        /// Which.
+        tape: String,
+        /// When it may be mounted, at the latest.
+        until: Option<Wall>,
+    },
+    /// Its tape is with a mover.
+    TapeWith {
+        /// Which tape.
+        tape: String,
+        /// Which mover.
+        mover: String,
+        /// It only finishes what it has begun of it.
+        finishing: bool,
+    },
+    /// The mover has as many tapes as it may have, and this is another.
+    TapesFull {
+        /// Which tape.
+        tape: String,
+        /// Which mover.
+        mover: String,
+    },
     /// The coordinator is busy and comes to it in its next step.
     NextStep,
 }
@@ -193,6 +218,10 @@ impl Reason {
             Self::NoSlot => "no_slot",
             Self::BatchFull { .. } => "batch_full",
             Self::Behind { .. } => "behind",
+            Self::Unlocated => "unlocated",
+            Self::TapeGathering { .. } => "tape_gathering",
+            Self::TapeWith { .. } => "tape_with",
+            Self::TapesFull { .. } => "tapes_full",
             Self::NextStep => "next_step",
         }
     }
@@ -212,6 +241,8 @@ impl Reason {
             | Self::MoverLimit { mover, .. }
             | Self::MoverNotAsking { mover }
             | Self::SlotHeld { mover, .. }
+            | Self::TapeWith { mover, .. }
+            | Self::TapesFull { mover, .. }
             | Self::BatchFull { mover, .. } => Some(mover),
             _ => None,
         }
@@ -226,6 +257,7 @@ impl Reason {
             Self::Limit { until, .. } | Self::MoverLimit { until, .. } | Self::SlotHeld { until, .. } => {
                 *until
             }
+            Self::TapeGathering { until, .. } => *until,
             _ => None,
         }
     }
@@ -273,6 +305,20 @@ impl fmt::Display for Text<'_> {
                 self.ago(*since),
                 self.left(*until)
             ),
+            Reason::Unlocated => f.write_str("the locator has not said yet where its data lies"),
+            Reason::TapeGathering { tape, until } => {
+                write!(f, "tape {tape} waits for more requests")?;
+                until.map_or(Ok(()), |until| write!(f, " for another {}", self.left(until)))
+            }
+            Reason::TapeWith { tape, mover, finishing: false } => {
+                write!(f, "its tape {tape} is with mover {mover}")
+            }
+            Reason::TapeWith { tape, mover, finishing: true } => {
+                write!(f, "its tape {tape} goes to others when mover {mover} has finished what it has begun")
+            }
+            Reason::TapesFull { tape, mover } => {
+                write!(f, "its tape {tape} waits: mover {mover} has as many tapes as it may have")
+            }
             Reason::Locked { quitting: false } => {
                 f.write_str("the coordinator is locked: nothing is handed out")
             }
