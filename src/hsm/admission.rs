@@ -95,6 +95,9 @@ impl Coordinator {
     pub(super) fn enqueue_admitted(&mut self, handle: Handle, effects: &mut Effects) {
         self.report_new(handle, effects);
         self.report_assign(handle, effects);
+        if self.came_bound(handle) {
+            return;
+        }
         let request = self.requests.at(handle);
         // Not to be found at the head of its queue by each mover in turn.
         if self.is_kept_by_file(request.fid, request.kind) {
@@ -116,7 +119,7 @@ impl Coordinator {
             tracing::info!(%key, "duplicate of a running request");
         } else {
             tracing::info!(%key, "duplicate of a queued request");
-            self.bound_came_back(handle);
+            self.bound_came_back(handle, dfid, effects);
         }
         self.known_at_mdt(handle, effects);
     }
@@ -139,7 +142,7 @@ impl Coordinator {
             self.requests.at_mut(handle).set(STORED, true);
             effects.store.push(StoreOp::Put(item));
         }
-        tracing::debug!(%key, action = %kind.action(), "admitted");
+        self.log_admitted(handle);
         Some(Admitted::New(handle))
     }
 

@@ -278,6 +278,10 @@ impl Coordinator {
             Message::EhloBadArchiveId => self.ehlo_bad_archive_id(conn, mover, effects),
             Message::Recv(recv) => self.recv(conn, mover, recv, effects),
             Message::Done(done) => self.done(conn, mover, done, effects),
+            Message::GoesOn => {
+                tracing::info!(mover = %self.movers.at(mover).id, "the mover cannot cancel: it goes on");
+                effects.visible.push(Effect::Reply { conn, reply: Reply::Done });
+            }
             Message::DoneIncomplete => {
                 let error = "cookie or fid not set -- old client?";
                 effects.visible.push(reply_error(conn, "done", 22, error));

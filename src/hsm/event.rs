@@ -108,6 +108,8 @@ pub enum Message {
     Recv(Recv),
     /// `done`.
     Done(Done),
+    /// `done` of a mover of ours that cannot cancel: it goes on with the request.
+    GoesOn,
     /// `done` without cookie or FID.
     DoneIncomplete,
     /// `queue`.

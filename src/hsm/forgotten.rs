@@ -20,6 +20,7 @@ use super::lustre_call::{FileState, LustreCall};
 use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, State};
 use super::time::Mono;
 use super::timers::Timer;
+use super::views::Outcome;
 
 /// Requests in doubt at a time; more of them stay where they are until the next keepalive.
 const MOST: usize = 16_384;
@@ -214,6 +215,7 @@ impl Coordinator {
         let class = self.requests.at(handle).class;
         self.unqueue(handle);
         self.refresh_class(class);
+        self.note_unknown_at_mdt(handle);
         self.forget(handle, effects);
         self.arm_doubts();
     }
@@ -416,6 +418,8 @@ impl Coordinator {
             _ => {
                 tracing::error!(%key, errno, "the MDT does not take a request again that it had forgotten: dropped");
                 self.counts.given_up += 1;
+                self.note_fate(handle, Outcome::Dropped, errno);
+                self.note_given_up(handle, errno, effects);
                 self.drop_waiting(handle, effects);
             }
         }

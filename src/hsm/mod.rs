@@ -42,6 +42,7 @@ mod hosts;
 mod index;
 mod keepalive;
 mod letter;
+mod life;
 pub mod limits;
 mod locations;
 mod movers;

@@ -564,7 +564,7 @@ impl Coordinator {
         self.report_sent(handle, mover, effects);
         self.start(handle, mover, effects);
         let item = self.item(handle, false);
-        tracing::info!(key = %item.key(), mover = %self.movers.at(mover).id, "sending");
+        self.log_sent(handle);
         draft.list.push(item);
         true
     }

@@ -155,7 +155,7 @@ impl Coordinator {
                 tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it is another action");
                 return false;
             }
-            if state == State::Bound {
+            if state == State::Bound && !self.bound.may_be_claimed(handle) {
                 tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it came back too late");
                 return false;
             }

@@ -22,6 +22,8 @@ pub mod listing;
 pub mod mount;
 #[cfg(any(feature = "daemon", feature = "client"))]
 pub mod path;
+#[cfg(feature = "daemon")]
+mod router;
 #[cfg(any(feature = "daemon", feature = "client"))]
 #[cfg_attr(not(feature = "daemon"), allow(dead_code))]
 pub(crate) mod sys;

@@ -476,6 +476,11 @@ impl Loader {
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
             "settle_ms" => settings.hsm.settle = millis(INT_MAX)?,
+            "request_timeout_sec" => settings.hsm.request_timeout = seconds(value)?,
+            "keepalive_running_max_sec" => settings.hsm.keepalive_running_max = seconds(value)?,
+            "keepalive_rate" => settings.hsm.keepalive_rate = parse_int(value, 0, 1_000_000)? as u32,
+            "stranded_max" => settings.hsm.stranded_max = parse_int(value, 0, INT_MAX)? as u32,
+            "stranded_timeout_sec" => settings.hsm.stranded_timeout = seconds(value)?,
             "reconcile_command" => settings.reconcile.command = command(value)?,
             "reconcile_interval_sec" => {
                 settings.reconcile.interval = Duration::from_secs(parse_int(value, 0, INT_MAX)?);
@@ -538,6 +543,10 @@ impl Loader {
                 slots: u32::try_from(slots).unwrap_or(u32::MAX),
             }),
         };
+        if self.settings.lustre == Lustre::None {
+            // There is nobody to keep requests alive at, and nobody to give them back to.
+            hsm.request_timeout = Duration::ZERO;
+        }
         if hsm.lease > hsm.client_grace {
             hsm.lease = hsm.client_grace;
         }
@@ -563,6 +572,11 @@ impl Loader {
 
 fn text(value: &str) -> Result<String, String> {
     if value.is_empty() { Err("must not be empty".to_owned()) } else { Ok(value.to_owned()) }
+}
+
+/// Whole seconds, at most 68 years.
+fn seconds(value: &str) -> Result<Duration, String> {
+    parse_int(value, 0, INT_MAX).map(Duration::from_secs)
 }
 
 fn at_least(value: u32, min: u32) -> Result<usize, String> {

@@ -16,6 +16,7 @@ mod limits;
 mod movers;
 mod orders;
 mod queueing;
+mod reconcile;
 mod recovery;
 mod reporting;
 mod status;

@@ -45,8 +45,9 @@ impl World {
         let Some((mover, link)) = self.rng.pick(&links).copied() else { return };
         self.report.cut_busy += u64::from(self.movers.get(mover).is_some_and(|m| !m.attempts.is_empty()));
         // One side may not notice for a long time.
+        let c = self.movers.get(mover).is_some_and(|m| m.plan.c);
         let notice = |rng: &mut crate::sim::rng::Rng| {
-            if rng.one_in(3) { rng.below(120 * SECOND) } else { rng.below(SECOND) }
+            if !c && rng.one_in(3) { rng.below(120 * SECOND) } else { rng.below(SECOND) }
         };
         let (peer, daemon) = (notice(&mut self.rng), notice(&mut self.rng));
         self.note(format_args!("the connection {link:?} of mover{mover} is cut"));
@@ -73,12 +74,19 @@ impl World {
         for mover in 0..self.movers.len() {
             self.after(0, Task::MoverStart { mover });
         }
-        self.after(40 * SECOND, Task::Operator(Errand::Lock(Lock::Unlocked)));
-        self.after(45 * SECOND, Task::Operator(Errand::Requeue));
+        if self.scenario.watch.long_lock {
+            self.after(5 * SECOND, Task::Operator(Errand::Lock(Lock::Locked)));
+        }
+        self.after(self.unlock_after(), Task::Operator(Errand::Lock(Lock::Unlocked)));
+        let compare = self.scenario.watch.reconcile;
+        let task = if compare { Task::Compare } else { Task::Operator(Errand::Requeue) };
+        self.after(45 * SECOND, task);
         self.after(50 * SECOND, Task::Orders);
         for file in 0..self.users.len() {
             self.after(60 * SECOND, Task::User { file });
         }
+        // Movers without leases are silent when all is done.
+        self.after(91 * SECOND, Task::Operator(Errand::Status));
         // Half-open connections of the past are noticed by keepalive.
         let links: Vec<_> = self.link_owner.iter().map(|(link, owner)| (*link, *owner)).collect();
         for (link, owner) in links {

@@ -65,6 +65,8 @@ pub struct Report {
     pub locked_by_lustre: u64,
     /// ARCHIVEs that the daemon did not repeat.
     pub needless_archives: u64,
+    /// Restores that the daemon ended because they were bound to a mover that was gone.
+    pub unbound: u64,
     /// Requests that the daemon dropped because they came again after their end.
     pub late_deliveries: u64,
     /// Orders of operators.
@@ -81,10 +83,16 @@ pub struct Report {
     pub quarantines: u64,
     /// Requests set aside for a limit.
     pub limited: u64,
+    /// Times that the daemon compared with what the MDTs list.
+    pub compared: u64,
+    /// Requests that were adopted from a list.
+    pub adopted: u64,
+    /// Requests that a restarted MDT had forgotten and that were requested again.
+    pub requested_again: u64,
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 37] {
+    fn rows(&self) -> [(&'static str, u64, bool); 41] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -116,6 +124,7 @@ impl Report {
             ("files lost to a release in the remove", self.lost_to_releases, false),
             ("files locked by a failed archive", self.locked_by_lustre, false),
             ("archives not repeated", self.needless_archives, true),
+            ("bound restores requested again", self.unbound, true),
             ("late deliveries dropped", self.late_deliveries, true),
             ("orders of operators", self.orders, true),
             ("requests cancelled by operators", self.cancelled_by_operator, true),
@@ -124,6 +133,9 @@ impl Report {
             ("failed requests taken again", self.retried, true),
             ("movers put into quarantine", self.quarantines, true),
             ("requests set aside for a limit", self.limited, true),
+            ("comparisons with the MDTs", self.compared, true),
+            ("requests adopted from a list", self.adopted, true),
+            ("forgotten requests requested again", self.requested_again, true),
         ]
     }
 
@@ -161,6 +173,7 @@ impl Report {
             locked_by_lustre,
             needless_archives,
             late_deliveries,
+            unbound,
             orders,
             cancelled_by_operator,
             letters,
@@ -168,6 +181,9 @@ impl Report {
             retried,
             quarantines,
             limited,
+            compared,
+            adopted,
+            requested_again,
         } = other;
         self.fingerprint ^= fingerprint.rotate_left((self.requests % 64) as u32);
         self.events += events;
@@ -199,6 +215,7 @@ impl Report {
         self.lost_to_releases += lost_to_releases;
         self.locked_by_lustre += locked_by_lustre;
         self.needless_archives += needless_archives;
+        self.unbound += unbound;
         self.late_deliveries += late_deliveries;
         self.orders += orders;
         self.cancelled_by_operator += cancelled_by_operator;
@@ -207,6 +224,9 @@ impl Report {
         self.retried += retried;
         self.quarantines += quarantines;
         self.limited += limited;
+        self.compared += compared;
+        self.adopted += adopted;
+        self.requested_again += requested_again;
     }
 
     /// Rows that stayed at zero although many runs should have moved them.
