@@ -322,3 +322,36 @@ fn instances_are_named_as_systemd_names_them() {
     }
     assert_eq!(instance(&Lustre::None, "testfs0"), "testfs0");
 }
+
+#[test]
+fn redis_is_described_by_its_keys() {
+    let file = "redis_host /run/redis.sock\nredis_port 7000\nredis_user u\nredis_password_file /etc/p\nredis_namespace scratch\n";
+    let s = settings(&["/mnt"], &[], file);
+    let redis = &s.redis_server;
+    assert_eq!(
+        (redis.host.as_str(), redis.port, redis.namespace.as_str()),
+        ("/run/redis.sock", 7000, "scratch")
+    );
+    assert_eq!(
+        (redis.user.as_deref(), redis.password_file.as_deref()),
+        (Some("u"), Some(Path::new("/etc/p")))
+    );
+    let s = settings(&["/mnt"], &[], "");
+    assert_eq!((s.redis_server.host.as_str(), s.redis_server.port), ("localhost", 6379));
+    assert_eq!((s.redis_server.namespace.as_str(), s.hsm.settle), ("coordinatool", Duration::from_secs(12)));
+    assert_eq!(settings(&["/mnt"], &[], "store REDIS\n").store, StoreKind::Redis);
+    let cases = [
+        (
+            "redis_password_file p\n",
+            "/etc/coordinatool.conf:1: redis_password_file: `p` is not an absolute path",
+        ),
+        ("redis_namespace a b\n", "is not a namespace"),
+        ("redis_namespace x_rs\n", "is not a namespace"),
+        ("store redis\nredis_host\n", "`store redis` needs a redis"),
+        ("store reddis\n", "did you mean `redis`?"),
+    ];
+    for (file, want) in cases {
+        let said = error(&["/mnt"], &[], file);
+        assert!(said.contains(want), "{said}");
+    }
+}

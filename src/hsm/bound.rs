@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lustreapi_sys::Fid;
 use lustreapi_sys::abi::HSM_REQ_BLOCKING;
 
 use super::Coordinator;
@@ -34,15 +35,28 @@ const ETIMEDOUT: i32 = 110;
 pub(super) const EINVAL: i32 = 22;
 /// The longest pause before an MDT that could not take a request is asked again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long the mover of a restore that came bound may claim it at least: longer than movers take to reconnect.
+const CLAIM: Duration = Duration::from_secs(12);
 /// Kind of the notes that remember movers whose restores may move.
 const NOTE: &str = "movable";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// It came bound: the mover that has it may still claim it until then.
+    Waiting(Mono),
     /// The MDT is to end it.
     Ending,
     /// The MDT is to take it again; when to ask, `None` while it is asked.
     Requesting(Option<Mono>),
+}
+
+impl Stage {
+    fn due(self) -> Option<Mono> {
+        match self {
+            Self::Waiting(at) | Self::Requesting(Some(at)) => Some(at),
+            Self::Ending | Self::Requesting(None) => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -75,22 +89,21 @@ impl BoundRestores {
     }
 
     pub(super) fn remove(&mut self, handle: Handle) {
-        if let Some(Bound { stage: Stage::Requesting(Some(at)), .. }) = self.of.remove(&handle) {
+        if let Some(at) = self.of.remove(&handle).and_then(|bound| bound.stage.due()) {
             self.due.remove(&(at, handle));
         }
+    }
+
+    /// Whether the mover that has it may still claim it.
+    pub(super) fn may_be_claimed(&self, handle: Handle) -> bool {
+        self.of.get(&handle).is_some_and(|bound| matches!(bound.stage, Stage::Waiting(_)))
     }
 
     /// # Panics
     /// When an invariant is broken.
     pub(super) fn check(&self) {
-        let due: BTreeSet<_> = self
-            .of
-            .iter()
-            .filter_map(|(&handle, bound)| match bound.stage {
-                Stage::Requesting(Some(at)) => Some((at, handle)),
-                _ => None,
-            })
-            .collect();
+        let due = self.of.iter().filter_map(|(&handle, bound)| Some((bound.stage.due()?, handle)));
+        let due: BTreeSet<_> = due.collect();
         assert_eq!(due, self.due, "restores to be requested again");
     }
 }
@@ -157,23 +170,59 @@ impl Coordinator {
             mover = %self.movers.at(request.owner).id,
             "this restore is bound to a mover that is gone: ended with an error, and requested again"
         );
-        self.counts.unbound += 1;
-        let item = self.item(handle, true);
         self.stop(handle);
+        self.add_bound(handle, Stage::Ending);
+        self.end_bound(handle, effects);
+        self.release_held(fid);
+    }
+
+    fn add_bound(&mut self, handle: Handle, stage: Stage) {
         let linked = self.next_sequence();
         let request = self.requests.at_mut(handle);
         request.state = State::Bound;
         request.linked = linked;
-        let bound = Bound { stage: Stage::Ending, back: false, forgotten: false, tries: 0 };
-        self.bound.of.insert(handle, bound);
-        self.end_at_lustre(item, ETIMEDOUT, effects);
-        self.release_held(fid);
+        self.bound.of.insert(handle, Bound { stage, back: false, forgotten: false, tries: 0 });
+        self.bound.due.extend(stage.due().map(|at| (at, handle)));
+        self.set_bound_timer();
     }
 
-    /// The MDT sent it again.
-    pub(super) fn bound_came_back(&mut self, handle: Handle) {
-        if let Some(bound) = self.bound.of.get_mut(&handle) {
-            bound.back = true;
+    fn end_bound(&mut self, handle: Handle, effects: &mut Effects) {
+        self.counts.unbound += 1;
+        let item = self.item(handle, true);
+        self.end_at_lustre(item, ETIMEDOUT, effects);
+    }
+
+    /// A new restore is bound already when the MDT names a data FID that is not the file's: an operator queues what is
+    /// active, or the MDT remembers the binding over its restart (Lustre 2.17). Such a loose request waits for its mover.
+    /// Returns whether it is one.
+    pub(super) fn came_bound(&mut self, handle: Handle) -> bool {
+        let request = self.requests.at(handle);
+        let (key, kind, fid) = (request.key(), request.kind, request.fid);
+        if !self.config.ask_lustre || kind != Kind::Restore || self.requests.dfid(handle) == fid {
+            return false;
+        }
+        tracing::info!(%key, "this restore is bound to a mover: it may claim it");
+        self.add_bound(handle, Stage::Waiting(self.now.mono + self.config.settle.max(CLAIM)));
+        true
+    }
+
+    /// The MDT sent it again, with this data FID.
+    pub(super) fn bound_came_back(&mut self, handle: Handle, dfid: Fid, effects: &mut Effects) {
+        let free = dfid == self.requests.at(handle).fid;
+        let Some(bound) = self.bound.of.get_mut(&handle) else { return };
+        match bound.stage {
+            Stage::Waiting(_) if free => self.run_again(handle, effects),
+            Stage::Waiting(_) => {}
+            // What the MDT did not know when it was told is there again, and still bound.
+            Stage::Requesting(at) if !free && bound.forgotten => {
+                bound.stage = Stage::Ending;
+                if let Some(at) = at {
+                    self.bound.due.remove(&(at, handle));
+                    self.set_bound_timer();
+                }
+                self.end_bound(handle, effects);
+            }
+            _ => bound.back |= free,
         }
     }
 
@@ -253,7 +302,11 @@ impl Coordinator {
                 break;
             };
             self.bound.due.remove(&(at, handle));
-            if let Some(bound) = self.bound.of.get_mut(&handle) {
+            let Some(bound) = self.bound.of.get_mut(&handle) else { continue };
+            if matches!(bound.stage, Stage::Waiting(_)) {
+                bound.stage = Stage::Ending;
+                self.end_bound(handle, effects);
+            } else {
                 bound.stage = Stage::Requesting(None);
                 self.request_again(handle, effects);
             }

@@ -93,6 +93,7 @@ impl Coordinator {
             let left = self.movers.at(old).order;
             self.movers.disconnected.remove(&left);
             self.movers.connected.insert(order, old);
+            self.drop_tapes(fresh);
             self.movers.remove(fresh);
             self.conns.insert(conn, old);
             self.timers.clear(Timer::Grace(old));
@@ -154,7 +155,7 @@ impl Coordinator {
                 tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it is another action");
                 return false;
             }
-            if state == State::Bound {
+            if state == State::Bound && !self.bound.may_be_claimed(handle) {
                 tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but it came back too late");
                 return false;
             }

@@ -11,8 +11,10 @@ use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 use crate::store::redis;
 
 use super::api;
+use super::locator::settings::{LocatorKeys, LocatorSettings};
 use super::options::Options;
 use super::reconcile;
+use super::scheduling::Scheduling;
 use super::security::settings::SecuritySettings;
 use super::work_limits;
 
@@ -58,6 +60,8 @@ pub struct Settings {
     pub api_group: Option<String>,
     /// Address on which metrics are given over TCP, if they are.
     pub metrics_listen: Option<String>,
+    /// What says where the data of restores lies.
+    pub locator: Option<LocatorSettings>,
     /// For the coordinator's core; `fsname` is filled in when it is known.
     pub hsm: HsmConfig,
 }
@@ -168,6 +172,7 @@ impl Default for Settings {
             api: api::Place::Usual,
             api_group: None,
             metrics_listen: None,
+            locator: None,
             hsm: HsmConfig { settle: Duration::from_secs(12), ..HsmConfig::default() },
         }
     }
@@ -243,6 +248,8 @@ struct Loader {
     slice: Option<(u64, u64)>,
     slots: Option<u64>,
     archive_ids: Vec<u32>,
+    scheduling: Scheduling,
+    locator: LocatorKeys,
     lustre_none: bool,
     notes: Vec<Note>,
     problems: Vec<Problem>,
@@ -379,7 +386,7 @@ impl Loader {
         }
     }
 
-    fn set(&mut self, key: &str, value: &str, place: &str) -> Result<(), String> {
+    fn set(&mut self, key: &'static str, value: &str, place: &str) -> Result<(), String> {
         let settings = &mut self.settings;
         let millis = |max| parse_int(value, 0, max).map(Duration::from_millis);
         match key {
@@ -503,7 +510,12 @@ impl Loader {
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => match settings.security.set(other, value, place) {
+            other => match self
+                .scheduling
+                .set(other, value)
+                .or_else(|| self.locator.set(other, value))
+                .or_else(|| settings.security.set(other, value, place))
+            {
                 Some(result) => result?,
                 None => return Err(format!("`{other}` is a key that the server does not know")),
             },
@@ -516,6 +528,11 @@ impl Loader {
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
+        let hsm = &mut self.settings.hsm;
+        self.notes.extend(self.scheduling.finish(hsm).into_iter().map(Note::Warn));
+        let (locator, warnings) = self.locator.finish(hsm);
+        self.settings.locator = locator;
+        self.notes.extend(warnings.into_iter().map(Note::Warn));
         let hsm = &mut self.settings.hsm;
         hsm.archive_ids = self.archive_ids;
         hsm.batch = match (self.slice, self.slots.unwrap_or(1)) {

@@ -210,3 +210,46 @@ fn a_restart_in_between_repeats_it() {
         "forgotten with the mover"
     );
 }
+
+/// An operator queues what the MDT shows as active, or the MDT delivers what it remembers as bound.
+#[test]
+fn what_comes_bound_waits_for_its_mover() {
+    let bound = || ActionItem { dfid: fid(100), ..restore(1, "") };
+    for queued in [true, false] {
+        let start = || {
+            let mut s = asking();
+            s.mover(2, "m1");
+            s.recv(2, ANY);
+            s.connect(9);
+            let effects = if queued { s.queue(9, vec![bound()]) } else { s.lustre(vec![bound()]) };
+            assert_eq!((cookies(&effects, 2), endings(&effects)), (vec![], vec![]));
+            s
+        };
+        let mut s = start();
+        assert_eq!(endings(&s.pass(11)), []);
+        assert_eq!(endings(&s.pass(2)), [(1, ETIMEDOUT)]);
+        assert_eq!(requested(&ended(&mut s, 1, 0)), [(1, 0)]);
+
+        let mut s = start();
+        s.mover_with(1, "c0", vec![bound()]);
+        assert_eq!(endings(&s.pass(60)), [], "its mover has it");
+        s.done(1, 1, 100, 0);
+        assert_eq!(s.core.counters().done, [1, 0, 0]);
+
+        let mut s = start();
+        assert_eq!(cookies(&s.lustre(vec![restore(1, "")]), 2), [1], "its MDT has let go of it");
+    }
+}
+
+#[test]
+fn what_comes_back_bound_is_ended_again() {
+    let (mut s, _) = orphaned();
+    assert_eq!(requested(&ended(&mut s, 1, ENOENT)).len(), 1);
+    let effects = s.lustre(vec![ActionItem { dfid: fid(100), ..restore(1, "") }]);
+    assert_eq!(endings(&effects), [(1, ETIMEDOUT)]);
+    taken(&mut s, 1, 0);
+    assert_eq!(s.core.counters().ended, 0, "that was about the time before");
+    assert_eq!(requested(&ended(&mut s, 1, 0)).len(), 1);
+    taken(&mut s, 1, 0);
+    assert_eq!(s.core.counters().ended, 1);
+}

@@ -6,6 +6,7 @@ mod cancels;
 mod duties;
 mod explaining;
 mod failures;
+mod fairness;
 mod following;
 mod forgotten;
 mod golden;
@@ -20,6 +21,7 @@ mod recovery;
 mod reporting;
 mod status;
 mod stranded;
+mod tapes;
 mod vetting;
 
 use std::time::Duration;

@@ -39,6 +39,15 @@ pub(super) fn mdt_action(action: Action) -> mdt::Action {
     }
 }
 
+/// What the C version's library would have sent: it offers no lease.
+fn without_lease(bytes: Vec<u8>) -> Vec<u8> {
+    match String::from_utf8(bytes) {
+        Ok(text) if text.contains("\"ehlo\"") => text.replace("\"lease\"", "\"other\"").into_bytes(),
+        Ok(text) => text.into_bytes(),
+        Err(error) => error.into_bytes(),
+    }
+}
+
 impl World {
     pub(super) fn start_mover(&mut self, mover: usize) -> Result<(), String> {
         let client = self.mount("mover");
@@ -102,6 +111,7 @@ impl World {
             }
             Effect::Send { conn, bytes } => {
                 if let Some(link) = state.links.get(&conn).copied() {
+                    let bytes = if state.plan.c { without_lease(bytes) } else { bytes };
                     self.net.send(self.now, link, End::Peer, &bytes);
                 }
             }
@@ -185,6 +195,7 @@ impl World {
                 begun: false,
                 boot: self.boots,
                 cancel_acked: false,
+                cannot_cancel: false,
                 steps,
                 volatile: None,
                 data_version: 0,
@@ -231,6 +242,7 @@ impl World {
         let item = &attempt.item;
         if !attempt.begun {
             self.one_mover_only(mover, item)?;
+            self.not_bound(mover, item)?;
             if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
                 attempt.begun = true;
             }
@@ -255,14 +267,15 @@ impl World {
             return Ok(());
         }
         if attempt.steps > 1 {
-            let progress = state.plan.progress;
+            let (progress, c) = (state.plan.progress, state.plan.c);
             if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
                 attempt.steps -= 1;
             }
             if progress && item.action != Action::Remove {
-                // A restore reports under the file's own FID, so that it is not bound to this mover.
+                // Ours reports a restore under the file's own FID, so that it is not bound to this mover.
+                let fid = attempt.volatile.filter(|_| c).unwrap_or(item.fid);
                 let report = Progress {
-                    fid: item.fid,
+                    fid,
                     cookie: item.cookie,
                     extent: Extent { offset: attempt.steps * 10, length: 10 },
                     flags: 0,
@@ -410,10 +423,9 @@ impl World {
             CancelHabit::Acknowledge => ECANCELED,
             CancelHabit::Unsupported => ENOSYS,
         };
-        if errno == ECANCELED {
-            for attempt in state.attempts.values_mut().filter(|a| a.item.key() == item.key()) {
-                attempt.cancel_acked = true;
-            }
+        for attempt in state.attempts.values_mut().filter(|a| a.item.key() == item.key()) {
+            attempt.cancel_acked = errno == ECANCELED;
+            attempt.cannot_cancel = errno == ENOSYS;
         }
         let (life, client) = (state.life, state.client);
         let end = end_of(&item, item.fid, errno, 0);

@@ -45,8 +45,9 @@ impl World {
         let Some((mover, link)) = self.rng.pick(&links).copied() else { return };
         self.report.cut_busy += u64::from(self.movers.get(mover).is_some_and(|m| !m.attempts.is_empty()));
         // One side may not notice for a long time.
+        let c = self.movers.get(mover).is_some_and(|m| m.plan.c);
         let notice = |rng: &mut crate::sim::rng::Rng| {
-            if rng.one_in(3) { rng.below(120 * SECOND) } else { rng.below(SECOND) }
+            if !c && rng.one_in(3) { rng.below(120 * SECOND) } else { rng.below(SECOND) }
         };
         let (peer, daemon) = (notice(&mut self.rng), notice(&mut self.rng));
         self.note(format_args!("the connection {link:?} of mover{mover} is cut"));
@@ -82,6 +83,8 @@ impl World {
         for file in 0..self.users.len() {
             self.after(60 * SECOND, Task::User { file });
         }
+        // Movers without leases are silent when all is done.
+        self.after(91 * SECOND, Task::Operator(Errand::Status));
         // Half-open connections of the past are noticed by keepalive.
         let links: Vec<_> = self.link_owner.iter().map(|(link, owner)| (*link, *owner)).collect();
         for (link, owner) in links {

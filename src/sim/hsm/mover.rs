@@ -41,6 +41,9 @@ pub struct Attempt {
     pub boot: u64,
     /// Whether a cancel was acknowledged for it, so that the daemon does not count it any more.
     pub cancel_acked: bool,
+    /// Whether it was said for it that a cancel is not possible. A daemon that starts anew takes that for its end, as the
+    /// MDT does.
+    pub cannot_cancel: bool,
     /// Steps of the copy that are left.
     pub steps: u64,
     /// Where a restore writes.

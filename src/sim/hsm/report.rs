@@ -65,6 +65,8 @@ pub struct Report {
     pub locked_by_lustre: u64,
     /// ARCHIVEs that the daemon did not repeat.
     pub needless_archives: u64,
+    /// Restores that the daemon ended because they were bound to a mover that was gone.
+    pub unbound: u64,
     /// Requests that the daemon dropped because they came again after their end.
     pub late_deliveries: u64,
     /// Orders of operators.
@@ -90,7 +92,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 40] {
+    fn rows(&self) -> [(&'static str, u64, bool); 41] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -122,6 +124,7 @@ impl Report {
             ("files lost to a release in the remove", self.lost_to_releases, false),
             ("files locked by a failed archive", self.locked_by_lustre, false),
             ("archives not repeated", self.needless_archives, true),
+            ("bound restores requested again", self.unbound, true),
             ("late deliveries dropped", self.late_deliveries, true),
             ("orders of operators", self.orders, true),
             ("requests cancelled by operators", self.cancelled_by_operator, true),
@@ -170,6 +173,7 @@ impl Report {
             locked_by_lustre,
             needless_archives,
             late_deliveries,
+            unbound,
             orders,
             cancelled_by_operator,
             letters,
@@ -211,6 +215,7 @@ impl Report {
         self.lost_to_releases += lost_to_releases;
         self.locked_by_lustre += locked_by_lustre;
         self.needless_archives += needless_archives;
+        self.unbound += unbound;
         self.late_deliveries += late_deliveries;
         self.orders += orders;
         self.cancelled_by_operator += cancelled_by_operator;

@@ -1,5 +1,6 @@
 //! The oracle for rules that save data: what may be given to movers, and what movers may do to the back end.
 
+use lustre_sim::mdt::mdt_index_of;
 use lustreapi_sys::Fid;
 use lustreapi_sys::abi::HS_DIRTY;
 
@@ -16,6 +17,7 @@ impl World {
         self.report.refused_removes += counters.refused_removes;
         self.report.needless_archives += counters.needless_archives;
         self.report.late_deliveries += counters.late_deliveries;
+        self.report.unbound += counters.unbound;
         self.report.retried += counters.retried;
         self.report.quarantines += counters.quarantines;
         self.report.limited += counters.limited;
@@ -83,6 +85,21 @@ impl World {
             file.retired = true;
         }
         Ok(())
+    }
+
+    /// A restore that is bound to another mover's volatile file can never be ended well.
+    pub(super) fn not_bound(&self, mover: usize, item: &ActionItem) -> Result<(), String> {
+        if item.action != Action::Restore {
+            return Ok(());
+        }
+        let mdt = mdt_index_of(item.fid).and_then(|index| self.fs.mdts().get(index as usize));
+        let record = mdt.and_then(|mdt| mdt.running().find(|r| r.record.cookie == item.cookie));
+        match record {
+            Some(running) if running.record.dfid != item.fid => {
+                Err(format!("mover{mover} begins RESTORE {}, which is bound to another mover", item.key()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A user released a file in the very moment in which its copy was removed: nobody can read it any more.

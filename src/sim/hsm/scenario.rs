@@ -53,6 +53,8 @@ pub struct MoverPlan {
     pub limits: [Option<u32>; 3],
     /// What its copytool does with a cancel.
     pub cancels: CancelHabit,
+    /// Whether it has the C version's library: no lease, and progress of a restore goes under the volatile file's FID.
+    pub c: bool,
     /// Whether its copytool reports progress.
     pub progress: bool,
     /// Whether it drops the request of an unlinked file without a word (lhsmtool_posix when the MDT index cannot be found).
@@ -86,7 +88,9 @@ impl Scenario {
             ask_lustre: true,
             ..HsmConfig::default()
         };
-        let movers: Vec<MoverPlan> = (0..rng.between(1, 4)).map(|n| MoverPlan::draw(n, &mut rng)).collect();
+        let calm = grace >= Duration::from_secs(60);
+        let movers: Vec<MoverPlan> =
+            (0..rng.between(1, 4)).map(|n| MoverPlan::draw(n, calm, &mut rng)).collect();
         if rng.one_in(2) {
             config.host_mappings = mappings(&movers, &mut rng);
         }
@@ -152,8 +156,10 @@ fn mappings(movers: &[MoverPlan], rng: &mut Rng) -> Vec<HostMapping> {
 }
 
 impl MoverPlan {
-    fn draw(number: u64, rng: &mut Rng) -> Self {
+    /// `calm`: a mover without a lease is back before its grace ends, unless it has died.
+    fn draw(number: u64, calm: bool, rng: &mut Rng) -> Self {
         let limit = |rng: &mut Rng| (!rng.one_in(3)).then(|| rng.between(1, 4) as u32);
+        let c = calm && rng.one_in(3);
         Self {
             id: format!("mover{number}"),
             // The first one serves everything, so that everything can end.
@@ -162,8 +168,10 @@ impl MoverPlan {
             cancels: *rng
                 .pick(&[CancelHabit::Ignore, CancelHabit::Acknowledge, CancelHabit::Unsupported])
                 .unwrap_or(&CancelHabit::Ignore),
+            c,
             progress: !rng.one_in(3),
-            silent_on_missing: rng.one_in(3),
+            // The C version's library never notices, and its place is taken for good.
+            silent_on_missing: !c && rng.one_in(3),
             step: rng.between(1, 4000) * MILLI,
             steps: rng.between(1, 6),
         }

@@ -111,6 +111,9 @@ impl World {
         self.count(&counters);
         let queued = counters.pending.iter().any(|n| *n > 0);
         let running = counters.running.iter().any(|n| *n > 0);
+        for attempt in self.movers.iter_mut().flat_map(|m| m.attempts.values_mut()) {
+            attempt.cancel_acked |= attempt.cannot_cancel;
+        }
         let clock = self.clock();
         if cleanly {
             self.report.stop_with_work += u64::from(queued || running);
