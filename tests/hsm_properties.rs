@@ -11,8 +11,8 @@ use coordinatool::hsm::config::{
 use coordinatool::hsm::effect::{Effect, Effects, Reply, StoreOp};
 use coordinatool::hsm::event::{Done, Ehlo, Features, Lock, Message, Queue, Recv};
 use coordinatool::hsm::{
-    Action, ActionItem, Attributes, ConnId, Coordinator, Event, HsmConfig, Located, Location, Mono, Now,
-    RequestKey, StatusCursor, Wall,
+    Action, ActionItem, Attributes, ConnId, Coordinator, Event, FileState, HsmConfig, Located, Location,
+    LustreAnswer, LustreCall, Mono, Now, RequestKey, StatusCursor, Wall,
 };
 use lustreapi_sys::Fid;
 use proptest::prelude::*;
@@ -25,22 +25,56 @@ enum Step {
     Lustre(Vec<Item>),
     Queue(Vec<Item>),
     Cancel(u8, u8),
-    Connect { mover: u8, claim: Claim },
+    Connect {
+        mover: u8,
+        claim: Claim,
+    },
     Disconnect(u8),
-    Recv { mover: u8, archive: Option<u8>, restore: Option<u8>, bytes: u16 },
-    Done { mover: u8, which: u8, status: u8, truncated: bool },
-    ForeignDone { mover: u8, cookie: u8, oid: u8 },
+    Recv {
+        mover: u8,
+        archive: Option<u8>,
+        restore: Option<u8>,
+        bytes: u16,
+    },
+    Done {
+        mover: u8,
+        which: u8,
+        status: u8,
+        truncated: bool,
+    },
+    ForeignDone {
+        mover: u8,
+        cookie: u8,
+        oid: u8,
+    },
     Lease(u8),
     Pass(u32),
     Lock(u8),
     StoreFull(bool),
     Reconfigure(u8),
-    Status { chunk: u16, drop: bool },
+    Status {
+        chunk: u16,
+        drop: bool,
+    },
     StatusOn(u16),
-    EndAtLustre { errno: u8 },
-    LookUp { most: u8, known: bool },
+    EndAtLustre {
+        errno: u8,
+    },
+    /// The MDT answers one of the calls that it was asked.
+    Answer {
+        which: u8,
+        errno: u8,
+    },
+    LookUp {
+        most: u8,
+        known: bool,
+    },
     SpaceUsed(u8),
-    Locate { most: u8, tape: u8, host: u8 },
+    Locate {
+        most: u8,
+        tape: u8,
+        host: u8,
+    },
 }
 
 /// What a mover says of its work when it comes back.
@@ -114,6 +148,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..400u16, any::<bool>()).prop_map(|(chunk, drop)| Step::Status { chunk, drop }),
         2 => (1..400u16).prop_map(Step::StatusOn),
         2 => prop_oneof![Just(0u8), Just(2), Just(11), Just(22)].prop_map(|errno| Step::EndAtLustre { errno }),
+        4 => (any::<u8>(), prop_oneof![3 => Just(0u8), 3 => Just(2), 1 => Just(11), 1 => Just(125), 1 => Just(1)])
+            .prop_map(|(which, errno)| Step::Answer { which, errno }),
         4 => (1..20u8, any::<bool>()).prop_map(|(most, known)| Step::LookUp { most, known }),
         1 => (80..100u8).prop_map(Step::SpaceUsed),
         6 => (1..20u8, 0..5u8, 0..6u8).prop_map(|(most, tape, host)| Step::Locate { most, tape, host }),
@@ -165,6 +201,7 @@ fn config(number: u8) -> HsmConfig {
         reporting_hint: (number != 2).then(|| "cr=".into()),
         reporting_interval: Duration::from_secs(3),
         settle: Duration::from_secs(4),
+        request_timeout: Duration::from_secs(if number % 3 == 1 { 80 } else { 3600 }),
         priorities: (number >= 6).then(|| Priorities {
             bulk_restores: if number == 7 { 3 } else { 0 },
             bulk_hint: (number == 8).then(|| "tag=a".into()),
@@ -217,6 +254,8 @@ struct World {
     stored: BTreeMap<RequestKey, (ActionItem, Option<String>)>,
     /// Ends that the MDT was asked for.
     endings: Vec<RequestKey>,
+    /// Calls that the MDT has not answered.
+    asked: Vec<LustreCall>,
     /// Files whose owner was asked for.
     lookups: Vec<RequestKey>,
     /// Requests that are to be located.
@@ -243,6 +282,7 @@ impl World {
             movers: (0..MOVERS).map(|_| Mover::default()).collect(),
             stored: BTreeMap::new(),
             endings: Vec::new(),
+            asked: Vec::new(),
             lookups: Vec::new(),
             sought: Vec::new(),
             cursor: None,
@@ -324,11 +364,11 @@ impl World {
                 }
             }
             Effect::EndAtLustre { item, .. } => self.endings.push(item.key()),
+            Effect::AskLustre(call) => self.asked.push(call),
             Effect::Close { .. }
             | Effect::Probe { .. }
             | Effect::Report { .. }
             | Effect::RemoveReport { .. }
-            | Effect::AskLustre(_)
             | Effect::Operator { .. } => {}
             Effect::LookUp { keys, .. } => self.lookups.extend(keys),
             Effect::Locate(sought) => self.sought.extend(sought.into_iter().map(|sought| sought.key)),
@@ -557,6 +597,7 @@ impl World {
                     self.event(Event::LustreEnded { key, errno: (*errno).into() });
                 }
             }
+            Step::Answer { which, errno } => self.answer(*which, (*errno).into()),
             Step::LookUp { most, known } => {
                 let most = self.lookups.len().min((*most).into());
                 let owner = |key: &RequestKey| Attributes {
@@ -583,6 +624,23 @@ impl World {
             }
             Step::SpaceUsed(percent) => self.event(Event::SpaceUsed(*percent)),
         }
+    }
+
+    /// The MDT answers one of the calls that wait for it.
+    fn answer(&mut self, which: u8, errno: i32) {
+        if self.asked.is_empty() {
+            return;
+        }
+        let call = self.asked.swap_remove(usize::from(which) % self.asked.len());
+        let answer = match call {
+            // 9: the file exists and is archived, 11: and has changed since.
+            LustreCall::State { key } if errno == 0 => {
+                let states = if which.is_multiple_of(2) { 9 } else { 11 };
+                LustreAnswer::State { key, state: Ok(FileState { states, archive_id: 1 }) }
+            }
+            call => call.answer(errno),
+        };
+        self.event(Event::LustreAnswered(answer));
     }
 
     fn core_locked(&mut self) -> bool {
@@ -614,6 +672,9 @@ impl World {
         for _ in 0..400 {
             while let Some(key) = self.endings.pop() {
                 self.event(Event::LustreEnded { key, errno: 0 });
+            }
+            while !self.asked.is_empty() {
+                self.answer(0, 0);
             }
             let found = std::mem::take(&mut self.sought).into_iter();
             let found = found.map(|key| (key, Located::At(Location::default()))).collect();

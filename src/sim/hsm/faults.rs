@@ -78,9 +78,7 @@ impl World {
             self.after(5 * SECOND, Task::Operator(Errand::Lock(Lock::Locked)));
         }
         self.after(self.unlock_after(), Task::Operator(Errand::Lock(Lock::Unlocked)));
-        let compare = self.scenario.watch.reconcile;
-        let task = if compare { Task::Compare } else { Task::Operator(Errand::Requeue) };
-        self.after(45 * SECOND, task);
+        self.after(45 * SECOND, self.catch_up());
         self.after(50 * SECOND, Task::Orders);
         for file in 0..self.users.len() {
             self.after(60 * SECOND, Task::User { file });

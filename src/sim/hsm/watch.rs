@@ -6,6 +6,7 @@
 use lustre_sim::mdt::{Action, LedgerEntry, RecordStatus};
 use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY};
 
+use super::operator::Errand;
 use super::scenario::{SECOND, Scenario};
 use super::world::{Task, World};
 use crate::hsm::reconcile::{Adopt, Listing, Reconcile};
@@ -37,6 +38,11 @@ impl World {
         let timeout = u64::from(self.request_timeout());
         let long = if self.scenario.watch.long_lock { 2 * timeout } else { 0 };
         (40 + long) * SECOND
+    }
+
+    /// How what the daemon lost is found again.
+    pub(super) fn catch_up(&self) -> Task {
+        if self.scenario.watch.reconcile { Task::Compare } else { Task::Operator(Errand::Requeue) }
     }
 
     /// `active_request_timeout` of the MDTs in seconds.
