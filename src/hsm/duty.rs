@@ -142,6 +142,7 @@ impl Coordinator {
             self.give_up_slots(mover, true);
             self.fill_slots(mover);
         }
+        self.review_tapes_of(mover);
         self.fresh_movers.insert(mover);
     }
 

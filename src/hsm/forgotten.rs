@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 
 use super::Coordinator;
 use super::action::RequestKey;
-use super::cancel::{ENOENT, ENOSYS, LATER};
+use super::cancel::{ECANCELED, ENOENT, ENOSYS, LATER};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
 use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, State};
@@ -315,7 +315,8 @@ impl Coordinator {
         }
     }
 
-    /// A mover ended an archive or a remove with ENOENT, and the MDT may not know it: returns whether it is looked into, and
+    /// A mover ended an archive or a remove with ENOENT, or with any error after the MDT had forgotten it, so that the MDT may
+    /// not know of it: returns whether it is looked into, and
     /// the request was taken from the mover.
     pub(super) fn ended_unknown(
         &mut self,
@@ -326,7 +327,9 @@ impl Coordinator {
     ) -> bool {
         let request = self.requests.at(handle);
         let (key, kind, forgotten) = (request.key(), request.kind, request.has(FORGOTTEN));
-        if status != ENOENT || kind == Kind::Restore || self.keepalive_interval().is_none() {
+        // A copytool's own error never reaches an MDT that has forgotten the request.
+        let unheard = status == ENOENT || (forgotten && ![0, ECANCELED].contains(&status));
+        if !unheard || kind == Kind::Restore || self.keepalive_interval().is_none() {
             return false;
         }
         if self.doubts.len() >= MOST {
@@ -336,7 +339,7 @@ impl Coordinator {
         if again && !forgotten {
             return false;
         }
-        tracing::info!(%key, forgotten, "ended with ENOENT: was it the MDT that did not know it?");
+        tracing::info!(%key, forgotten, "ended with an error: was it the MDT that did not know it?");
         self.stop(handle);
         self.renew_class(handle);
         self.unassign(handle, effects);

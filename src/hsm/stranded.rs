@@ -241,9 +241,9 @@ impl Coordinator {
         tracing::warn!(key = %request.key(), errno, "no mover can take this request: ended");
         self.counts.stranded_ended += 1;
         let item = self.item(handle, true);
-        let errno = self.harmless_error(handle, errno);
         self.note_fate(handle, Outcome::Dropped, errno);
         self.note_given_up(handle, errno, effects);
+        let errno = self.harmless_error(handle, errno);
         self.drop_waiting(handle, effects);
         self.end_at_lustre(item, errno, effects);
     }

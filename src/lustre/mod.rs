@@ -8,6 +8,8 @@ pub mod active_requests;
 mod call;
 #[cfg(feature = "daemon")]
 pub mod calls;
+#[cfg(any(feature = "daemon", feature = "sim"))]
+pub mod feed;
 #[cfg(feature = "daemon")]
 pub mod kuc;
 #[cfg(feature = "daemon")]
@@ -16,7 +18,7 @@ mod lane;
 pub mod link;
 #[cfg(feature = "daemon")]
 pub mod list;
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", feature = "sim"))]
 pub mod listing;
 #[cfg(feature = "daemon")]
 pub mod mount;
@@ -27,5 +29,5 @@ mod router;
 #[cfg(any(feature = "daemon", feature = "client"))]
 #[cfg_attr(not(feature = "daemon"), allow(dead_code))]
 pub(crate) mod sys;
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", feature = "sim"))]
 pub mod tunables;

@@ -308,8 +308,9 @@ fn history_tells_what_ended_and_how() {
 #[test]
 fn what_nobody_could_take_is_kept() {
     let timeout = Duration::from_secs(3600);
-    let mut s =
-        Session::new(HsmConfig { ask_lustre: true, stranded_timeout: timeout, retry_limit: 5, ..config() });
+    let request_timeout = Duration::from_secs(100_000);
+    let of = HsmConfig { stranded_timeout: timeout, request_timeout, retry_limit: 5, ..config() };
+    let mut s = Session::new(of);
     s.mover_for(1, "m0", &[2]);
     s.lustre(vec![archive(1, "tag=a")]);
     let ends = endings(&s.pass(3 * 3600));
@@ -317,7 +318,7 @@ fn what_nobody_could_take_is_kept() {
     let letters = s.core.dead_letters();
     assert_eq!((letters.len(), &*letters[0].mover, letters[0].retry), (1, "", None));
     let ended = s.core.history(&HistoryQuery::default());
-    assert_eq!((ended[0].outcome, ended[0].status), (Outcome::Dropped, ends[0].1));
+    assert_eq!((ended[0].outcome, ended[0].status), (Outcome::Dropped, 110));
     let (reply, effects) = s.order(Order::Retry { select: Select::default() });
     assert_eq!((reply, asked(&effects)), (OperatorReply::Letters(1), vec![1]));
 }

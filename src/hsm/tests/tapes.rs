@@ -351,3 +351,28 @@ fn what_is_too_large_leaves_its_tape() {
     assert_eq!(given, [1, 3]);
     assert_eq!(s.work(2, ANY), [2]);
 }
+
+/// What a request waits for is said from what decides it.
+#[test]
+fn why_a_restore_waits_for_its_tape() {
+    let gather = TapeRules { wait: Duration::from_secs(20), ..rules() };
+    let mut s = Session::new(with_rules(gather));
+    s.mover(1, "m0");
+    s.mover(2, "m1");
+    let why = |s: &Session, oid: u32| -> Vec<String> {
+        let all = s.core.explain(&crate::hsm::views::Find::File(fid(oid)));
+        all.iter().flat_map(|one| one.reasons.iter().map(|reason| reason.name().to_owned())).collect()
+    };
+    s.lustre(vec![restore(1, "")]);
+    assert_eq!(why(&s, 1), ["unlocated"]);
+    s.event(Event::Located(vec![(key(1), on("A", 1))]));
+    assert_eq!(why(&s, 1), ["tape_gathering"]);
+    s.work(1, limits(0, 1, 0));
+    s.pass(21);
+    assert_eq!(why(&s, 1), ["running"]);
+    restores(&mut s, "A", &[2]);
+    assert_eq!(why(&s, 2)[0], "tape_with");
+    restores(&mut s, "B", &[3]);
+    s.pass(21);
+    assert!(why(&s, 3).contains(&"tapes_full".to_owned()), "{:?}", why(&s, 3));
+}

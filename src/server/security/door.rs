@@ -140,15 +140,23 @@ impl Hands {
         let task = tokio::task::spawn_local(async move {
             let shaken =
                 tokio::time::timeout(patience, handshake(stream, address, &credentials, &looking)).await;
-            under_way.borrow_mut().remove(&number);
+            if matches!(shaken, Ok(Ok(_))) {
+                under_way.borrow_mut().remove(&number);
+            }
             match shaken {
                 // Waits for the daemon to take it, and keeps others out meanwhile.
                 Ok(Ok(arrival)) => drop(arrived.send(arrival).await),
-                Ok(Err(error)) => complaint.log(format_args!("TLS: {address} refused: {}", explain(&error))),
+                Ok(Err((error, stream))) => {
+                    complaint.log(format_args!("TLS: {address} refused: {}", explain(&error)));
+                    if let Some(stream) = stream {
+                        farewell(stream).await;
+                    }
+                }
                 Err(_) => {
                     complaint.log(format_args!("TLS: {address} refused: no handshake within {patience:?}"));
                 }
             }
+            under_way.borrow_mut().remove(&number);
         });
         self.under_way.borrow_mut().insert(number, task.abort_handle());
         Ok(())
@@ -166,39 +174,41 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
+/// Finds out who a peer is. The error is for the log; the stream of a peer that is to read why comes with it.
 async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
     credentials: &Credentials,
     looking: &Rc<Cell<bool>>,
-) -> io::Result<Arrival> {
+) -> Result<Arrival, (io::Error, Option<TcpStream>)> {
     look_at_files(credentials, looking).await;
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| (error, None))?;
     let config = credentials.config(start.client_hello().alpn());
     let Some(config) = config else {
         // This ends with the right alert.
         let nothing = credentials.any_config();
         let asked = asked(start.client_hello().alpn());
-        if let Some(config) = nothing
-            && let Err((_, stream)) = start.into_stream(config).into_fallible().await
-        {
-            farewell(stream).await;
-        }
-        return Err(io::Error::other(asked));
+        let stream = match nothing {
+            Some(config) => start.into_stream(config).into_fallible().await.err().map(|(_, stream)| stream),
+            None => None,
+        };
+        return Err((io::Error::other(asked), stream));
     };
     let stream = match start.into_stream(Arc::clone(&config)).into_fallible().await {
         Ok(stream) => stream,
-        Err((error, stream)) => {
-            farewell(stream).await;
-            return Err(error);
-        }
+        Err((error, stream)) => return Err((error, Some(stream))),
     };
     let (stream, session) = stream.into_inner();
-    let shown = session.peer_certificates().and_then(|shown| shown.first());
-    let shown = shown.ok_or_else(|| io::Error::other("it showed no certificate"))?;
-    let principal = credentials.principal(session.alpn_protocol(), shown).map_err(io::Error::other)?;
-    credentials.policy().access(&principal).map_err(io::Error::other)?;
-    Ok(Arrival { stream: stream.into_std()?, session: Box::new(session), address, principal })
+    let arrive = || {
+        let shown = session.peer_certificates().and_then(|shown| shown.first());
+        let shown = shown.ok_or_else(|| io::Error::other("it showed no certificate"))?;
+        let principal = credentials.principal(session.alpn_protocol(), shown).map_err(io::Error::other)?;
+        credentials.policy().access(&principal).map_err(io::Error::other)?;
+        Ok(principal)
+    };
+    let principal = arrive().map_err(|error| (error, None))?;
+    let stream = stream.into_std().map_err(|error| (error, None))?;
+    Ok(Arrival { stream, session: Box::new(session), address, principal })
 }
 
 /// Has changed files read again. Files may hang; handshakes then go on with what was read before, and nobody else looks until

@@ -9,7 +9,7 @@ use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY};
 use super::scenario::{SECOND, Scenario};
 use super::world::{Task, World};
 use crate::hsm::reconcile::{Adopt, Listing, Reconcile};
-use crate::server::reconcile::Feed;
+use crate::lustre::feed::Feed;
 use crate::sim::rng::Rng;
 use std::time::Duration;
 
