@@ -185,7 +185,8 @@ impl World {
             state.last_attempt += 1;
             let number = state.last_attempt;
             let steps = 1 + self.rng.below(state.plan.steps);
-            let silent = state.plan.silent_on_missing && self.fs.file(item.fid).is_none();
+            let missing = item.action != Action::Remove && self.fs.file(item.fid).is_none();
+            let silent = state.plan.silent_on_missing && missing;
             let attempt = Attempt {
                 item,
                 dead: false,
