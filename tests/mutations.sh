@@ -1,12 +1,13 @@
 #!/bin/bash
-# Deliberate mistakes in a copy of the sources: the HA simulator must find each one.
+# Deliberate mistakes in a copy of the sources: the simulator must find each one.
 #
 #   tests/mutations.sh              all of tests/mutations/
 #   tests/mutations.sh NAME...      these
 #   tests/mutations.sh --part K/N   every Nth, from the Kth on (K from 1)
 #   tests/mutations.sh --check      only whether the texts that they change are there
 #
-# A mutation is a text: what is wrong in one line, `seeds N` (how many seeds may be needed), then changes: `file PATH`,
+# A mutation is a text: what is wrong in one line, `sim hsm` if it is not the HA simulator that must find it, `seeds N` (how
+# many seeds may be needed), then changes: `file PATH`,
 # `<<<<`, the old text, `====`, the new text, `>>>>`. The old text must be there exactly once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -89,11 +90,12 @@ printf '%-32s %-7s %s\n' mutation seed found
 for name in "${names[@]}"; do
 	mutation=tests/mutations/$name
 	seeds=$(sed -n 's/^seeds \([0-9]*\)$/\1/p' "$mutation" | head -n 1)
+	simulator=$(sed -n 's/^sim \([a-z]*\)$/\1/p' "$mutation" | head -n 1)
 	restore
 	apply "$mutation" "$copy/tree"
 	build
 	set +e
-	output=$("$CARGO_TARGET_DIR/sim/coordinatool-sim" ha --seeds "$seeds" --once 2>&1)
+	output=$("$CARGO_TARGET_DIR/sim/coordinatool-sim" "${simulator:-ha}" --seeds "$seeds" --once 2>&1)
 	found=$?
 	set -e
 	first=$(grep -a -m 1 '^seed [0-9]*:' <<<"$output" || true)

@@ -4,7 +4,7 @@ use super::Coordinator;
 use super::cancel::ENOSYS;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Done};
-use super::requests::{Handle, REDELIVERED, State};
+use super::requests::{ENDED_BEFORE, Handle, Kind, REDELIVERED, State};
 use super::top::PACE;
 use super::views::Outcome;
 
@@ -57,7 +57,10 @@ impl Coordinator {
             (errno, None) => self.note_failure(handle, errno, again, effects),
         }
         if done.status != 0 && again && cancelled.is_none() {
-            self.requests.at_mut(handle).set(REDELIVERED, false);
+            let request = self.requests.at_mut(handle);
+            request.set(REDELIVERED, false);
+            // A list may come twice though it is wanted once; restores are sent again after a restart of their MDT.
+            request.set(ENDED_BEFORE, kind != Kind::Restore);
             self.requeue(handle, effects);
             return;
         }

@@ -67,7 +67,9 @@ impl Subject {
             Some(ENOENT) => {
                 return match state {
                     // While its MDT restarts it does not know the restores that it is going to deliver again.
-                    Some(Ok(state)) if self.kind == Kind::Restore && state.is_released() => Verdict::Later,
+                    Some(Ok(state)) if self.kind == Kind::Restore && state.is_released() => {
+                        Verdict::Forgotten
+                    }
                     Some(Err(errno)) if self.kind == Kind::Restore && errno != ENOENT => Verdict::Later,
                     _ => Verdict::Ended,
                 };
@@ -211,7 +213,7 @@ mod tests {
             (Kind::Remove, 0, file(HS_ARCHIVED), Verdict::Send),
             (Kind::Restore, 0, released, Verdict::Send),
             (Kind::Restore, 0, Some(Err(11)), Verdict::Send),
-            (Kind::Restore, ENOENT, released, Verdict::Later),
+            (Kind::Restore, ENOENT, released, Verdict::Forgotten),
             (Kind::Restore, ENOENT, Some(Err(11)), Verdict::Later),
             (Kind::Restore, ENOENT, Some(Err(ENOENT)), Verdict::Ended),
             (Kind::Restore, ENOENT, file(HS_ARCHIVED), Verdict::Ended),

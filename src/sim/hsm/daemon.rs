@@ -6,6 +6,7 @@ use lustreapi_sys::hal::ActionList;
 use lustreapi_sys::kuc::{self, Frame};
 
 use crate::hsm::effect::StoreOp;
+use crate::hsm::event::Message;
 use crate::hsm::reconcile::Reconcile;
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
@@ -76,6 +77,8 @@ pub struct Daemon {
     /// Events handled.
     fed: u64,
     asks: u64,
+    /// Requests that their movers said were done, by cookie and data FID.
+    pub done: BTreeSet<(u64, lustreapi_sys::Fid)>,
     /// Work that was decided on since the world looked last.
     pub given: Vec<ActionItem>,
     /// Names of reporting files that exist.
@@ -135,6 +138,7 @@ impl Daemon {
             wishes: VecDeque::new(),
             fed: 0,
             asks: 0,
+            done: BTreeSet::new(),
             given: Vec::new(),
             reports,
         };
@@ -204,7 +208,13 @@ impl Daemon {
             let message = parse_message(object).map_err(|error| {
                 format!("a mover's message was refused: {error}: {}", String::from_utf8_lossy(object))
             })?;
+            let done = match &message {
+                Message::Done(done) => Some((done.cookie, done.dfid)),
+                _ => None,
+            };
+            let foreign = self.core.counters().foreign_dones;
             self.feed(now, Event::Message { conn: conn_id(link), message })?;
+            self.done.extend(done.filter(|_| self.core.counters().foreign_dones == foreign));
         }
     }
 

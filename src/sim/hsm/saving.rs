@@ -1,6 +1,6 @@
 //! The oracle for rules that save data: what may be given to movers, and what movers may do to the back end.
 
-use lustre_sim::mdt::mdt_index_of;
+use lustre_sim::mdt::{LedgerEntry, mdt_index_of};
 use lustreapi_sys::Fid;
 use lustreapi_sys::abi::HS_DIRTY;
 
@@ -26,6 +26,7 @@ impl World {
     /// The daemon has decided to give a request to a mover.
     pub(super) fn given(&mut self, item: &ActionItem) -> Result<(), String> {
         self.given_at.insert(item.key(), self.now);
+        self.not_ended(item)?;
         if item.action == Action::Remove
             && let Some(since) = self.released_since(item.fid)
             && since + FRESH < self.now
@@ -37,6 +38,23 @@ impl World {
             ));
         }
         Ok(())
+    }
+
+    /// What movers have ended and the MDT has taken must not be begun again; a restore would only be in vain.
+    fn not_ended(&self, item: &ActionItem) -> Result<(), String> {
+        let told = self.daemon.as_ref().is_some_and(|d| d.done.contains(&(item.cookie, item.fid)));
+        if !told || item.action == Action::Restore {
+            return Ok(());
+        }
+        let action = super::copytool::mdt_action(item.action);
+        // The last one: an MDT that starts with an empty log may use a cookie again.
+        let same = |e: &&LedgerEntry| e.fid == item.fid && e.cookie == item.cookie && e.action == action;
+        let entry = self.fs.ledger().filter(same).last().filter(|entry| entry.status.is_final());
+        let at = entry.and_then(|entry| entry.end.as_ref()).map(|end| end.at.mono);
+        match at.filter(|at| at + FRESH < self.now) {
+            Some(_) => Err(format!("{} {} is given out after its end", item.action, item.key())),
+            None => Ok(()),
+        }
     }
 
     fn released_since(&self, fid: Fid) -> Option<u64> {
