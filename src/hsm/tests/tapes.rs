@@ -351,3 +351,29 @@ fn what_is_too_large_leaves_its_tape() {
     assert_eq!(given, [1, 3]);
     assert_eq!(s.work(2, ANY), [2]);
 }
+
+/// Each thing that may keep a tape is named by `explain`.
+#[test]
+fn what_keeps_a_tape_is_explained() {
+    let wait = Duration::from_secs(10);
+    let mut s = Session::new(with_rules(TapeRules { wait, ..rules() }));
+    s.mover(1, "m0");
+    s.mover(2, "m1");
+    assert_eq!(s.work(1, ONE), [0; 0]);
+    assert_eq!(s.work(2, ONE), [0; 0]);
+    s.lustre(vec![restore(1, "")]);
+    assert_eq!(s.why(1), ["locating"]);
+    s.event(Event::Located(vec![(key(1), on("A", 1))]));
+    assert_eq!(s.why(1), ["tape_gathers"]);
+    restores(&mut s, "A", &[2, 3]);
+    let first = s.pass(10);
+    let (conn, other) = if cookies(&first, 1).is_empty() { (2, 1) } else { (1, 2) };
+    assert_eq!(cookies(&first, conn), [1], "one mover has the tape");
+    assert_eq!(cookies(&first, other), [0; 0]);
+    assert_eq!(s.why(2)[..2], ["tape_mounted", "mover_not_asking"]);
+    // Its mover goes away for good, or is drained with nothing to do: the other may have the tape.
+    finish(&mut s, conn, &[1]);
+    let drained = if conn == 1 { "m0" } else { "m1" };
+    let (_, effects) = s.order(Order::Drain { mover: drained.into(), on: true });
+    assert_eq!(cookies(&effects, other), [2]);
+}
