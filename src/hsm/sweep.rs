@@ -163,6 +163,7 @@ impl Coordinator {
         let item = self.item(handle, true);
         let (class, fid) = (self.requests.at(handle).class, item.fid);
         let target = self.target(handle);
+        let errno = self.harmless_error(handle, ECANCELED);
         tracing::info!(key = %item.key(), "an operator cancelled it while it waited");
         self.report_cancel(handle, effects);
         self.unqueue(handle);
@@ -170,7 +171,7 @@ impl Coordinator {
         self.note_fate(handle, Outcome::Cancelled, ECANCELED);
         self.forget(handle, effects);
         self.note_settled(target, effects);
-        self.end_at_lustre(item, ECANCELED, effects);
+        self.end_at_lustre(item, errno, effects);
         self.release_held(fid);
     }
 

@@ -352,27 +352,28 @@ fn what_is_too_large_leaves_its_tape() {
     assert_eq!(s.work(2, ANY), [2]);
 }
 
-/// What a request waits for is said from what decides it.
+/// Each thing that may keep a tape is named by `explain`.
 #[test]
-fn why_a_restore_waits_for_its_tape() {
-    let gather = TapeRules { wait: Duration::from_secs(20), ..rules() };
-    let mut s = Session::new(with_rules(gather));
+fn what_keeps_a_tape_is_explained() {
+    let wait = Duration::from_secs(10);
+    let mut s = Session::new(with_rules(TapeRules { wait, ..rules() }));
     s.mover(1, "m0");
     s.mover(2, "m1");
-    let why = |s: &Session, oid: u32| -> Vec<String> {
-        let all = s.core.explain(&crate::hsm::views::Find::File(fid(oid)));
-        all.iter().flat_map(|one| one.reasons.iter().map(|reason| reason.name().to_owned())).collect()
-    };
+    assert_eq!(s.work(1, ONE), [0; 0]);
+    assert_eq!(s.work(2, ONE), [0; 0]);
     s.lustre(vec![restore(1, "")]);
-    assert_eq!(why(&s, 1), ["unlocated"]);
+    assert_eq!(s.why(1), ["locating"]);
     s.event(Event::Located(vec![(key(1), on("A", 1))]));
-    assert_eq!(why(&s, 1), ["tape_gathering"]);
-    s.work(1, limits(0, 1, 0));
-    s.pass(21);
-    assert_eq!(why(&s, 1), ["running"]);
-    restores(&mut s, "A", &[2]);
-    assert_eq!(why(&s, 2)[0], "tape_with");
-    restores(&mut s, "B", &[3]);
-    s.pass(21);
-    assert!(why(&s, 3).contains(&"tapes_full".to_owned()), "{:?}", why(&s, 3));
+    assert_eq!(s.why(1), ["tape_gathers"]);
+    restores(&mut s, "A", &[2, 3]);
+    let first = s.pass(10);
+    let (conn, other) = if cookies(&first, 1).is_empty() { (2, 1) } else { (1, 2) };
+    assert_eq!(cookies(&first, conn), [1], "one mover has the tape");
+    assert_eq!(cookies(&first, other), [0; 0]);
+    assert_eq!(s.why(2)[..2], ["tape_mounted", "mover_not_asking"]);
+    // Its mover goes away for good, or is drained with nothing to do: the other may have the tape.
+    finish(&mut s, conn, &[1]);
+    let drained = if conn == 1 { "m0" } else { "m1" };
+    let (_, effects) = s.order(Order::Drain { mover: drained.into(), on: true });
+    assert_eq!(cookies(&effects, other), [2]);
 }
