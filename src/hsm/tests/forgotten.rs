@@ -172,7 +172,9 @@ fn what_runs_is_not_taken_from_its_mover() {
     let cases = [
         (Action::Archive, 0, false),
         (Action::Archive, ENOENT, true),
-        (Action::Archive, 5, false),
+        // Its own error never reaches an MDT that has forgotten the request.
+        (Action::Archive, 5, true),
+        (Action::Archive, 125, false),
         (Action::Remove, ENOENT, true),
         (Action::Restore, ENOENT, false),
     ];
@@ -187,7 +189,8 @@ fn what_runs_is_not_taken_from_its_mover() {
         assert_eq!(s.core.counters().running.iter().sum::<u64>(), 1, "it goes on");
         s.done(1, 1, 1, status);
         let effects = s.pass_ms(1);
-        assert_eq!(!looked(&effects).is_empty(), look, "{action} {status}");
+        // Others may look at the file as well.
+        assert!(!look || !looked(&effects).is_empty(), "{action} {status}");
         assert_eq!(s.waiting(), u64::from(look), "{action} {status}");
         assert_eq!(s.core.counters().done.iter().sum::<u64>(), 1);
         if look {
