@@ -151,6 +151,23 @@ fn all_keys_of_c_are_read() {
 }
 
 #[test]
+fn what_is_kept_alive_and_what_is_given_up_can_be_set() {
+    let file = "request_timeout_sec 600\nkeepalive_running_max_sec 3600\nkeepalive_rate 0\n\
+        stranded_max 10\nstranded_timeout_sec 0\n";
+    let hsm = settings(&["/mnt"], &[], file).hsm;
+    assert_eq!(hsm.request_timeout, Duration::from_secs(600));
+    assert_eq!(hsm.keepalive_running_max, Duration::from_secs(3600));
+    assert_eq!((hsm.keepalive_rate, hsm.stranded_max, hsm.stranded_timeout), (0, 10, Duration::ZERO));
+    let hsm = settings(&["/mnt"], &[], "").hsm;
+    assert_eq!(hsm.request_timeout, Duration::from_secs(3600));
+    assert_eq!(hsm.stranded_timeout, Duration::from_secs(3 * 86_400));
+    // There is no MDT to keep anything alive at.
+    let none = settings(&["--lustre", "none", "--fsname", "lus"], &[], file).hsm;
+    assert_eq!(none.request_timeout, Duration::ZERO);
+    assert!(error(&["/mnt"], &[], "request_timeout_sec 1h\n").contains(":1: request_timeout_sec: `1h`"));
+}
+
+#[test]
 fn batching_is_off_without_slices_or_slots() {
     let slots = |file| settings(&["/mnt"], &[], file).hsm.batch.map(|batch| (batch.slots, batch.max));
     assert_eq!(slots("batch_archives_slots_per_client 4\n"), None);
@@ -304,4 +321,37 @@ fn instances_are_named_as_systemd_names_them() {
         assert_eq!(instance(&Lustre::Mount(path.into()), "fs"), want, "{path}");
     }
     assert_eq!(instance(&Lustre::None, "testfs0"), "testfs0");
+}
+
+#[test]
+fn redis_is_described_by_its_keys() {
+    let file = "redis_host /run/redis.sock\nredis_port 7000\nredis_user u\nredis_password_file /etc/p\nredis_namespace scratch\n";
+    let s = settings(&["/mnt"], &[], file);
+    let redis = &s.redis_server;
+    assert_eq!(
+        (redis.host.as_str(), redis.port, redis.namespace.as_str()),
+        ("/run/redis.sock", 7000, "scratch")
+    );
+    assert_eq!(
+        (redis.user.as_deref(), redis.password_file.as_deref()),
+        (Some("u"), Some(Path::new("/etc/p")))
+    );
+    let s = settings(&["/mnt"], &[], "");
+    assert_eq!((s.redis_server.host.as_str(), s.redis_server.port), ("localhost", 6379));
+    assert_eq!((s.redis_server.namespace.as_str(), s.hsm.settle), ("coordinatool", Duration::from_secs(12)));
+    assert_eq!(settings(&["/mnt"], &[], "store REDIS\n").store, StoreKind::Redis);
+    let cases = [
+        (
+            "redis_password_file p\n",
+            "/etc/coordinatool.conf:1: redis_password_file: `p` is not an absolute path",
+        ),
+        ("redis_namespace a b\n", "is not a namespace"),
+        ("redis_namespace x_rs\n", "is not a namespace"),
+        ("store redis\nredis_host\n", "`store redis` needs a redis"),
+        ("store reddis\n", "did you mean `redis`?"),
+    ];
+    for (file, want) in cases {
+        let said = error(&["/mnt"], &[], file);
+        assert!(said.contains(want), "{said}");
+    }
 }

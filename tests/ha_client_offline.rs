@@ -233,7 +233,7 @@ fn shells_can_complete() {
     let file = directory.path().join("completion");
     std::fs::write(&file, ha(&["completion", "bash"]).out).unwrap();
     for (words, wanted) in [
-        ("coordinatool-client h", "ha\n"),
+        ("coordinatool-client h", "history\nha\n"),
         ("coordinatool-client ha fe", "fence\n"),
         ("coordinatool-client ha confirm-off --y", "--yes-it-is-off\n"),
         ("coordinatool-client ha ca is", "issue\n"),

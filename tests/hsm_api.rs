@@ -388,3 +388,26 @@ fn doing_what_explain_says_serves_everything() {
         assert!(reasons.contains(kind), "{kind} was never a reason: {reasons:?}");
     }
 }
+
+/// The life of a request can be followed by its FID or cookie; what users passed with it is not in the log.
+#[test]
+fn the_log_tells_a_requests_life() {
+    let daemon = Setup::default().start();
+    daemon.peer().queue(&[item_of(20, 7, 0xabc, 3, "secret=x")]);
+    let mut mover = daemon.mover("m1");
+    assert_eq!(oids(&mover.work("")), [7]);
+    mover.done(0xabc, 7, 5);
+    daemon.wait_for_log("ended: done");
+    let log = daemon.log();
+    let life: Vec<&str> = log.lines().filter(|line| line.contains("cookie=0xabc")).collect();
+    assert_eq!(life.len(), 3, "{log}");
+    let fid = format!("fid={}", fid(7));
+    for (line, what) in life.iter().zip(["admitted", "sent", "ended: done"]) {
+        let fields = [&*fid, what, "action=ARCHIVE", "archive_id=3"];
+        assert!(fields.iter().all(|field| line.contains(field)), "{line}");
+    }
+    assert!(life[1].contains("mover=m1") && life[1].contains("waited_ms="), "{}", life[1]);
+    let last = ["mover=\"m1\"", "errno=5", "waited_ms=", "ran_ms="];
+    assert!(last.iter().all(|field| life[2].contains(field)), "{}", life[2]);
+    assert!(!log.contains("secret"), "{log}");
+}

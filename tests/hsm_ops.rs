@@ -230,9 +230,8 @@ fn a_drained_mover_gets_nothing_new() {
     daemon.crash_and_restart();
     daemon.wait_mover("m1");
     gate.open();
-    // The daemon was away for a moment: either way the command ends.
-    wait.wait().unwrap();
-    good(&bed, &["drain", "m1", "--wait"]);
+    // It waited for the daemon as well.
+    assert!(wait.wait().unwrap().success());
     bed.wait("three copies", || one.copies() == 3);
     let movers = client(&bed, &["movers", "--json"]).json();
     assert_eq!(movers[0]["drained"], true, "{movers}");

@@ -5,11 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use coordinatool::hsm::config::{BatchConfig, HostChoice, HostMapping};
+use coordinatool::hsm::config::{
+    BatchConfig, HostChoice, HostMapping, HostRule, Locating, Priorities, ShareBy, TapeRules,
+};
 use coordinatool::hsm::effect::{Effect, Effects, Reply, StoreOp};
 use coordinatool::hsm::event::{Done, Ehlo, Features, Lock, Message, Queue, Recv};
 use coordinatool::hsm::{
-    Action, ActionItem, ConnId, Coordinator, Event, HsmConfig, Mono, Now, RequestKey, StatusCursor, Wall,
+    Action, ActionItem, Attributes, ConnId, Coordinator, Event, FileState, HsmConfig, Located, Location,
+    LustreAnswer, LustreCall, Mono, Now, RequestKey, StatusCursor, Wall,
 };
 use lustreapi_sys::Fid;
 use proptest::prelude::*;
@@ -22,19 +25,56 @@ enum Step {
     Lustre(Vec<Item>),
     Queue(Vec<Item>),
     Cancel(u8, u8),
-    Connect { mover: u8, claim: Claim },
+    Connect {
+        mover: u8,
+        claim: Claim,
+    },
     Disconnect(u8),
-    Recv { mover: u8, archive: Option<u8>, restore: Option<u8>, bytes: u16 },
-    Done { mover: u8, which: u8, status: u8, truncated: bool },
-    ForeignDone { mover: u8, cookie: u8, oid: u8 },
+    Recv {
+        mover: u8,
+        archive: Option<u8>,
+        restore: Option<u8>,
+        bytes: u16,
+    },
+    Done {
+        mover: u8,
+        which: u8,
+        status: u8,
+        truncated: bool,
+    },
+    ForeignDone {
+        mover: u8,
+        cookie: u8,
+        oid: u8,
+    },
     Lease(u8),
     Pass(u32),
     Lock(u8),
     StoreFull(bool),
     Reconfigure(u8),
-    Status { chunk: u16, drop: bool },
+    Status {
+        chunk: u16,
+        drop: bool,
+    },
     StatusOn(u16),
-    EndAtLustre { errno: u8 },
+    EndAtLustre {
+        errno: u8,
+    },
+    /// The MDT answers one of the calls that it was asked.
+    Answer {
+        which: u8,
+        errno: u8,
+    },
+    LookUp {
+        most: u8,
+        known: bool,
+    },
+    SpaceUsed(u8),
+    Locate {
+        most: u8,
+        tape: u8,
+        host: u8,
+    },
 }
 
 /// What a mover says of its work when it comes back.
@@ -108,10 +148,25 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..400u16, any::<bool>()).prop_map(|(chunk, drop)| Step::Status { chunk, drop }),
         2 => (1..400u16).prop_map(Step::StatusOn),
         2 => prop_oneof![Just(0u8), Just(2), Just(11), Just(22)].prop_map(|errno| Step::EndAtLustre { errno }),
+        4 => (any::<u8>(), prop_oneof![3 => Just(0u8), 3 => Just(2), 1 => Just(11), 1 => Just(125), 1 => Just(1)])
+            .prop_map(|(which, errno)| Step::Answer { which, errno }),
+        4 => (1..20u8, any::<bool>()).prop_map(|(most, known)| Step::LookUp { most, known }),
+        1 => (80..100u8).prop_map(Step::SpaceUsed),
+        6 => (1..20u8, 0..5u8, 0..6u8).prop_map(|(most, tape, host)| Step::Locate { most, tape, host }),
     ]
 }
 
-const CONFIGS: u8 = 6;
+const CONFIGS: u8 = 11;
+
+fn locating(wait: u64, host: HostRule, retry: bool) -> Locating {
+    let tapes = TapeRules {
+        wait: Duration::from_secs(wait),
+        wait_most: 3,
+        max: Duration::from_secs(10),
+        per_mover: if wait == 3 { 2 } else { 1 },
+    };
+    Locating { tapes, wait: Duration::from_secs(5), removes: host == HostRule::Soft, host, retry }
+}
 
 fn config(number: u8) -> HsmConfig {
     let names = |names: &[&str]| names.iter().map(|&name| name.into()).collect::<Vec<String>>();
@@ -146,6 +201,28 @@ fn config(number: u8) -> HsmConfig {
         reporting_hint: (number != 2).then(|| "cr=".into()),
         reporting_interval: Duration::from_secs(3),
         settle: Duration::from_secs(4),
+        request_timeout: Duration::from_secs(if number % 3 == 1 { 80 } else { 3600 }),
+        priorities: (number >= 6).then(|| Priorities {
+            bulk_restores: if number == 7 { 3 } else { 0 },
+            bulk_hint: (number == 8).then(|| "tag=a".into()),
+            weights: if number == 7 { [0, 0, 10, 0, 20] } else { [0; 5] },
+            ..Priorities::default()
+        }),
+        fair_share: match number {
+            4 => Some(ShareBy::Project),
+            6 => Some(ShareBy::Hint("tag=".into())),
+            7 | 8 => Some(ShareBy::User),
+            _ => None,
+        },
+        share_weights: if number == 7 { BTreeMap::from([("1".into(), 5)]) } else { BTreeMap::new() },
+        archives_first_when_full: (number == 8).then_some(90),
+        locating: match number {
+            5 => Some(locating(0, HostRule::Strict, false)),
+            7 => Some(locating(2, HostRule::Soft, false)),
+            9 => Some(locating(3, HostRule::Ignore, false)),
+            10 => Some(locating(0, HostRule::Soft, true)),
+            _ => None,
+        },
         ..HsmConfig::default()
     }
 }
@@ -177,6 +254,12 @@ struct World {
     stored: BTreeMap<RequestKey, (ActionItem, Option<String>)>,
     /// Ends that the MDT was asked for.
     endings: Vec<RequestKey>,
+    /// Calls that the MDT has not answered.
+    asked: Vec<LustreCall>,
+    /// Files whose owner was asked for.
+    lookups: Vec<RequestKey>,
+    /// Requests that are to be located.
+    sought: Vec<RequestKey>,
     cursor: Option<StatusCursor>,
     text: Vec<u8>,
     locked: bool,
@@ -199,6 +282,9 @@ impl World {
             movers: (0..MOVERS).map(|_| Mover::default()).collect(),
             stored: BTreeMap::new(),
             endings: Vec::new(),
+            asked: Vec::new(),
+            lookups: Vec::new(),
+            sought: Vec::new(),
             cursor: None,
             text: Vec::new(),
             locked: false,
@@ -278,12 +364,14 @@ impl World {
                 }
             }
             Effect::EndAtLustre { item, .. } => self.endings.push(item.key()),
+            Effect::AskLustre(call) => self.asked.push(call),
             Effect::Close { .. }
             | Effect::Probe { .. }
             | Effect::Report { .. }
             | Effect::RemoveReport { .. }
-            | Effect::AskLustre(_)
             | Effect::Operator { .. } => {}
+            Effect::LookUp { keys, .. } => self.lookups.extend(keys),
+            Effect::Locate(sought) => self.sought.extend(sought.into_iter().map(|sought| sought.key)),
             Effect::Status { cursor, .. } => self.cursor = Some(cursor),
             Effect::Terminate => {}
         }
@@ -509,7 +597,50 @@ impl World {
                     self.event(Event::LustreEnded { key, errno: (*errno).into() });
                 }
             }
+            Step::Answer { which, errno } => self.answer(*which, (*errno).into()),
+            Step::LookUp { most, known } => {
+                let most = self.lookups.len().min((*most).into());
+                let owner = |key: &RequestKey| Attributes {
+                    uid: key.fid.oid % 3,
+                    project: key.fid.oid % 2,
+                    ..Attributes::default()
+                };
+                let found = self.lookups.drain(..most).map(|key| (key, known.then(|| owner(&key)))).collect();
+                self.event(Event::LookedUp(found));
+            }
+            Step::Locate { most, tape, host } => {
+                let most = self.sought.len().min((*most).into());
+                let located = |key: &RequestKey| match tape {
+                    0 => Located::Failed,
+                    1 => Located::At(Location::default()),
+                    tape => Located::At(Location {
+                        tape: Some(format!("T{tape}")),
+                        host: (*host < 4).then(|| format!("m{host}")),
+                        position: (*host > 1).then_some(u64::from(key.fid.oid)),
+                    }),
+                };
+                let found = self.sought.drain(..most).map(|key| (key, located(&key))).collect();
+                self.event(Event::Located(found));
+            }
+            Step::SpaceUsed(percent) => self.event(Event::SpaceUsed(*percent)),
         }
+    }
+
+    /// The MDT answers one of the calls that wait for it.
+    fn answer(&mut self, which: u8, errno: i32) {
+        if self.asked.is_empty() {
+            return;
+        }
+        let call = self.asked.swap_remove(usize::from(which) % self.asked.len());
+        let answer = match call {
+            // 9: the file exists and is archived, 11: and has changed since.
+            LustreCall::State { key } if errno == 0 => {
+                let states = if which.is_multiple_of(2) { 9 } else { 11 };
+                LustreAnswer::State { key, state: Ok(FileState { states, archive_id: 1 }) }
+            }
+            call => call.answer(errno),
+        };
+        self.event(Event::LustreAnswered(answer));
     }
 
     fn core_locked(&mut self) -> bool {
@@ -542,6 +673,12 @@ impl World {
             while let Some(key) = self.endings.pop() {
                 self.event(Event::LustreEnded { key, errno: 0 });
             }
+            while !self.asked.is_empty() {
+                self.answer(0, 0);
+            }
+            let found = std::mem::take(&mut self.sought).into_iter();
+            let found = found.map(|key| (key, Located::At(Location::default()))).collect();
+            self.event(Event::Located(found));
             self.pass(1000);
             for mover in 0..MOVERS {
                 if !self.movers[usize::from(mover)].waiting {

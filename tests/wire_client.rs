@@ -6,7 +6,8 @@ use coordinatool::hsm::effect::{EhloReply, Reply, WorkList};
 use coordinatool::hsm::event::{Done, Ehlo, Features, Lock, Message, Recv};
 use coordinatool::hsm::{Action, ActionItem, RequestKey};
 use coordinatool::wire::client::{
-    LeaseReply, QueueWriter, write_done, write_ehlo, write_lease, write_lock, write_recv, write_status,
+    LeaseReply, QueueWriter, write_done, write_ehlo, write_goes_on, write_lease, write_lock, write_recv,
+    write_status,
 };
 use coordinatool::wire::{
     Failure, ReplyError, ServerMessage, parse_message, parse_reply, write_reply, write_work,
@@ -67,6 +68,13 @@ fn requests_are_the_c_client_s_bytes() {
         concat!(
             r#"{"command": "done", "hai_cookie": 66189199606, "#,
             r#""hai_dfid": {"f_seq": 1, "f_oid": -2147483647, "f_ver": 0}, "status": 5}"#
+        )
+    );
+    assert_eq!(
+        written(|out| write_goes_on(7, Fid::new(1, 2, 0), 38, out)),
+        concat!(
+            r#"{"command": "done", "hai_cookie": 7, "hai_dfid": {"f_seq": 1, "f_oid": 2, "f_ver": 0}, "#,
+            r#""status": 38, "goes_on": 1}"#
         )
     );
     assert_eq!(written(|out| write_lock(Lock::LockedQuit, out)), r#"{"command": "lock", "locked": 2}"#);

@@ -70,6 +70,7 @@ fn absent_and_odd_members_count_as_c_counts_them() {
         // A C mover sends the lower half of cookie 0x80000001, sign and all.
         (format!(r#"{{"command":"done","hai_cookie":-2147483647,{key}}}"#), done(0xffff_ffff_8000_0001, 0)),
         (format!(r#"{{"command":"done",{key},"hai_cookie":18446744073709551615}}"#), done(u64::MAX, 0)),
+        (format!(r#"{{"command":"done","hai_cookie":1,{key},"status":38,"goes_on":1}}"#), Message::GoesOn),
         (r#"{"command":"done","hai_cookie":12345}"#.into(), Message::DoneIncomplete),
         (format!(r#"{{"command":"done","hai_cookie":"1",{key}}}"#), Message::DoneIncomplete),
         (r#"{"command":"done","hai_cookie":1,"hai_dfid":[1,4,0]}"#.into(), Message::DoneIncomplete),

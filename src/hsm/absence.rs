@@ -30,6 +30,7 @@ impl Coordinator {
         let host = entry.host;
         self.movers.connected.remove(&order);
         self.movers.disconnected.insert(left, mover);
+        self.review_tapes_of(mover);
         self.refresh_mover(mover);
         self.review_quarantines();
         let leased = self.movers.at(mover).lease_until.unwrap_or(Mono(0));
@@ -82,6 +83,11 @@ impl Coordinator {
         self.give_up_slots(mover, stays);
         if stays {
             self.movers.at_mut(mover).disconnected_at = self.now.wall;
+            if self.config.locating.is_some() {
+                // Where its requests lie is asked again: others may be able to have them now.
+                self.replacing = Some(0);
+                self.slice_later();
+            }
             self.timers.set(Timer::Grace(mover), self.now.mono + self.config.client_grace);
             return;
         }
@@ -92,6 +98,7 @@ impl Coordinator {
         self.forget_movable(mover, effects);
         let order = self.movers.at(mover).order;
         self.movers.disconnected.remove(&order);
+        self.drop_tapes(mover);
         self.fresh_movers.remove(&mover);
         self.later_movers.remove(&mover);
         let id = self.movers.at(mover).id.clone();

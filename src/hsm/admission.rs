@@ -4,7 +4,10 @@ use super::Coordinator;
 use super::action::{Action, ActionItem};
 use super::effect::{Effect, Effects, Reply, StoreOp};
 use super::event::{ConnId, Queue};
+use super::index::NIL;
+use super::priorities::Rank;
 use super::requests::{ENDED_BEFORE, Handle, Kind, REDELIVERED, STORED, State};
+use super::tapes::PENDING;
 use super::time::Mono;
 
 /// What came of a request that was handed in.
@@ -139,7 +142,7 @@ impl Coordinator {
             self.requests.at_mut(handle).set(STORED, true);
             effects.store.push(StoreOp::Put(item));
         }
-        tracing::debug!(%key, action = %kind.action(), "admitted");
+        self.log_admitted(handle);
         Some(Admitted::New(handle))
     }
 
@@ -147,9 +150,19 @@ impl Coordinator {
     pub(super) fn insert(&mut self, item: &ActionItem, kind: Kind) -> Handle {
         let data = self.data.intern(&item.data, is_truncated(item));
         self.plan(data);
-        let class = self.class_for(kind, item.archive_id, item.flags, data);
+        let share = self.share_of_new(data);
+        let lane = self.lane_of(kind, item.flags, data, share);
+        let located = self.locates(kind);
+        let rank = Rank { lane, share, tape: if located { PENDING } else { NIL }, place: None };
+        let class = self.class_for(kind, item.archive_id, item.flags, data, rank);
         let queued = self.queued_at(item.timestamp);
         let handle = self.requests.add(item, kind, queued, class, data);
+        if located {
+            self.locate_later(handle);
+        }
+        if self.lacks_owner(handle) {
+            self.look_up_later(handle);
+        }
         self.report_join(handle);
         if self.tombstones.remove(item.key()) {
             self.requests.at_mut(handle).set(ENDED_BEFORE, true);

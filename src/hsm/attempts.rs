@@ -13,6 +13,7 @@ use super::Coordinator;
 use super::action::RequestKey;
 use super::cancel::{ECANCELED, ENOENT, LATER};
 use super::effect::{Effect, Effects, StoreOp};
+use super::index::NIL;
 use super::letter::{Letter, Stage};
 use super::lustre_call::LustreCall;
 use super::requests::{Handle, Kind};
@@ -35,6 +36,17 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 /// When the MDT could not be asked, it is asked again after this time, so often.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 const MOST_ASKS: u32 = 1440;
+
+/// What becomes of a request that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It is run again without the MDT being asked.
+    Again,
+    /// The MDT is asked again, within limits.
+    Retry,
+    /// An operator decides.
+    GiveUp,
+}
 
 /// All that failed.
 #[derive(Debug, Default)]
@@ -96,6 +108,16 @@ impl Coordinator {
 
     /// A mover said that a request failed. `again`: it goes back to the queue, since the MDT has sent it once more.
     pub(super) fn note_failure(&mut self, handle: Handle, errno: i32, again: bool, effects: &mut Effects) {
+        let then = if again { Then::Again } else { Then::Retry };
+        self.keep_letter(handle, errno, then, effects);
+    }
+
+    /// A request is given up that no mover has failed: an operator may want it tried again.
+    pub(super) fn note_given_up(&mut self, handle: Handle, errno: i32, effects: &mut Effects) {
+        self.keep_letter(handle, errno, Then::GiveUp, effects);
+    }
+
+    fn keep_letter(&mut self, handle: Handle, errno: i32, then: Then, effects: &mut Effects) {
         let target = self.target(handle);
         if errno == ECANCELED || errno == ENOENT || self.config.dead_letters == 0 {
             return self.note_settled(target, effects);
@@ -103,10 +125,10 @@ impl Coordinator {
         let request = self.requests.at(handle);
         let truncated = self.data.at(request.data).truncated;
         let sent = Duration::from_millis(u64::from(request.waited_ms)).as_nanos() as i64;
-        let mover = self.movers.at(request.owner).id.clone();
+        let mover = (request.owner != NIL).then(|| self.movers.at(request.owner).id.to_string());
         let attempt = Attempt {
             cookie: request.cookie,
-            mover: mover.to_string(),
+            mover: mover.unwrap_or_default(),
             errno,
             sent: Wall(request.timestamp.saturating_add(sent)),
             failed: self.now.wall,
@@ -122,9 +144,9 @@ impl Coordinator {
         };
         letter.failed(item, truncated, attempt);
         let tried = letter.failures - letter.spared;
-        let stage = if again {
+        let stage = if then == Then::Again {
             Stage::Alive
-        } else if tried <= limit && !letter.truncated {
+        } else if then == Then::Retry && tried <= limit && !letter.truncated {
             let doubled = backoff.saturating_mul(1 << (tried - 1).min(20));
             Stage::Waiting(self.now.mono + doubled.min(LONGEST_BACKOFF.max(backoff)))
         } else {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Coordinator;
 use super::index::NIL;
-use super::queues::{Place, Pool, Shelf};
+use super::queues::{ClassKey, Place, Pool, Shelf};
 use super::requests::{CLAIMED, Handle, KINDS, Kind, List, RELEASED, State};
+use super::tapes::PENDING;
 
 impl Coordinator {
     /// Checks every invariant; looks at everything, so it is slow.
@@ -21,6 +22,59 @@ impl Coordinator {
         self.check_shelves();
         self.vetting.check(|handle| self.requests.at(handle).state);
         self.bound.check();
+        self.check_shares();
+        self.check_tapes();
+    }
+
+    fn check_shares(&self) {
+        let mut queued: BTreeMap<(u32, usize), u32> = BTreeMap::new();
+        let mut restores: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut groups: BTreeMap<ClassKey, u32> = BTreeMap::new();
+        for handle in self.handles() {
+            let request = self.requests.at(handle);
+            let key = self.classes.at(request.class).key;
+            if key.is_plain() {
+                continue;
+            }
+            let waits = matches!(request.state, State::Queued | State::Parked);
+            if key.share != NIL {
+                *restores.entry(key.share).or_insert(0) += u32::from(request.kind == Kind::Restore);
+                *queued.entry((key.share, key.lane.at())).or_insert(0) += u32::from(waits);
+            }
+            if key.tape != NIL {
+                continue;
+            }
+            *groups.entry(key.plain()).or_insert(0) += u32::from(waits);
+        }
+        groups.retain(|_, waiting| *waiting > 0);
+        for (key, waiting) in &groups {
+            assert_eq!(self.groups.get(key).map(|group| group.queued), Some(*waiting), "work of a group");
+        }
+        let filled = self.groups.values().filter(|group| group.queued > 0).count();
+        assert_eq!(groups.len(), filled, "a group has work");
+        assert!(self.groups.values().all(|group| !group.is_empty()), "empty groups are gone");
+        self.shares.check(&queued, &restores);
+    }
+
+    /// A tape has what is queued for it, is with one mover at most, and never with one that is away and idle.
+    fn check_tapes(&self) {
+        let mut queued: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut running: BTreeMap<u32, u32> = BTreeMap::new();
+        for handle in self.handles() {
+            let request = self.requests.at(handle);
+            let tape = self.classes.at(request.class).key.tape;
+            if tape != NIL && tape != PENDING {
+                *queued.entry(tape).or_insert(0) += usize::from(request.state == State::Queued);
+                *running.entry(tape).or_insert(0) += u32::from(request.state == State::Running);
+            }
+        }
+        let mut mounted: BTreeMap<u32, u32> = BTreeMap::new();
+        for mover in self.movers.everyone() {
+            for &tape in &self.movers.at(mover).tapes {
+                assert_eq!(mounted.insert(tape, mover), None, "a tape is with one mover");
+            }
+        }
+        self.tapes.check(&queued, &running, &mounted);
     }
 
     fn handles(&self) -> impl Iterator<Item = Handle> + '_ {
@@ -74,8 +128,18 @@ impl Coordinator {
                 refs += u32::from(self.requests.at(handle).class == id);
             }
             assert_eq!(class.refs, refs, "references to a class");
+            let due = class.standing.map(|standing| standing.due);
             let head = (class.list.head != NIL).then(|| self.due(class.list.head));
-            assert_eq!(class.due, head, "a class lies where its first request is due");
+            if class.key.tape == NIL {
+                assert_eq!(due, head, "a class lies where its first request is due");
+            } else {
+                assert!(due.is_none() || due >= head, "nothing on a tape is due too early");
+                let offered = head.is_some() && self.tapes.is_offered(class.key.tape);
+                assert_eq!(due.is_some(), offered, "a class is offered while its tape may be had");
+            }
+            assert_eq!(class.listed, head.is_some(), "a class with requests is listed");
+            let turn = self.shares.turn(class.key.share, class.key.lane);
+            assert!(class.standing.is_none_or(|standing| standing.turn <= turn), "turns go on only");
             self.walk(class.list, |handle| {
                 let request = self.requests.at(handle);
                 assert_eq!((request.state, request.class), (State::Queued, id));
@@ -222,10 +286,12 @@ impl Coordinator {
 
     fn check_shelves(&self) {
         let shelf = |shelf: &Shelf| {
-            for kind in KINDS {
-                for &(due, class) in &shelf.classes[kind.at()] {
-                    assert_eq!(self.classes.at(class).due, Some(due), "a class lies on its shelf");
+            for lane in shelf.lanes.iter().chain(&shelf.tapes) {
+                for &(standing, class) in &lane.by_turn {
+                    assert_eq!(self.classes.at(class).standing, Some(standing), "a class lies on its shelf");
                 }
+            }
+            for kind in KINDS {
                 let parked = &shelf.parked[kind.at()];
                 assert_eq!(parked.by_cost.len(), parked.by_time.len());
                 for &(_, _, handle) in &parked.by_cost {
@@ -239,13 +305,11 @@ impl Coordinator {
                 assert!(!other.is_empty(), "empty shelves are taken down");
                 shelf(other);
             }
-            for kind in KINDS {
-                let some: usize = pool.by_id.values().map(|other| other.classes[kind.at()].len()).sum();
-                assert_eq!(
-                    some,
-                    pool.all.classes[kind.at()].len(),
-                    "every class lies on both of its shelves"
-                );
+            let lanes =
+                |shelf: &Shelf, at: usize| shelf.lanes[at].by_turn.len() + shelf.tapes[at].by_turn.len();
+            for at in 0..pool.all.lanes.len() {
+                let some: usize = pool.by_id.values().map(|other| lanes(other, at)).sum();
+                assert_eq!(some, lanes(&pool.all, at), "every class lies on both of its shelves");
             }
         };
         pool(&self.global);

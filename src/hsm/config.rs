@@ -1,10 +1,15 @@
 //! What an administrator decides about placement, batching and reporting.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use super::bucket::Rate;
 pub use super::limits::{Limit, Limits};
+pub use super::locations::{HostRule, Locating};
+pub use super::priorities::{Lane, Priorities};
 pub use super::quarantine::QuarantineConfig;
+pub use super::shares::ShareBy;
+pub use super::tapes::TapeRules;
 
 /// Configuration of the coordinator's core, already checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,16 @@ pub struct HsmConfig {
     pub ageing: Ageing,
     /// How long a request that was recovered without a mover is held so that its mover may claim it.
     pub settle: Duration,
+    /// `priorities on`; `None` makes all restores alike.
+    pub priorities: Option<Priorities>,
+    /// `fair_share`: within a lane whose requests take turns.
+    pub fair_share: Option<ShareBy>,
+    /// `share_weight NAME N`: turns of a share for each turn of one that is not named.
+    pub share_weights: BTreeMap<String, u32>,
+    /// `locator`: how restores find the medium and the host of their data.
+    pub locating: Option<Locating>,
+    /// `archives_first_when_full`, in percent.
+    pub archives_first_when_full: Option<u8>,
     /// Whether there is a Lustre to ask about requests before they are sent. Without one nobody could tell, so all are sent.
     pub ask_lustre: bool,
     /// `active_request_timeout` of the MDTs, unless the shell reads it from Lustre ([`super::Event::RequestTimeout`]). Each
@@ -120,6 +135,11 @@ impl Default for HsmConfig {
             reporting_interval: Duration::from_secs(60),
             ageing: Ageing::default(),
             settle: Duration::ZERO,
+            priorities: None,
+            fair_share: None,
+            share_weights: BTreeMap::new(),
+            locating: None,
+            archives_first_when_full: None,
             ask_lustre: false,
             request_timeout: Duration::from_secs(3600),
             keepalive_running_max: Duration::from_secs(7 * 86_400),

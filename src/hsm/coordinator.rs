@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::action::RequestKey;
 use super::attempts::Letters;
+use super::attributes::Lookups;
 use super::batches::Tags;
 use super::bound::BoundRestores;
 use super::cancel::{Cancel, Ending};
@@ -21,15 +22,19 @@ use super::history::History;
 use super::hosts::Hosts;
 use super::keepalive::KeepAlive;
 use super::limits::Limited;
+use super::locations::Locations;
 use super::movers::Movers;
 use super::operator::AskId;
-use super::queues::{Classes, Crews, Place, Pool};
+use super::priorities::Dues;
+use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
 use super::reconcile;
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
+use super::shares::Shares;
 use super::status::StatusRuns;
 use super::stranded::Strandings;
 use super::sweep::Sweep;
+use super::tapes::Tapes;
 use super::time::{Mono, Now};
 use super::timers::{Timer, Timers};
 use super::vetting::{LateArchives, Vetting};
@@ -57,6 +62,13 @@ pub struct Coordinator {
     pub(super) requests: Requests,
     pub(super) data: DataTable,
     pub(super) classes: Classes,
+    /// Classes that differ from a plain one in priority and share only, by the key of that one.
+    pub(super) groups: FxHashMap<ClassKey, Group>,
+    pub(super) shares: Shares,
+    pub(super) dues: Dues,
+    pub(super) lookups: Lookups,
+    pub(super) tapes: Tapes,
+    pub(super) locations: Locations,
     /// What any mover may take.
     pub(super) global: Pool,
     pub(super) hosts: Hosts,
@@ -159,6 +171,12 @@ impl Coordinator {
             requests: Requests::new(),
             data: DataTable::new(),
             classes: Classes::default(),
+            groups: FxHashMap::default(),
+            shares: Shares::default(),
+            dues: Dues::default(),
+            lookups: Lookups::default(),
+            tapes: Tapes::default(),
+            locations: Locations::default(),
             global: Pool::default(),
             hosts: Hosts::default(),
             tags: Tags::default(),
@@ -204,6 +222,8 @@ impl Coordinator {
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
         self.now = now;
         self.expire(effects);
+        // What is asked while the store is read is not carried out.
+        let may_ask = !matches!(event, Event::Recovered { .. } | Event::RecoveredNotes(_));
         match event {
             Event::Connected { conn, peer } => self.connected(conn, peer),
             Event::PeerNamed { conn, peer } => self.peer_named(conn, peer),
@@ -218,11 +238,28 @@ impl Coordinator {
             Event::Reconcile { ask, step } => self.reconcile(ask, step, effects),
             Event::RequestTimeout(timeout) => self.told_timeout(timeout),
             Event::StoreFull(full) => self.set_store_full(full),
+            Event::LookedUp(found) => self.looked_up(found, effects),
+            Event::Located(found) => self.located(found, effects),
+            Event::SpaceUsed(percent) => self.space_used(percent),
             Event::Reconfigured(config) => self.reconfigure(*config),
             Event::Tick => {}
         }
         self.work_slice(effects);
+        self.review_tapes();
         self.dispatch(effects);
+        // What was just given out may leave a tape without work, which lets its mover have another.
+        if self.review_tapes() {
+            self.dispatch(effects);
+        }
+        if self.has_lookups() {
+            if may_ask { self.look_up(effects) } else { self.slice_later() }
+        }
+        if self.has_unlocated() {
+            if may_ask { self.locate(effects) } else { self.slice_later() }
+        }
+        if self.tapes.has_reviews() {
+            self.slice_later();
+        }
         self.quit_if_idle(effects);
     }
 
@@ -241,6 +278,10 @@ impl Coordinator {
             Message::EhloBadArchiveId => self.ehlo_bad_archive_id(conn, mover, effects),
             Message::Recv(recv) => self.recv(conn, mover, recv, effects),
             Message::Done(done) => self.done(conn, mover, done, effects),
+            Message::GoesOn => {
+                tracing::info!(mover = %self.movers.at(mover).id, "the mover cannot cancel: it goes on");
+                effects.visible.push(Effect::Reply { conn, reply: Reply::Done });
+            }
             Message::DoneIncomplete => {
                 let error = "cookie or fid not set -- old client?";
                 effects.visible.push(reply_error(conn, "done", 22, error));
@@ -323,6 +364,8 @@ impl Coordinator {
                 Some(Timer::Retry) => self.retry_due(effects),
                 Some(Timer::Duty) => self.duty_due(),
                 Some(Timer::Limits) => self.limits_due(),
+                Some(Timer::Tape(tape)) => self.tape_due(tape),
+                Some(Timer::Locations) => self.locations_due(effects),
             }
         }
     }
@@ -395,6 +438,8 @@ impl Coordinator {
             waiting_for_file: self.held.len() as u64,
             different_data: self.data.len() as u64,
             classes: self.classes.len() as u64,
+            shares: self.shares.len() as u64,
+            tapes: self.tapes.len() as u64,
             unpersisted: self.unpersisted.len() as u64,
             asking: self.vetting.len() as u64,
             stranded: self.stranded_requests(),

@@ -75,6 +75,10 @@ pub struct Counters {
     pub different_data: u64,
     /// Queues in use.
     pub classes: u64,
+    /// Shares that are remembered.
+    pub shares: u64,
+    /// Tapes that are known.
+    pub tapes: u64,
     /// Requests about which an MDT is asked before they are sent.
     pub asking: u64,
     /// REMOVEs ended because their file was released since.

@@ -124,7 +124,8 @@ impl Coordinator {
         if allowance != Some(0) {
             return;
         }
-        let name = entry.id.clone();
+        self.review_tapes_of(mover);
+        let name = self.movers.at(mover).id.clone();
         if let Some(rate) = self.config.limits.of_mover(&name).and_then(|limit| limit.rate) {
             let bucket = self.duties.get(&name).map_or_else(Bucket::default, |duty| duty.bucket);
             if bucket.room(rate, self.now.mono) == 0 {
@@ -141,6 +142,7 @@ impl Coordinator {
             self.give_up_slots(mover, true);
             self.fill_slots(mover);
         }
+        self.review_tapes_of(mover);
         self.fresh_movers.insert(mover);
     }
 

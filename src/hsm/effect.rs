@@ -108,6 +108,15 @@ pub enum Effect {
     },
     /// Ask the MDT something. [`super::Event::LustreAnswered`] follows.
     AskLustre(LustreCall),
+    /// Find out whose files these are. [`super::Event::LookedUp`] follows within a bounded time, whatever happens.
+    LookUp {
+        /// Requests for the files.
+        keys: Vec<RequestKey>,
+        /// What is wanted beside user and group.
+        wanted: super::Wanted,
+    },
+    /// Ask the locator where these lie. [`super::Event::Located`] follows within a bounded time, whatever happens.
+    Locate(Vec<super::Sought>),
     /// Answer an operator's order.
     Operator {
         /// Whose.

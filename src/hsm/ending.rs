@@ -44,7 +44,7 @@ impl Coordinator {
             tracing::info!(%key, mover = %self.movers.at(mover).id, "the mover cannot cancel: it goes on");
             return;
         }
-        tracing::info!(%key, mover = %self.movers.at(mover).id, status = done.status, "finished");
+        tracing::debug!(%key, mover = %self.movers.at(mover).id, status = done.status, "done");
         self.report_done(handle, &done, effects);
         self.drop_cancel(handle);
         let now = self.now.mono;

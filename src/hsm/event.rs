@@ -73,6 +73,13 @@ pub enum Event {
         /// What.
         order: Order,
     },
+    /// The answer to [`super::Effect::LookUp`]: `None` where nothing could be found out. Every key is answered, though not
+    /// all at once.
+    LookedUp(Vec<(RequestKey, Option<super::Attributes>)>),
+    /// The answer to [`super::Effect::Locate`]. Every request is answered, though not all at once.
+    Located(Vec<(RequestKey, super::Located)>),
+    /// How full the file system is, in percent.
+    SpaceUsed(u8),
     /// A step of a comparison with what the MDTs list; [`super::Effect::Operator`] follows the last.
     Reconcile {
         /// Chosen by the shell, once for each listing.
@@ -101,6 +108,8 @@ pub enum Message {
     Recv(Recv),
     /// `done`.
     Done(Done),
+    /// `done` of a mover of ours that cannot cancel: it goes on with the request.
+    GoesOn,
     /// `done` without cookie or FID.
     DoneIncomplete,
     /// `queue`.

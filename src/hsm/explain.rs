@@ -7,6 +7,7 @@ use super::quarantine::Quarantine;
 use super::queues::{ClassKey, Place};
 use super::reason::Reason;
 use super::requests::{CANCELLING, Handle, Kind, REDELIVERED, STORED, State};
+use super::tapes::{PENDING, TapeState};
 use super::time::Wall;
 use super::timers::Timer;
 use super::views::{Attempt, Explanation, Find, Position};
@@ -209,11 +210,18 @@ impl Coordinator {
             }
             return;
         }
+        let serving = match self.why_tape(key, serving, reasons) {
+            Some(movers) => movers,
+            None => return,
+        };
         let candidates = match key.tag {
             NIL => serving,
             tag if self.tags.at(tag).slots.is_empty() => return self.why_no_slot(&serving, reasons),
             tag => self.tags.at(tag).slots.keys().copied().filter(present).collect(),
         };
+        if candidates.is_empty() && key.tag == NIL {
+            return;
+        }
         if candidates.is_empty() {
             // Whoever has the batch's slot is away, and keeps it for a while.
             let away = self.tags.at(key.tag).slots.keys().take(MOST);
@@ -231,6 +239,41 @@ impl Coordinator {
             candidates.iter().take(MOST).map(|&mover| self.obstacle(mover, key, kind, cost)).collect();
         // A mover without an obstacle is about to take it, or what is before it.
         reasons.extend(obstacles.into_iter().flatten());
+    }
+
+    /// What keeps the request's tape. Returns the movers that could take the request all the same; `None` for nobody.
+    fn why_tape(&self, key: ClassKey, serving: Vec<u32>, reasons: &mut Vec<Reason>) -> Option<Vec<u32>> {
+        if key.tape == NIL {
+            return Some(serving);
+        }
+        if key.tape == PENDING {
+            reasons.push(Reason::Locating);
+            return None;
+        }
+        let entry = self.tapes.at(key.tape);
+        let tape = entry.name.to_string();
+        match entry.state {
+            TapeState::Idle | TapeState::Gathering => {
+                let until = self.timers.at(Timer::Tape(key.tape)).map(|at| self.wall(at));
+                reasons.push(Reason::TapeGathers { tape, until });
+                None
+            }
+            TapeState::Mounted { mover, .. } => {
+                reasons.push(Reason::TapeMounted { tape, mover: self.name(mover), leaving: false });
+                Some(serving.into_iter().filter(|&other| other == mover).collect())
+            }
+            TapeState::Draining { mover } => {
+                reasons.push(Reason::TapeMounted { tape, mover: self.name(mover), leaving: true });
+                None
+            }
+            TapeState::Ready => {
+                let (free, busy): (Vec<u32>, Vec<u32>) =
+                    serving.into_iter().partition(|&mover| self.has_room_for_tape(mover));
+                let busy = busy.into_iter().take(MOST);
+                reasons.extend(busy.map(|mover| Reason::TapesBusy { mover: self.name(mover) }));
+                (!free.is_empty()).then_some(free)
+            }
+        }
     }
 
     fn nobody(&self, key: ClassKey) -> Reason {

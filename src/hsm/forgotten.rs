@@ -14,12 +14,13 @@ use rustc_hash::FxHashMap;
 
 use super::Coordinator;
 use super::action::RequestKey;
-use super::cancel::{ENOENT, ENOSYS, LATER};
+use super::cancel::{ECANCELED, ENOENT, ENOSYS, LATER};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
 use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, State};
 use super::time::Mono;
 use super::timers::Timer;
+use super::views::Outcome;
 
 /// Requests in doubt at a time; more of them stay where they are until the next keepalive.
 const MOST: usize = 16_384;
@@ -214,6 +215,7 @@ impl Coordinator {
         let class = self.requests.at(handle).class;
         self.unqueue(handle);
         self.refresh_class(class);
+        self.note_unknown_at_mdt(handle);
         self.forget(handle, effects);
         self.arm_doubts();
     }
@@ -313,7 +315,8 @@ impl Coordinator {
         }
     }
 
-    /// A mover ended an archive or a remove with ENOENT, and the MDT may not know it: returns whether it is looked into, and
+    /// A mover ended an archive or a remove with ENOENT, or with any error after the MDT had forgotten it, so that the MDT may
+    /// not know of it: returns whether it is looked into, and
     /// the request was taken from the mover.
     pub(super) fn ended_unknown(
         &mut self,
@@ -324,7 +327,9 @@ impl Coordinator {
     ) -> bool {
         let request = self.requests.at(handle);
         let (key, kind, forgotten) = (request.key(), request.kind, request.has(FORGOTTEN));
-        if status != ENOENT || kind == Kind::Restore || self.keepalive_interval().is_none() {
+        // A copytool's own error never reaches an MDT that has forgotten the request.
+        let unheard = status == ENOENT || (forgotten && ![0, ECANCELED].contains(&status));
+        if !unheard || kind == Kind::Restore || self.keepalive_interval().is_none() {
             return false;
         }
         if self.doubts.len() >= MOST {
@@ -334,7 +339,7 @@ impl Coordinator {
         if again && !forgotten {
             return false;
         }
-        tracing::info!(%key, forgotten, "ended with ENOENT: was it the MDT that did not know it?");
+        tracing::info!(%key, forgotten, "ended with an error: was it the MDT that did not know it?");
         self.stop(handle);
         self.renew_class(handle);
         self.unassign(handle, effects);
@@ -416,6 +421,8 @@ impl Coordinator {
             _ => {
                 tracing::error!(%key, errno, "the MDT does not take a request again that it had forgotten: dropped");
                 self.counts.given_up += 1;
+                self.note_fate(handle, Outcome::Dropped, errno);
+                self.note_given_up(handle, errno, effects);
                 self.drop_waiting(handle, effects);
             }
         }

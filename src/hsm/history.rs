@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Coordinator;
 use super::action::Action;
+use super::cancel::ENOENT;
 use super::index::NIL;
+use super::life::End;
 use super::mover_views::Flow;
 use super::requests::{Handle, Kind};
 use super::time::Wall;
@@ -102,10 +104,20 @@ impl Coordinator {
         fate.status = status;
     }
 
+    /// A request is dropped because the MDT no longer has it, unless somebody said otherwise.
+    pub(super) fn note_unknown_at_mdt(&mut self, handle: Handle) {
+        if self.history.fate.handle != handle {
+            self.note_fate(handle, Outcome::Dropped, ENOENT);
+        }
+    }
+
     /// A request is being forgotten.
     pub(super) fn note_ended(&mut self, handle: Handle) {
         let fate = std::mem::take(&mut self.history.fate);
         let fate = if fate.handle == handle { fate } else { Fate::default() };
+        let ran_ms = fate.ran.as_ref().map(|(_, ran)| u64::try_from(ran.as_millis()).unwrap_or(u64::MAX));
+        let mover = fate.ran.as_ref().map(|(mover, _)| &**mover);
+        self.log_ended(handle, End { mover, outcome: fate.outcome, errno: fate.status, ran_ms });
         let request = self.requests.at(handle);
         let (key, kind) = (request.key(), request.kind);
         let (queued, waited_ms, data) = (Wall(request.timestamp), request.waited_ms, request.data);

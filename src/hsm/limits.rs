@@ -122,10 +122,19 @@ impl Group {
 }
 
 impl Coordinator {
+    /// Whether a limit needs to know whose file a request is for, or how large it is.
+    pub(super) fn limits_want_files(&self) -> bool {
+        let limits = &self.config.limits;
+        let bytes = |limit: &Limit| limit.bytes.is_some();
+        !limits.users.is_empty()
+            || limits.hints.iter().any(|(_, _, limit)| bytes(limit))
+            || limits.movers.iter().any(|(_, limit)| bytes(limit))
+    }
+
     /// Bytes of the request's file that are to be moved, if they are known.
     pub(super) fn size_of(&self, handle: Handle) -> Option<u64> {
         let length = self.requests.rare(handle).map(|rare| rare.extent_length);
-        length.filter(|&length| length != u64::MAX)
+        length.filter(|&length| length != u64::MAX).or_else(|| self.file_of(handle).map(|file| file.size))
     }
 
     /// The limits that a request counts for, those of movers apart.

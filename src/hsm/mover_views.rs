@@ -68,7 +68,7 @@ pub struct DeadLetter {
     pub failures: u32,
     /// The last error: a positive errno.
     pub errno: i32,
-    /// The mover on which it failed last.
+    /// The mover on which it failed last; empty when it was given up before anybody had it.
     pub mover: String,
     /// When the MDT is asked for it again; `None` for one that is given up.
     pub retry: Option<Wall>,

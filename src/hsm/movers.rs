@@ -58,6 +58,8 @@ pub(super) struct Mover {
     /// Requests with a cancel to be sent.
     pub(super) cancels: VecDeque<Handle>,
     pub(super) slots: Vec<Slot>,
+    /// Tapes that it has.
+    pub(super) tapes: Vec<u32>,
     /// What it runs of each tag.
     pub(super) tag_running: BTreeMap<u32, u32>,
     pub(super) disconnected_at: Wall,

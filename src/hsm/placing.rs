@@ -1,33 +1,27 @@
 //! Moving requests between the places where they can be: queue, aside, held for their file, with a mover.
 
+use std::collections::BTreeSet;
+
 use lustreapi_sys::Fid;
 
 use super::Coordinator;
 use super::action::ActionItem;
 use super::effect::{Effects, StoreOp};
 use super::index::NIL;
-use super::queues::{ClassKey, Shelf};
+use super::priorities::Rank;
+use super::queues::{ClassKey, Shelf, Standing, restand};
 use super::requests::{
     ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, MOVED, RELEASED, REPORTED, STORED, State,
 };
+use super::tapes::{PENDING, TapeState};
 
 /// What a mover's buffer must hold for one item besides its data (C 0.4: `struct hsm_action_item` twice).
 pub(super) const ITEM_BYTES: u64 = 144;
 
 impl Coordinator {
-    /// How much sooner or later requests of a kind are due than restores that came at the same time, in nanoseconds.
-    pub(super) fn head_start(&self, kind: Kind) -> u64 {
-        let delay = match kind {
-            Kind::Restore => return 0,
-            Kind::Remove => self.config.ageing.remove,
-            Kind::Archive => self.config.ageing.archive,
-        };
-        u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)
-    }
-
+    /// By what time requests of one lane are ordered.
     pub(super) fn due(&self, handle: Handle) -> u64 {
-        let request = self.requests.at(handle);
-        request.queued.0.saturating_add(self.head_start(request.kind))
+        self.requests.at(handle).queued.0
     }
 
     /// Bytes that the request needs in a mover's buffer.
@@ -36,20 +30,37 @@ impl Coordinator {
     }
 
     /// The class of a request with this (planned) data.
-    pub(super) fn class_for(&mut self, kind: Kind, archive_id: u32, flags: u64, data: u32) -> u32 {
-        let place = self.place_of(kind, data);
+    pub(super) fn class_for(
+        &mut self,
+        kind: Kind,
+        archive_id: u32,
+        flags: u64,
+        data: u32,
+        rank: Rank,
+    ) -> u32 {
+        let place = rank.place.unwrap_or_else(|| self.place_of(kind, data));
         let tag = self.tag_for(kind, archive_id, place, data);
-        let key = ClassKey { kind, archive_id, flags, place, tag };
-        if tag != NIL && self.classes.find(&key).is_none() {
+        let Rank { lane, share, tape, .. } = rank;
+        let key = ClassKey { kind, archive_id, flags, place, tag, lane, share, tape };
+        let new = self.classes.find(&key).is_none();
+        if tag != NIL && new {
             self.tags.at_mut(tag).refs += 1;
         }
+        if new {
+            self.tapes.hold(tape);
+        }
+        self.join_share(&key, new);
         self.classes.intern(key)
     }
 
     pub(super) fn release_class(&mut self, class: u32) {
-        let Some(key) = self.classes.release(class) else {
+        let key = self.classes.at(class).key;
+        let last = self.classes.release(class).is_some();
+        self.leave_share(&key, last);
+        if !last {
             return;
-        };
+        }
+        self.tapes.release(key.tape);
         if key.tag != NIL {
             self.tags.at_mut(key.tag).refs -= 1;
             self.forget_tag_if_unused(key.tag);
@@ -65,42 +76,74 @@ impl Coordinator {
         }
     }
 
-    /// Puts a class on its shelves under the time of its first request.
+    /// Puts a class on its shelves as its first request and its share stand now.
     pub(super) fn refresh_class(&mut self, id: u32) {
         let class = self.classes.at(id);
-        let (key, old, head) = (class.key, class.due, class.list.head);
-        let new = (head != NIL).then(|| self.due(head));
+        let (key, old, head) = (class.key, class.standing, class.list.head);
+        let new = if head == NIL { None } else { self.standing(&key, head) };
+        if old != new {
+            self.classes.at_mut(id).standing = new;
+            self.restand_class(&key, id, old, new);
+        }
+        self.list_class(&key, id, head != NIL);
+    }
+
+    /// Takes a class off its shelves; [`Self::refresh_class`] puts it on others.
+    pub(super) fn unshelve(&mut self, id: u32) {
+        let old = self.classes.at_mut(id).standing.take();
+        let key = self.classes.at(id).key;
+        self.restand_class(&key, id, old, None);
+    }
+
+    fn restand_class(&mut self, key: &ClassKey, id: u32, old: Option<Standing>, new: Option<Standing>) {
         if old == new {
             return;
         }
-        self.classes.at_mut(id).due = new;
-        self.update_shelves(&key, |shelf| {
-            let classes = &mut shelf.classes[key.kind.at()];
-            if let Some(old) = old {
-                classes.remove(&(old, id));
-            }
-            if let Some(new) = new {
-                classes.insert((new, id));
-            }
-        });
-        if old.is_some() == new.is_some() {
+        let lane = key.lane;
+        if key.tape == NIL {
+            self.update_shelves(key, |shelf| restand(&mut shelf.lanes, lane, id, old, new));
+            self.update_group(key, |group| restand(&mut group.lanes, lane, id, old, new));
+        } else if self.tapes.at(key.tape).state == TapeState::Ready {
+            self.update_shelves(key, |shelf| restand(&mut shelf.tapes, lane, id, old, new));
+            self.update_group(key, |group| restand(&mut group.tapes, lane, id, old, new));
+        } else {
+            restand(&mut self.tapes.at_mut(key.tape).lanes, lane, id, old, new);
+        }
+    }
+
+    /// Notes whether the class has requests.
+    fn list_class(&mut self, key: &ClassKey, id: u32, listed: bool) {
+        if self.classes.at(id).listed == listed {
             return;
         }
-        if key.tag != NIL {
-            let classes = &mut self.tags.at_mut(key.tag).classes;
-            if new.is_some() {
+        self.classes.at_mut(id).listed = listed;
+        let change = |classes: &mut BTreeSet<u32>| {
+            if listed {
                 classes.insert(id)
             } else {
                 classes.remove(&id)
             };
-        } else {
-            let entry = (key.place, key.kind as u8, id);
-            if new.is_some() {
-                self.shown.insert(entry)
-            } else {
-                self.shown.remove(&entry)
-            };
+        };
+        if key.tag != NIL {
+            change(&mut self.tags.at_mut(key.tag).classes);
+            return;
         }
+        if key.tape != NIL && key.tape != PENDING {
+            change(&mut self.tapes.at_mut(key.tape).classes);
+        }
+        let entry = (key.place, key.kind as u8, id);
+        if listed {
+            self.shown.insert(entry)
+        } else {
+            self.shown.remove(&entry)
+        };
+    }
+
+    /// Puts a loose request into its queue, about where its age belongs.
+    fn enqueue_by_age(&mut self, handle: Handle) {
+        let list = self.classes.at(self.requests.at(handle).class).list;
+        let older = |other: Handle| other != NIL && self.due(handle) < self.due(other);
+        self.enqueue(handle, older(list.head));
     }
 
     /// Puts a loose request into its queue.
@@ -134,8 +177,11 @@ impl Coordinator {
         let mut list = self.classes.at(class).list;
         self.requests.slab.insert_before(&mut list, before, handle);
         self.classes.at_mut(class).list = list;
+        self.count_in_share(class, 1);
         self.refresh_class(class);
         self.count_queued(class, 1);
+        let key = self.classes.at(class).key;
+        self.tape_queued(&key, handle);
         self.fresh_classes.insert(class);
     }
 
@@ -160,7 +206,10 @@ impl Coordinator {
                 let mut list = self.classes.at(class).list;
                 self.requests.slab.unlink(&mut list, handle);
                 self.classes.at_mut(class).list = list;
+                self.count_in_share(class, -1);
                 self.count_queued(class, -1);
+                let key = self.classes.at(class).key;
+                self.tape_unqueued(&key, handle);
             }
             State::Parked => {
                 let key = self.classes.at(class).key;
@@ -171,6 +220,7 @@ impl Coordinator {
                     parked.by_cost.remove(&(cost, linked, handle));
                     parked.by_time.remove(&(due, linked, handle));
                 });
+                self.count_in_share(class, -1);
                 self.count_queued(class, -1);
             }
             State::Held => {
@@ -266,6 +316,7 @@ impl Coordinator {
             parked.by_cost.insert((cost, linked, handle));
             parked.by_time.insert((due, linked, handle));
         });
+        self.count_in_share(class, 1);
         self.count_queued(class, 1);
         self.counts.oversized += 1;
         self.wake_for_parked(&key, cost);
@@ -297,6 +348,8 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        let class = self.classes.at(class).key;
+        self.count_on_tape(&class, 1);
         self.note_start(handle);
         self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
@@ -315,6 +368,8 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        let key = self.classes.at(class).key;
+        self.count_on_tape(&key, -1);
         self.note_stop(handle);
         self.move_bookmarks(handle);
         let mut active = self.movers.at(owner).active;
@@ -374,8 +429,10 @@ impl Coordinator {
         let request = self.requests.at(handle);
         let (kind, data, old) = (request.kind, request.data, request.class);
         self.plan(data);
+        self.forget_location(handle);
         let key = self.classes.at(old).key;
-        let new = self.class_for(kind, key.archive_id, key.flags, data);
+        let rank = self.rank_again(&key, handle, data);
+        let new = self.class_for(kind, key.archive_id, key.flags, data, rank);
         self.requests.at_mut(handle).class = new;
         self.release_class(old);
     }
@@ -406,6 +463,8 @@ impl Coordinator {
             self.report_ended(data);
         }
         self.requests.remove(handle);
+        self.forget_file(handle);
+        self.forget_location(handle);
         self.release_class(class);
         self.data.release(data);
         self.tombstones.add(key);
@@ -474,11 +533,20 @@ impl Coordinator {
 
     fn replace(&mut self, handle: Handle, effects: &mut Effects) {
         let request = self.requests.at(handle);
-        let (state, kind, data, class, fid) =
-            (request.state, request.kind, request.data, request.class, request.fid);
+        let (data, class) = (request.data, request.class);
         self.plan(data);
         let key = self.classes.at(class).key;
-        let new = self.class_for(kind, key.archive_id, key.flags, data);
+        let rank = self.rank_again(&key, handle, data);
+        self.rehome(handle, rank, effects);
+    }
+
+    /// Moves a request into the class where it belongs with this rank.
+    pub(super) fn rehome(&mut self, handle: Handle, rank: Rank, effects: &mut Effects) {
+        let request = self.requests.at(handle);
+        let (state, kind, data, class, fid) =
+            (request.state, request.kind, request.data, request.class, request.fid);
+        let key = self.classes.at(class).key;
+        let new = self.class_for(kind, key.archive_id, key.flags, data, rank);
         if new == class {
             self.release_class(new);
             return;
@@ -493,6 +561,7 @@ impl Coordinator {
             self.release_class(class);
             return;
         }
+        let moves = self.classes.at(new).key.place != key.place;
         self.unqueue(handle);
         let let_go = self.clear_released(handle);
         self.refresh_class(class);
@@ -508,8 +577,10 @@ impl Coordinator {
             State::Vetting => self.vet(handle, effects),
             State::Limited if self.set_aside_if_limited(handle) => {}
             _ => {
-                self.enqueue(handle, false);
-                self.report_assign(handle, effects);
+                self.enqueue_by_age(handle);
+                if moves {
+                    self.report_assign(handle, effects);
+                }
             }
         }
         if let_go {

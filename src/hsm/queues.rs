@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rustc_hash::FxHashMap;
 
 use super::index::NIL;
+use super::priorities::{LANES, Lane};
 use super::requests::{Handle, Kind, List};
 
 /// Which movers may take a request, archive ids aside.
@@ -31,6 +32,33 @@ pub(super) struct ClassKey {
     pub(super) place: Place,
     /// The tag whose slot it needs, `NIL` for none.
     pub(super) tag: u32,
+    /// How urgent it is.
+    pub(super) lane: Lane,
+    /// Whose requests they are, `NIL` where that does not matter.
+    pub(super) share: u32,
+    /// On what tape their data lies, `NIL` for none.
+    pub(super) tape: u32,
+}
+
+impl ClassKey {
+    /// The class for requests that only priorities, shares and tapes tell apart from these.
+    pub(super) fn plain(&self) -> Self {
+        Self { lane: Lane::of(self.kind), share: NIL, tape: NIL, ..*self }
+    }
+
+    /// Whether no priority, share or tape tells these requests apart from others.
+    pub(super) fn is_plain(&self) -> bool {
+        *self == self.plain()
+    }
+}
+
+/// Where a class lies among others: the lowest goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Standing {
+    /// Virtual time of its share's next turn, 0 where there are no shares.
+    pub(super) turn: u64,
+    /// When its first request is due.
+    pub(super) due: u64,
 }
 
 /// Requests that are treated alike, oldest first.
@@ -40,8 +68,10 @@ pub(super) struct Class {
     pub(super) list: List,
     /// Requests that belong to this class, wherever they are.
     pub(super) refs: u32,
-    /// Under what time it lies on its shelves.
-    pub(super) due: Option<u64>,
+    /// How it lies on its shelves.
+    pub(super) standing: Option<Standing>,
+    /// It has requests and is known where such classes are.
+    pub(super) listed: bool,
 }
 
 /// All classes.
@@ -71,7 +101,7 @@ impl Classes {
             self.at_mut(id).refs += 1;
             return id;
         }
-        let class = Class { key, list: List::EMPTY, refs: 1, due: None };
+        let class = Class { key, list: List::EMPTY, refs: 1, standing: None, listed: false };
         let id = match self.free.pop() {
             Some(id) => {
                 self.entries[id as usize] = class;
@@ -95,7 +125,10 @@ impl Classes {
         if class.refs > 0 {
             return None;
         }
-        assert!(class.list.is_empty() && class.due.is_none(), "an unused class is on no shelf");
+        assert!(
+            class.list.is_empty() && class.standing.is_none() && !class.listed,
+            "an unused class is on no shelf"
+        );
         let key = class.key;
         self.index.remove(&key);
         self.free.push(id);
@@ -130,11 +163,76 @@ pub(super) struct Parked {
     pub(super) by_time: BTreeSet<(u64, u64, Handle)>,
 }
 
+/// Classes of one lane.
+#[derive(Debug, Default)]
+pub(super) struct LaneQueue {
+    /// (standing, class): whose turn it is.
+    pub(super) by_turn: BTreeSet<(Standing, u32)>,
+    /// (due, class) of those with shares: how late the lane is.
+    by_due: BTreeSet<(u64, u32)>,
+}
+
+impl LaneQueue {
+    fn insert(&mut self, standing: Standing, class: u32) {
+        self.by_turn.insert((standing, class));
+        if standing.turn != 0 {
+            self.by_due.insert((standing.due, class));
+        }
+    }
+
+    fn remove(&mut self, standing: Standing, class: u32) {
+        self.by_turn.remove(&(standing, class));
+        if standing.turn != 0 {
+            self.by_due.remove(&(standing.due, class));
+        }
+    }
+
+    /// When the first of all requests is due.
+    pub(super) fn due(&self) -> Option<u64> {
+        let plain =
+            self.by_turn.first().filter(|(standing, _)| standing.turn == 0).map(|(first, _)| first.due);
+        let shared = self.by_due.first().map(|&(due, _)| due);
+        plain.into_iter().chain(shared).min()
+    }
+}
+
+/// Classes by lane.
+pub(super) type Lanes = [LaneQueue; LANES];
+
+/// Moves a class from one standing to another.
+pub(super) fn restand(lanes: &mut Lanes, lane: Lane, id: u32, old: Option<Standing>, new: Option<Standing>) {
+    let lane = &mut lanes[lane.at()];
+    if let Some(old) = old {
+        lane.remove(old, id);
+    }
+    if let Some(new) = new {
+        lane.insert(new, id);
+    }
+}
+
+/// Classes that differ in priority, share and tape only; the plain one is not here.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) lanes: Lanes,
+    /// Those of tapes that are ready to be mounted.
+    pub(super) tapes: Lanes,
+    /// Requests that wait, those on tapes apart.
+    pub(super) queued: u32,
+}
+
+impl Group {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == 0 && self.lanes.iter().chain(&self.tapes).all(|lane| lane.by_turn.is_empty())
+    }
+}
+
 /// What lies ready for some movers.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    /// (due, class), for each kind.
-    pub(super) classes: [BTreeSet<(u64, u32)>; 3],
+    /// Classes with requests.
+    pub(super) lanes: Lanes,
+    /// Those of tapes that are ready to be mounted.
+    pub(super) tapes: Lanes,
     /// For each kind.
     pub(super) parked: [Parked; 3],
     /// Tags that want a slot: (since, tag).
@@ -143,7 +241,7 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub(super) fn is_empty(&self) -> bool {
-        self.classes.iter().all(BTreeSet::is_empty)
+        self.lanes.iter().chain(&self.tapes).all(|lane| lane.by_turn.is_empty())
             && self.parked.iter().all(|parked| parked.by_cost.is_empty())
             && self.tags.is_empty()
     }

@@ -155,6 +155,29 @@ pub enum Reason {
         /// The most of one batch.
         most: u32,
     },
+    /// It is being found out on which tape it is.
+    Locating,
+    /// Its tape is not mounted yet, so that more requests for it come together.
+    TapeGathers {
+        /// Which tape.
+        tape: String,
+        /// Until then at most.
+        until: Option<Wall>,
+    },
+    /// Its tape is with a mover.
+    TapeMounted {
+        /// Which tape.
+        tape: String,
+        /// The mover.
+        mover: String,
+        /// The mover gives it back, since others wait.
+        leaving: bool,
+    },
+    /// The mover has all the tapes that it may have at a time (`tapes_per_mover`).
+    TapesBusy {
+        /// Which mover.
+        mover: String,
+    },
     /// Others are before it, and their turn has not come.
     Behind {
         /// How many are before it in its own queue.
@@ -192,6 +215,10 @@ impl Reason {
             Self::SlotHeld { .. } => "slot_held",
             Self::NoSlot => "no_slot",
             Self::BatchFull { .. } => "batch_full",
+            Self::Locating => "locating",
+            Self::TapeGathers { .. } => "tape_gathers",
+            Self::TapeMounted { .. } => "tape_mounted",
+            Self::TapesBusy { .. } => "tapes_busy",
             Self::Behind { .. } => "behind",
             Self::NextStep => "next_step",
         }
@@ -212,6 +239,8 @@ impl Reason {
             | Self::MoverLimit { mover, .. }
             | Self::MoverNotAsking { mover }
             | Self::SlotHeld { mover, .. }
+            | Self::TapeMounted { mover, .. }
+            | Self::TapesBusy { mover }
             | Self::BatchFull { mover, .. } => Some(mover),
             _ => None,
         }
@@ -347,6 +376,20 @@ impl fmt::Display for Text<'_> {
             Reason::NoSlot => f.write_str("its batch waits for a slot"),
             Reason::BatchFull { mover, running, most } => {
                 write!(f, "mover {mover} runs {running} of at most {most} of its batch")
+            }
+            Reason::Locating => f.write_str("it is being found out on which tape it is"),
+            Reason::TapeGathers { tape, until } => {
+                write!(f, "tape {tape} waits for more requests before it is mounted")?;
+                until.map_or(Ok(()), |until| write!(f, ", for another {} at most", self.left(until)))
+            }
+            Reason::TapeMounted { tape, mover, leaving: false } => {
+                write!(f, "tape {tape} is with mover {mover}")
+            }
+            Reason::TapeMounted { tape, mover, leaving: true } => {
+                write!(f, "tape {tape} is with mover {mover}, which finishes what it has begun")
+            }
+            Reason::TapesBusy { mover } => {
+                write!(f, "mover {mover} has all the tapes that it may have (tapes_per_mover)")
             }
             Reason::Behind { ahead } => write!(f, "others go first: {ahead} are before it in its queue"),
             Reason::NextStep => f.write_str("its turn has come: it goes out with the next step"),

@@ -7,9 +7,11 @@ use super::effect::{Effect, Effects, WorkList};
 use super::event::Lock;
 use super::index::NIL;
 use super::placing::ITEM_BYTES;
-use super::queues::{ClassKey, Place, Pool, Shelf};
+use super::priorities::{Ballot, LANES, Lane};
+use super::queues::{ClassKey, LaneQueue, Lanes, Place, Pool, Shelf, Standing};
 use super::requests::{Handle, KINDS, Kind};
 use super::sessions::SMALLEST_BUFFER;
+use super::tapes::TapeState;
 use super::timers::Timer;
 
 /// The most items of one kind in one answer (C 0.4 looks at a hundred).
@@ -18,11 +20,36 @@ const MOST_PER_KIND: u32 = 100;
 /// How many requests may be set aside while one answer is put together; the rest waits for the next slice.
 const MOST_SET_ASIDE: u32 = 256;
 
+/// How many classes are passed over in one search.
+const MOST_PASSED: usize = 64;
+
 /// What a mover is to begin with.
 #[derive(Debug, Clone, Copy)]
 enum Pick {
     Class(u32),
     Parked(Handle),
+}
+
+/// What there is at one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stock {
+    /// The plain class.
+    Plain(u32),
+    /// The group of classes with priorities and shares.
+    Group,
+    /// Tapes that are ready to be mounted.
+    Ready,
+    /// A tape that the mover has.
+    Tape(u32),
+}
+
+/// Where a mover may take requests of one kind, archive id and flags.
+struct Source {
+    /// Of the plain class.
+    key: ClassKey,
+    what: Stock,
+    /// What the mover may still have of it.
+    left: u32,
 }
 
 /// An answer to `recv` in the making.
@@ -35,6 +62,8 @@ struct Draft {
     given: [u32; 3],
     set_aside: u32,
     full: bool,
+    /// The lanes from which the mover could have had something.
+    waiting: [bool; LANES],
 }
 
 impl Coordinator {
@@ -77,44 +106,64 @@ impl Coordinator {
         entry.slots.iter().map(|slot| slot.tag).filter(open).collect()
     }
 
-    /// What is due first of all that the mover may take and has room for.
-    fn first_pick(&self, mover: u32) -> Option<Pick> {
+    /// What goes first of all that the mover may take and has room for, and the lanes it was chosen from.
+    fn first_pick(&self, mover: u32) -> (Option<Pick>, [bool; LANES]) {
         let entry = self.movers.at(mover);
         let max_bytes = entry.recv.map_or(0, |recv| recv.max_bytes);
         let mut shelves = self.shelves(mover);
         let tags = self.open_tags(mover);
         shelves.extend(tags.iter().map(|&tag| &self.tags.at(tag).shelf));
-        let mut best: Option<(u64, Kind, Pick)> = None;
+        let held = entry.tapes.iter().map(|&tape| self.tapes.at(tape));
+        let served = held.filter(|tape| self.serves_archive(mover, tape.archive_id));
+        let mut tapes: Vec<&Lanes> = served.map(|tape| &tape.lanes).collect();
+        if self.has_room_for_tape(mover) {
+            tapes.extend(shelves.iter().map(|shelf| &shelf.tapes));
+        }
+        let mut ballot = Ballot::new();
         for kind in KINDS {
             if entry.room(kind.at()) == 0 {
                 continue;
             }
-            for shelf in &shelves {
-                let class = shelf.classes[kind.at()].first().map(|&(due, class)| (due, Pick::Class(class)));
-                let class = class.filter(|&(_, pick)| match pick {
-                    Pick::Class(class) => !self.is_unvettable(self.classes.at(class).list.head),
-                    Pick::Parked(_) => true,
-                });
-                let parked = &shelf.parked[kind.at()];
-                let all_fit = parked.by_cost.last().is_some_and(|&(cost, _, _)| cost <= max_bytes);
-                let parked = if all_fit {
-                    parked.by_time.first().map(|&(due, _, handle)| (due, Pick::Parked(handle)))
-                } else {
-                    let small = parked.by_cost.first().filter(|&&(cost, _, _)| cost <= max_bytes);
-                    small.map(|&(_, _, handle)| (self.due(handle), Pick::Parked(handle)))
-                };
-                let parked = parked.filter(|&(_, pick)| match pick {
-                    Pick::Parked(handle) => !self.is_unvettable(handle),
-                    Pick::Class(_) => true,
-                });
-                for (due, pick) in [class, parked].into_iter().flatten() {
-                    if best.is_none_or(|(first, of, _)| (due, kind) < (first, of)) {
-                        best = Some((due, kind, pick));
+            for lanes in shelves.iter().map(|shelf| &shelf.lanes).chain(tapes.iter().copied()) {
+                for lane in Lane::all_of(kind) {
+                    let queue = &lanes[lane.at()];
+                    if let (Some((standing, class)), Some(due)) = (self.first_open(queue), queue.due()) {
+                        ballot.add(lane, due, (standing.turn, standing.due, 0), Pick::Class(class));
                     }
                 }
             }
+            for shelf in &shelves {
+                let parked = &shelf.parked[kind.at()];
+                let all_fit = parked.by_cost.last().is_some_and(|&(cost, _, _)| cost <= max_bytes);
+                let parked = if all_fit {
+                    parked.by_time.first().map(|&(_, _, handle)| handle)
+                } else {
+                    let small = parked.by_cost.first().filter(|&&(cost, _, _)| cost <= max_bytes);
+                    small.map(|&(_, _, handle)| handle)
+                };
+                if let Some(handle) = parked.filter(|&handle| !self.is_unvettable(handle)) {
+                    let lane = self.classes.at(self.requests.at(handle).class).key.lane;
+                    let due = self.due(handle);
+                    // It was first once already.
+                    ballot.add(lane, due, (0, due, 0), Pick::Parked(handle));
+                }
+            }
         }
-        best.map(|(_, _, pick)| pick)
+        let waiting = ballot.waiting();
+        (ballot.elect(self), waiting)
+    }
+
+    /// The first class of a lane whose next request may be sent, or asked about.
+    fn first_open(&self, queue: &LaneQueue) -> Option<(Standing, u32)> {
+        let open = |&&(_, class): &&(Standing, u32)| {
+            let entry = self.classes.at(class);
+            let next = match entry.key.tape {
+                NIL => None,
+                tape => self.tapes.next(tape, (entry.key.kind, entry.key.archive_id, entry.key.flags)),
+            };
+            !self.is_unvettable(next.unwrap_or(entry.list.head))
+        };
+        queue.by_turn.iter().take(MOST_PASSED).find(open).copied()
     }
 
     /// How many movers could take the requests of this class.
@@ -142,6 +191,7 @@ impl Coordinator {
             given: [0; 3],
             set_aside: 0,
             full: false,
+            waiting: [false; LANES],
         };
         self.vetting.allow();
         self.draft_cancels(mover, &mut draft);
@@ -213,12 +263,20 @@ impl Coordinator {
         }
         while draft.list.is_empty() && draft.set_aside < MOST_SET_ASIDE {
             let set_aside = draft.set_aside;
-            let first = match self.first_pick(mover) {
+            let (pick, waiting) = self.first_pick(mover);
+            draft.waiting = waiting;
+            let (first, chosen) = match pick {
                 None => return,
+                Some(Pick::Class(class)) if self.is_stale(class) => {
+                    self.refresh_class(class);
+                    continue;
+                }
                 Some(Pick::Class(class)) => {
                     let key = self.classes.at(class).key;
+                    self.mount_if_ready(&key, mover);
                     draft.pair = Some((key.archive_id, key.flags));
-                    key.kind
+                    // Of plain classes that are due at the same time the oldest request goes first, wherever it is.
+                    (key.kind, if key.is_plain() { NIL } else { class })
                 }
                 Some(Pick::Parked(handle)) => {
                     let (class, fid) = (self.requests.at(handle).class, self.requests.at(handle).fid);
@@ -227,10 +285,10 @@ impl Coordinator {
                     self.unqueue(handle);
                     draft.pair = Some((key.archive_id, key.flags));
                     self.take(handle, fid, key.kind, mover, draft, effects);
-                    key.kind
+                    (key.kind, NIL)
                 }
             };
-            self.fill(mover, first, draft, effects);
+            self.fill(mover, first, chosen, draft, effects);
             let progress = !draft.list.is_empty() || draft.set_aside > set_aside;
             debug_assert!(progress, "what was picked first can be taken or set aside");
             if !progress {
@@ -240,8 +298,9 @@ impl Coordinator {
     }
 
     /// Adds what fits of the draft's archive id and flags: the kind that is due first, then restores, removes, archives.
-    fn fill(&mut self, mover: u32, first: Kind, draft: &mut Draft, effects: &mut Effects) {
-        let Some((archive_id, flags)) = draft.pair else {
+    /// The class that was chosen goes before all others.
+    fn fill(&mut self, mover: u32, first: Kind, chosen: u32, draft: &mut Draft, effects: &mut Effects) {
+        let Some(pair) = draft.pair else {
             return;
         };
         let others = KINDS.into_iter().filter(|&kind| kind != first);
@@ -249,27 +308,34 @@ impl Coordinator {
             if draft.full {
                 return;
             }
-            self.fill_kind(mover, kind, archive_id, flags, draft, effects);
+            let chosen = if kind == first { chosen } else { NIL };
+            self.fill_kind(mover, kind, pair, chosen, draft, effects);
         }
     }
 
-    fn fill_kind(
-        &mut self,
-        mover: u32,
-        kind: Kind,
-        archive_id: u32,
-        flags: u64,
-        draft: &mut Draft,
-        effects: &mut Effects,
-    ) {
+    /// Where the mover may take requests of one kind, archive id and flags: queues of plain classes, and groups of others.
+    fn sources(&self, mover: u32, kind: Kind, (archive_id, flags): (u32, u64)) -> Vec<Source> {
         let entry = self.movers.at(mover);
-        let all = entry.archive_ids.is_empty() || entry.archive_ids.contains(&archive_id);
-        let unknown = archive_id == 0 && self.crews.all.connected == 0;
-        if !all && !unknown {
-            return;
-        }
-        let mut keys = Vec::with_capacity(4);
-        let mut add = |place, tag| keys.push(ClassKey { kind, archive_id, flags, place, tag });
+        let mut sources = Vec::with_capacity(4);
+        let mut add = |place, tag| {
+            let (lane, share) = (Lane::of(kind), NIL);
+            let key = ClassKey { kind, archive_id, flags, place, tag, lane, share, tape: NIL };
+            let takers = self.takers(&key);
+            let class = self.classes.find(&key).filter(|&class| !self.classes.at(class).list.is_empty());
+            if let Some(class) = class {
+                let left = self.classes.at(class).list.len.div_ceil(takers);
+                sources.push(Source { key, what: Stock::Plain(class), left });
+            }
+            let Some(group) = self.groups.get(&key) else {
+                return;
+            };
+            if group.queued > 0 {
+                sources.push(Source { key, what: Stock::Group, left: group.queued.div_ceil(takers) });
+            }
+            if self.has_room_for_tape(mover) {
+                sources.push(Source { key, what: Stock::Ready, left: u32::MAX });
+            }
+        };
         add(Place::Any, NIL);
         if entry.host != NIL {
             add(Place::Host(entry.host), NIL);
@@ -283,17 +349,88 @@ impl Coordinator {
                 add(place, tag);
             }
         }
-        // Each class with what this mover may have of it.
-        let mut classes: Vec<(u32, u32)> = keys
-            .iter()
-            .filter_map(|key| self.classes.find(key))
-            .filter(|&class| !self.classes.at(class).list.is_empty())
-            .map(|class| {
-                let entry = self.classes.at(class);
-                (class, entry.list.len.div_ceil(self.takers(&entry.key)))
-            })
-            .collect();
+        for &tape in &entry.tapes {
+            if matches!(self.tapes.at(tape).state, TapeState::Mounted { .. }) {
+                sources.push(tape_source(tape, kind, archive_id, flags));
+            }
+        }
+        sources
+    }
+
+    /// The mover takes the tape of this class, if it has one that is ready.
+    fn mount_if_ready(&mut self, key: &ClassKey, mover: u32) {
+        if key.tape != NIL && self.tapes.at(key.tape).state == TapeState::Ready {
+            self.mount(key.tape, mover);
+        }
+    }
+
+    /// Which class goes next: the source it is in, and the class.
+    fn next_of(&self, mover: u32, kind: Kind, sources: &[Source]) -> Option<(usize, u32)> {
         let limit = self.slot_limit(mover);
+        let mut ballot = Ballot::new();
+        for (at, source) in sources.iter().enumerate() {
+            let tag = source.key.tag;
+            let running = self.movers.at(mover).tag_running.get(&tag).copied().unwrap_or(0);
+            if source.left == 0 || (tag != NIL && running >= limit) {
+                continue;
+            }
+            let group = self.groups.get(&source.key);
+            let lanes = match source.what {
+                Stock::Plain(class) => {
+                    let head = self.classes.at(class).list.head;
+                    if head != NIL && !self.is_unvettable(head) {
+                        let due = self.due(head);
+                        let order = (0, due, self.requests.at(head).timestamp);
+                        ballot.add(source.key.lane, due, order, (at, class));
+                    }
+                    continue;
+                }
+                Stock::Tape(tape) => {
+                    let pair = (kind, source.key.archive_id, source.key.flags);
+                    let next = self.tapes.next(tape, pair);
+                    if let Some(next) = next.filter(|&next| !self.is_unvettable(next)) {
+                        let class = self.requests.at(next).class;
+                        let key = self.classes.at(class).key;
+                        let due = self.due(next).max(self.tapes.at(tape).floor);
+                        let turn = self.shares.turn(key.share, key.lane);
+                        let order = (turn, due, self.requests.at(next).timestamp);
+                        ballot.add(key.lane, due, order, (at, class));
+                    }
+                    continue;
+                }
+                Stock::Group => group.map(|group| &group.lanes),
+                Stock::Ready => group.map(|group| &group.tapes),
+            };
+            let Some(lanes) = lanes else {
+                continue;
+            };
+            for lane in Lane::all_of(kind) {
+                let queue = &lanes[lane.at()];
+                if let (Some((standing, class)), Some(due)) = (self.first_open(queue), queue.due()) {
+                    let head = self.classes.at(class).list.head;
+                    let order = (standing.turn, standing.due, self.requests.at(head).timestamp);
+                    ballot.add(lane, due, order, (at, class));
+                }
+            }
+        }
+        ballot.elect(self)
+    }
+
+    fn fill_kind(
+        &mut self,
+        mover: u32,
+        kind: Kind,
+        pair: (u32, u64),
+        mut chosen: u32,
+        draft: &mut Draft,
+        effects: &mut Effects,
+    ) {
+        let archive_id = pair.0;
+        if !self.serves_archive(mover, archive_id) {
+            return;
+        }
+        // Each with what this mover may have of it.
+        let mut sources = self.sources(mover, kind, pair);
         while draft.given[kind.at()] < MOST_PER_KIND && self.movers.at(mover).room(kind.at()) > 0 {
             // As C: nothing more once the smallest buffer would not fit.
             if draft.bytes + SMALLEST_BUFFER > draft.max_bytes && draft.bytes > 0 {
@@ -304,24 +441,40 @@ impl Coordinator {
                 draft.full = true;
                 break;
             }
-            let open = classes.iter().enumerate().filter(|(_, (class, share))| {
-                let class = self.classes.at(*class);
-                let tag = class.key.tag;
-                let running = self.movers.at(mover).tag_running.get(&tag).copied().unwrap_or(0);
-                *share > 0
-                    && !class.list.is_empty()
-                    && (tag == NIL || running < limit)
-                    && !self.is_unvettable(class.list.head)
-            });
-            let Some((at, head)) = open
-                .map(|(at, &(class, _))| (at, self.classes.at(class).list.head))
-                .min_by_key(|&(at, head)| (self.due(head), self.requests.at(head).timestamp, at))
-            else {
+            let chosen = std::mem::replace(&mut chosen, NIL);
+            let wanted = if chosen == NIL { None } else { self.source_of(chosen, &sources) };
+            let Some((at, class)) = wanted.or_else(|| self.next_of(mover, kind, &sources)) else {
                 break;
             };
+            if self.is_stale(class) {
+                self.refresh_class(class);
+                continue;
+            }
+            let mut at = at;
+            if sources[at].what == Stock::Ready {
+                let tape = self.classes.at(class).key.tape;
+                self.mount(tape, mover);
+                sources.push(tape_source(tape, kind, archive_id, pair.1));
+                at = sources.len() - 1;
+                if !self.has_room_for_tape(mover) {
+                    let ready = sources.iter_mut().filter(|source| source.what == Stock::Ready);
+                    ready.for_each(|source| source.left = 0);
+                }
+            }
+            let head = match sources[at].what {
+                Stock::Tape(tape) => self.tapes.next(tape, (kind, archive_id, pair.1)),
+                _ => Some(self.classes.at(class).list.head),
+            };
+            let Some(head) = head else {
+                sources[at].left = 0;
+                continue;
+            };
+            let class = self.requests.at(head).class;
             let cost = self.cost(head);
             if cost > draft.max_bytes {
                 self.unqueue(head);
+                self.refresh_unless_plain(class);
+                self.leave_tape(head);
                 self.park(head);
                 draft.set_aside += 1;
                 continue;
@@ -332,13 +485,18 @@ impl Coordinator {
             }
             let fid = self.requests.at(head).fid;
             self.keep_slot(mover, head);
+            if let Stock::Tape(tape) = sources[at].what {
+                self.wind_to(tape, head);
+            }
             self.unqueue(head);
-            if self.take(head, fid, kind, mover, draft, effects) {
-                classes[at].1 -= 1;
+            let given = self.take(head, fid, kind, mover, draft, effects);
+            self.refresh_unless_plain(class);
+            if given {
+                sources[at].left -= 1;
             }
         }
-        for key in keys {
-            if let Some(class) = self.classes.find(&key) {
+        for source in sources {
+            if let Stock::Plain(class) = source.what {
                 self.refresh_class(class);
                 if kind == Kind::Remove
                     && (draft.given[kind.at()] > 0 || self.movers.at(mover).room(kind.at()) > 0)
@@ -346,6 +504,20 @@ impl Coordinator {
                     self.look_ahead(class, effects);
                 }
             }
+        }
+    }
+
+    fn source_of(&self, class: u32, sources: &[Source]) -> Option<(usize, u32)> {
+        let key = self.classes.at(class).key;
+        let what = if key.tape == NIL { Stock::Group } else { Stock::Tape(key.tape) };
+        let found = |source: &Source| source.what == what && (key.tape != NIL || source.key == key.plain());
+        Some((sources.iter().position(found)?, class))
+    }
+
+    /// Plain classes are refreshed once, when the answer is complete.
+    fn refresh_unless_plain(&mut self, class: u32) {
+        if self.classes.in_use(class) && !self.classes.at(class).key.is_plain() {
+            self.refresh_class(class);
         }
     }
 
@@ -386,10 +558,13 @@ impl Coordinator {
         }
         draft.bytes += self.cost(handle);
         draft.given[kind.at()] += 1;
+        let class = self.classes.at(self.requests.at(handle).class).key;
+        self.charge_share(&class);
+        self.pay(class.lane, draft.waiting);
         self.report_sent(handle, mover, effects);
         self.start(handle, mover, effects);
         let item = self.item(handle, false);
-        tracing::info!(key = %item.key(), mover = %self.movers.at(mover).id, "sending");
+        self.log_sent(handle);
         draft.list.push(item);
         true
     }
@@ -427,8 +602,17 @@ impl Coordinator {
     /// The least loaded mover that waits for work of this class and takes items of that size.
     fn waiting_mover(&self, key: &ClassKey, bytes: u64, passed: &[u32]) -> Option<u32> {
         let kind = key.kind.at();
+        let tape = (key.tape != NIL).then(|| self.tapes.at(key.tape).state);
         let fits = |mover: u32| {
-            !passed.contains(&mover) && self.movers.at(mover).recv.is_some_and(|recv| recv.max_bytes >= bytes)
+            let has_tape = match tape {
+                None => true,
+                Some(TapeState::Ready) => self.has_room_for_tape(mover),
+                Some(TapeState::Mounted { mover: other, .. }) => other == mover,
+                Some(_) => false,
+            };
+            has_tape
+                && !passed.contains(&mover)
+                && self.movers.at(mover).recv.is_some_and(|recv| recv.max_bytes >= bytes)
         };
         let waits = |mover: &u32| {
             let entry = self.movers.at(*mover);
@@ -480,6 +664,21 @@ impl Coordinator {
             self.fresh_movers.insert(mover);
         }
     }
+}
+
+/// What a mover may take of a tape that it has.
+fn tape_source(tape: u32, kind: Kind, archive_id: u32, flags: u64) -> Source {
+    let key = ClassKey {
+        kind,
+        archive_id,
+        flags,
+        place: Place::Any,
+        tag: NIL,
+        lane: Lane::of(kind),
+        share: NIL,
+        tape,
+    };
+    Source { key, what: Stock::Tape(tape), left: u32::MAX }
 }
 
 /// The shelves of a pool for a mover of these archive ids.

@@ -26,16 +26,6 @@ impl Select {
 }
 
 impl Coordinator {
-    /// Whether the users of files are looked up at all.
-    pub(super) fn knows_users(&self) -> bool {
-        false
-    }
-
-    /// The user of the request's file, if it is known.
-    pub(super) fn user_of(&self, _handle: Handle) -> Option<u32> {
-        None
-    }
-
     /// The host that alone may have the request.
     pub(super) fn only_host(&self, handle: Handle) -> Option<&str> {
         match self.classes.at(self.requests.at(handle).class).key.place {

@@ -93,6 +93,7 @@ impl Coordinator {
             let left = self.movers.at(old).order;
             self.movers.disconnected.remove(&left);
             self.movers.connected.insert(order, old);
+            self.drop_tapes(fresh);
             self.movers.remove(fresh);
             self.conns.insert(conn, old);
             self.timers.clear(Timer::Grace(old));

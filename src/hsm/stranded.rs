@@ -15,6 +15,7 @@ use super::queues::{ClassKey, Crews, Place};
 use super::requests::{Handle, State};
 use super::time::Mono;
 use super::timers::Timer;
+use super::views::Outcome;
 
 /// How often classes are looked at.
 const EVERY: Duration = Duration::from_secs(30);
@@ -240,6 +241,8 @@ impl Coordinator {
         tracing::warn!(key = %request.key(), errno, "no mover can take this request: ended");
         self.counts.stranded_ended += 1;
         let item = self.item(handle, true);
+        self.note_fate(handle, Outcome::Dropped, errno);
+        self.note_given_up(handle, errno, effects);
         let errno = self.harmless_error(handle, errno);
         self.drop_waiting(handle, effects);
         self.end_at_lustre(item, errno, effects);

@@ -37,6 +37,10 @@ pub(super) enum Timer {
     Duty,
     /// Limits of hints and users are looked at.
     Limits,
+    /// A tape has gathered requests, or was with its mover, for long enough.
+    Tape(u32),
+    /// Requests have waited to be located for long enough.
+    Locations,
 }
 
 /// All deadlines, each timer at most once.

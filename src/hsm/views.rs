@@ -138,7 +138,7 @@ pub struct Position {
 pub struct Attempt {
     /// The request of that time.
     pub cookie: u64,
-    /// Who tried.
+    /// Who tried; empty when it was given up before anybody did.
     pub mover: String,
     /// What it said: a positive errno.
     pub errno: i32,

@@ -8,6 +8,8 @@ pub mod active_requests;
 mod call;
 #[cfg(feature = "daemon")]
 pub mod calls;
+#[cfg(any(feature = "daemon", feature = "sim"))]
+pub mod feed;
 #[cfg(feature = "daemon")]
 pub mod kuc;
 #[cfg(feature = "daemon")]
@@ -16,14 +18,16 @@ mod lane;
 pub mod link;
 #[cfg(feature = "daemon")]
 pub mod list;
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", feature = "sim"))]
 pub mod listing;
 #[cfg(feature = "daemon")]
 pub mod mount;
 #[cfg(any(feature = "daemon", feature = "client"))]
 pub mod path;
+#[cfg(feature = "daemon")]
+mod router;
 #[cfg(any(feature = "daemon", feature = "client"))]
 #[cfg_attr(not(feature = "daemon"), allow(dead_code))]
-mod sys;
-#[cfg(feature = "daemon")]
+pub(crate) mod sys;
+#[cfg(any(feature = "daemon", feature = "sim"))]
 pub mod tunables;

@@ -95,3 +95,27 @@ pub(super) fn fid_of(file: BorrowedFd<'_>) -> io::Result<Fid> {
     call(file, ioctl::PATH2FID, std::ptr::from_mut(&mut fid))?;
     Ok(Fid::from(fid))
 }
+
+/// `struct fsxattr` of the kernel.
+#[repr(C)]
+#[derive(Default)]
+struct Fsxattr {
+    xflags: u32,
+    extsize: u32,
+    nextents: u32,
+    project: u32,
+    cowextsize: u32,
+    padding: [u8; 8],
+}
+
+const _: () = assert!(size_of::<Fsxattr>() == 28);
+
+/// `FS_IOC_FSGETXATTR`: `_IOR('X', 31, struct fsxattr)`.
+const FSGETXATTR: u64 = 0x801c_581f;
+
+/// The project of an open file.
+pub(crate) fn project_of(file: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut attributes = Fsxattr::default();
+    call(file, FSGETXATTR, std::ptr::from_mut(&mut attributes))?;
+    Ok(attributes.project)
+}

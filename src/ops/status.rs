@@ -98,6 +98,14 @@ pub struct Counters {
     pub retried: u64,
     /// Failed requests that were given up because there were too many.
     pub letters_dropped: u64,
+    /// Removes refused because they would have deleted the only copy.
+    pub refused_removes: u64,
+    /// Archives not repeated because the file was archived meanwhile.
+    pub needless_archives: u64,
+    /// Restores bound to a mover that was gone, ended and requested again.
+    pub unbound: u64,
+    /// Deliveries of what had ended, dropped.
+    pub late_deliveries: u64,
     /// Keepalives sent to MDTs.
     pub keepalives: u64,
     /// Requests that users had cancelled, as keepalives found out.
@@ -155,6 +163,10 @@ impl From<hsm::Counters> for Counters {
             retried: of.retried,
             letters_dropped: of.letters_dropped,
             letters: of.letters,
+            refused_removes: of.refused_removes,
+            needless_archives: of.needless_archives,
+            unbound: of.unbound,
+            late_deliveries: of.late_deliveries,
             keepalives: of.keepalives,
             found_cancelled: of.found_cancelled,
             forgotten_at_mdt: of.forgotten_at_mdt,

@@ -11,6 +11,7 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use super::reconcile::Intake;
 use super::shell::Shell;
 use crate::api::hsm;
 use crate::hsm::{Coordinator, Now, OperatorReply, Order};
@@ -96,97 +97,111 @@ pub fn usual_socket(fsname: &str) -> PathBuf {
     Path::new(DIRECTORY).join(format!("hsm-{fsname}.sock"))
 }
 
-/// The socket, which is removed at the end.
+/// The sockets, from before movers are listened to. The unix socket is removed at the end.
 #[derive(Debug)]
 pub struct Api {
-    socket: Option<PathBuf>,
+    path: Option<PathBuf>,
+    socket: Option<std::os::unix::net::UnixListener>,
+    metrics: Option<std::net::TcpListener>,
 }
 
 impl Drop for Api {
     fn drop(&mut self) {
-        if let Some(socket) = &self.socket {
-            let _ = std::fs::remove_file(socket);
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// Where the API is to be, and for whom.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// Where it is.
+    pub place: &'a Place,
+    /// Who may use it besides the owner.
+    pub group: Option<&'a str>,
+    /// Where metrics are given over TCP.
+    pub metrics: Option<&'a str>,
+    /// Name of the file system.
+    pub fsname: &'a str,
+}
+
+impl Api {
+    /// Binds the sockets: whoever connects from now on is answered after [`Api::serve`].
+    ///
+    /// # Errors
+    /// When a place that was told cannot be used. The usual one is done without.
+    pub fn bind(wanted: &Wanted<'_>) -> io::Result<Self> {
+        let named = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+        let group = wanted.group.map(group).transpose()?;
+        let mut api = Self { path: None, socket: None, metrics: None };
+        match wanted.place {
+            Place::Off => {}
+            Place::Path(path) => {
+                let error = |error| named(&format!("api_socket {}", path.display()), error);
+                api.socket = Some(open(path, group).map_err(error)?);
+                api.path = Some(path.clone());
+            }
+            Place::Usual => {
+                let path = usual_socket(wanted.fsname);
+                match open(&path, group) {
+                    Ok(socket) => (api.socket, api.path) = (Some(socket), Some(path)),
+                    Err(error) => tracing::warn!(
+                        "no API for the administrator at {}: {error} (`api_socket PATH` puts it elsewhere, `api_socket \
+                         none` does without)",
+                        path.display()
+                    ),
+                }
+            }
+        }
+        if let Some(address) = wanted.metrics {
+            let bound = std::net::TcpListener::bind(address)
+                .map_err(|error| named(&format!("metrics_listen {address}"), error))?;
+            bound.set_nonblocking(true)?;
+            api.metrics = Some(bound);
+        }
+        Ok(api)
+    }
+
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn serve(&mut self, shell: &Rc<Shell>, parts: Parts) -> io::Result<()> {
+        let (socket, metrics) = (self.socket.take(), self.metrics.take());
+        if socket.is_none() && metrics.is_none() {
+            return Ok(());
+        }
+        let (pieces, received) = mpsc::channel(WAITING);
+        tokio::task::spawn_local(work(Rc::clone(shell), received));
+        let context = hsm::Context {
+            core: Loop { pieces },
+            intake: parts.intake,
+            fsname: Arc::from(parts.fsname),
+            store: Arc::from(parts.store),
+            started: shell.look(|_, now| now.wall.0),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("api".to_owned()).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            runtime.block_on(local.run_until(hsm::run(socket, metrics, context)));
+        })?;
+        if let Some(path) = &self.path {
+            tracing::info!("the API is at {}", path.display());
+        }
+        Ok(())
     }
 }
 
 /// What the API needs to know.
 #[derive(Debug, Clone)]
 pub struct Parts {
-    /// Where it is.
-    pub place: Place,
-    /// Who may use it besides the owner.
-    pub group: Option<String>,
-    /// Where metrics are given over TCP.
-    pub metrics: Option<String>,
     /// Name of the file system.
     pub fsname: String,
     /// What keeps the requests; empty for nothing.
     pub store: String,
-    /// What a reconciliation needs to know.
-    pub reconciler: hsm::Reconciler,
-}
-
-/// Begins to serve.
-///
-/// # Errors
-/// When a place that was told cannot be used. The usual one is done without.
-pub fn start(shell: &Rc<Shell>, parts: Parts) -> io::Result<Api> {
-    let named = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
-    let group = parts.group.as_deref().map(group).transpose()?;
-    let (socket, path) = match &parts.place {
-        Place::Off => (None, None),
-        Place::Path(path) => {
-            let socket =
-                open(path, group).map_err(|e| named(&format!("api_socket {}", path.display()), e))?;
-            (Some(socket), Some(path.clone()))
-        }
-        Place::Usual => {
-            let path = usual_socket(&parts.fsname);
-            match open(&path, group) {
-                Ok(socket) => (Some(socket), Some(path)),
-                Err(error) => {
-                    tracing::warn!(
-                        "no API for the administrator at {}: {error} (`api_socket PATH` puts it elsewhere, `api_socket \
-                         none` does without)",
-                        path.display()
-                    );
-                    (None, None)
-                }
-            }
-        }
-    };
-    let api = Api { socket: path };
-    let metrics = match &parts.metrics {
-        Some(address) => {
-            let bound = std::net::TcpListener::bind(address)
-                .map_err(|error| named(&format!("metrics_listen {address}"), error))?;
-            bound.set_nonblocking(true)?;
-            Some(bound)
-        }
-        None => None,
-    };
-    if socket.is_none() && metrics.is_none() {
-        return Ok(api);
-    }
-    let (pieces, received) = mpsc::channel(WAITING);
-    tokio::task::spawn_local(work(Rc::clone(shell), received));
-    let context = hsm::Context {
-        core: Loop { pieces },
-        reconciler: parts.reconciler,
-        fsname: Arc::from(parts.fsname),
-        store: Arc::from(parts.store),
-        started: shell.look(|_, now| now.wall.0),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("api".to_owned()).spawn(move || {
-        let local = tokio::task::LocalSet::new();
-        runtime.block_on(local.run_until(hsm::run(socket, metrics, context)));
-    })?;
-    if let Some(path) = &api.socket {
-        tracing::info!("the API is at {}", path.display());
-    }
-    Ok(api)
+    /// Takes listings of the MDTs.
+    pub intake: Intake,
 }
 
 /// Bound here, so that it is there when the daemon says that it is ready; served by another runtime.

@@ -11,8 +11,10 @@ use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 use crate::store::redis;
 
 use super::api;
+use super::locator::settings::{LocatorKeys, LocatorSettings};
 use super::options::Options;
 use super::reconcile;
+use super::scheduling::Scheduling;
 use super::security::settings::SecuritySettings;
 use super::work_limits;
 
@@ -58,6 +60,8 @@ pub struct Settings {
     pub api_group: Option<String>,
     /// Address on which metrics are given over TCP, if they are.
     pub metrics_listen: Option<String>,
+    /// What says where the data of restores lies.
+    pub locator: Option<LocatorSettings>,
     /// For the coordinator's core; `fsname` is filled in when it is known.
     pub hsm: HsmConfig,
 }
@@ -168,6 +172,7 @@ impl Default for Settings {
             api: api::Place::Usual,
             api_group: None,
             metrics_listen: None,
+            locator: None,
             hsm: HsmConfig { settle: Duration::from_secs(12), ..HsmConfig::default() },
         }
     }
@@ -243,6 +248,8 @@ struct Loader {
     slice: Option<(u64, u64)>,
     slots: Option<u64>,
     archive_ids: Vec<u32>,
+    scheduling: Scheduling,
+    locator: LocatorKeys,
     lustre_none: bool,
     notes: Vec<Note>,
     problems: Vec<Problem>,
@@ -379,7 +386,7 @@ impl Loader {
         }
     }
 
-    fn set(&mut self, key: &str, value: &str, place: &str) -> Result<(), String> {
+    fn set(&mut self, key: &'static str, value: &str, place: &str) -> Result<(), String> {
         let settings = &mut self.settings;
         let millis = |max| parse_int(value, 0, max).map(Duration::from_millis);
         match key {
@@ -469,6 +476,11 @@ impl Loader {
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
             "ageing_archive_ms" => settings.hsm.ageing.archive = millis(MAX_SECONDS)?,
             "settle_ms" => settings.hsm.settle = millis(INT_MAX)?,
+            "request_timeout_sec" => settings.hsm.request_timeout = seconds(value)?,
+            "keepalive_running_max_sec" => settings.hsm.keepalive_running_max = seconds(value)?,
+            "keepalive_rate" => settings.hsm.keepalive_rate = parse_int(value, 0, 1_000_000)? as u32,
+            "stranded_max" => settings.hsm.stranded_max = parse_int(value, 0, INT_MAX)? as u32,
+            "stranded_timeout_sec" => settings.hsm.stranded_timeout = seconds(value)?,
             "reconcile_command" => settings.reconcile.command = command(value)?,
             "reconcile_interval_sec" => {
                 settings.reconcile.interval = Duration::from_secs(parse_int(value, 0, INT_MAX)?);
@@ -498,7 +510,12 @@ impl Loader {
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
-            other => match settings.security.set(other, value, place) {
+            other => match self
+                .scheduling
+                .set(other, value)
+                .or_else(|| self.locator.set(other, value))
+                .or_else(|| settings.security.set(other, value, place))
+            {
                 Some(result) => result?,
                 None => return Err(format!("`{other}` is a key that the server does not know")),
             },
@@ -512,6 +529,11 @@ impl Loader {
             return Err(Problems(self.problems));
         }
         let hsm = &mut self.settings.hsm;
+        self.notes.extend(self.scheduling.finish(hsm).into_iter().map(Note::Warn));
+        let (locator, warnings) = self.locator.finish(hsm);
+        self.settings.locator = locator;
+        self.notes.extend(warnings.into_iter().map(Note::Warn));
+        let hsm = &mut self.settings.hsm;
         hsm.archive_ids = self.archive_ids;
         hsm.batch = match (self.slice, self.slots.unwrap_or(1)) {
             (None | Some((0, _)), _) | (_, 0) => None,
@@ -521,6 +543,10 @@ impl Loader {
                 slots: u32::try_from(slots).unwrap_or(u32::MAX),
             }),
         };
+        if self.settings.lustre == Lustre::None {
+            // There is nobody to keep requests alive at, and nobody to give them back to.
+            hsm.request_timeout = Duration::ZERO;
+        }
         if hsm.lease > hsm.client_grace {
             hsm.lease = hsm.client_grace;
         }
@@ -546,6 +572,11 @@ impl Loader {
 
 fn text(value: &str) -> Result<String, String> {
     if value.is_empty() { Err("must not be empty".to_owned()) } else { Ok(value.to_owned()) }
+}
+
+/// Whole seconds, at most 68 years.
+fn seconds(value: &str) -> Result<Duration, String> {
+    parse_int(value, 0, INT_MAX).map(Duration::from_secs)
 }
 
 fn at_least(value: u32, min: u32) -> Result<usize, String> {

@@ -44,12 +44,14 @@ pub struct Badge {
     principal: Principal,
     access: Cell<Access>,
     policy: RefCell<Arc<Policy>>,
+    /// Something was refused and logged: the rest only matters to whoever looks for it.
+    refused: Cell<bool>,
 }
 
 impl Badge {
     /// For somebody with this access by this policy.
     pub fn new(principal: Principal, access: Access, policy: Arc<Policy>) -> Self {
-        Self { principal, access: Cell::new(access), policy: RefCell::new(policy) }
+        Self { principal, access: Cell::new(access), policy: RefCell::new(policy), refused: Cell::new(false) }
     }
 
     fn apply(&self, policy: &Arc<Policy>) -> Result<(), String> {
@@ -403,13 +405,16 @@ impl Task {
 
     /// Whether the peer may send this; it is told if not.
     fn may(&self, message: &Message) -> bool {
-        let Badge { principal, access, policy } = &self.connection.badge;
+        let Badge { principal, access, policy, refused } = &self.connection.badge;
         if access.get() == Access::Admin {
             return true;
         }
         let Err(refusal) = policy.borrow().may(principal, access.get(), message) else { return true };
         let label = self.connection.label.borrow();
         match message {
+            _ if refused.replace(true) => {
+                tracing::debug!("Clients: {label}: {} refused: {}", refusal.command, refusal.why);
+            }
             Message::Ehlo(ehlo) if ehlo.id.is_some() => {
                 let id: String = ehlo.id.iter().flat_map(|id| id.chars()).take(64).collect();
                 tracing::warn!("Clients: {label}: ehlo as {id:?} refused: {} ({principal})", refusal.why);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::api::{self, Api};
 use super::committer::{self, Committer};
 use super::config::{self, Limits, Loaded, Lustre, Note, Problems, Settings, System};
+use super::files::Files;
 use super::ha::child::HaChild;
 use super::listener::{self, Hall};
 use super::names::Names;
@@ -25,7 +26,6 @@ use super::security::Credentials;
 use super::security::entrances::{EntranceError, Entrances};
 use super::shell::{LustreCalls, Shell};
 use super::stores::{self, OpenError};
-use crate::api::hsm::Reconciler;
 use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
@@ -86,6 +86,8 @@ pub enum DaemonError {
 /// Everything that happens on other threads.
 enum Input {
     Lustre(FromLustre),
+    /// What the threads that look at files have found.
+    Files(Event),
     Store(committer::Report),
 }
 
@@ -188,6 +190,8 @@ impl Daemon<'_> {
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
+        // Whoever finds the daemon listening finds the API as well.
+        let mut api = self.bind_api()?;
         let entrances = Entrances::bind(&self.settings, &self.fsname, self.files, &mut self.inherited)?;
         let credentials = entrances.credentials.clone();
         self.credentials = Some(credentials.clone());
@@ -197,16 +201,16 @@ impl Daemon<'_> {
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
         let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
         let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
-        let reconciler = Reconciler { settings: told.clone(), mount: mount.clone() };
         let intake = Intake::new(&self.fsname, mount, told);
-        let periodic = Periodic::new(Rc::clone(&shell), intake);
+        let periodic = Periodic::new(Rc::clone(&shell), intake.clone());
         tokio::task::spawn_local(periodic.run(self.settings.hsm.settle));
 
         tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
         let max = self.max_connections(limits, entrances.handshakes());
         let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials))?;
-        let _api = self.start_api(&shell, kind, reconciler)?;
+        let parts = api::Parts { fsname: self.fsname.clone(), store: kind, intake };
+        api.serve(&shell, parts).map_err(DaemonError::Api)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
@@ -229,21 +233,14 @@ impl Daemon<'_> {
         }
     }
 
-    fn start_api(
-        &self,
-        shell: &Rc<Shell>,
-        store: String,
-        reconciler: Reconciler,
-    ) -> Result<Api, DaemonError> {
-        let parts = api::Parts {
-            place: self.settings.api.clone(),
-            group: self.settings.api_group.clone(),
-            metrics: self.settings.metrics_listen.clone(),
-            fsname: self.fsname.clone(),
-            store,
-            reconciler,
+    fn bind_api(&self) -> Result<Api, DaemonError> {
+        let wanted = api::Wanted {
+            place: &self.settings.api,
+            group: self.settings.api_group.as_deref(),
+            metrics: self.settings.metrics_listen.as_deref(),
+            fsname: &self.fsname,
         };
-        api::start(shell, parts).map_err(DaemonError::Api)
+        Api::bind(&wanted).map_err(DaemonError::Api)
     }
 
     fn max_connections(&self, limits: Limits, handshakes: usize) -> usize {
@@ -293,12 +290,28 @@ impl Daemon<'_> {
                 (mount, copytool)
             }
             (None, None) => {
-                shell.connect_lustre(Rc::new(NoLustre { tell }));
+                shell.connect_lustre(Rc::new(NoLustre { tell }), self.start_files(None, inputs)?);
                 return Ok((None, None));
             }
         };
-        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?));
+        let files = self.start_files(Some(mount.clone()), inputs)?;
+        shell.connect_lustre(Rc::new(Calls::start(mount.clone(), tell)?), files);
         Ok((Some(copytool), Some(mount)))
+    }
+
+    /// Starts what looks at files and at the file system.
+    fn start_files(
+        &self,
+        mount: Option<CurrentMount>,
+        inputs: &UnboundedSender<Input>,
+    ) -> Result<Rc<Files>, DaemonError> {
+        let inputs = inputs.clone();
+        let space = self.settings.hsm.archives_first_when_full.is_some();
+        let files = Files::start(mount, self.settings.locator.clone(), space, move |event| {
+            // The loop only goes away with the process.
+            let _ = inputs.send(Input::Files(event));
+        });
+        Ok(Rc::new(files?))
     }
 
     /// Leaves what the next run can go on with to the service manager, if there is one. Everything that was read is stored.
@@ -375,6 +388,8 @@ impl Daemon<'_> {
         }
         let hsm = HsmConfig {
             fsname: self.fsname.clone(),
+            // Without its threads a locator would only fail.
+            locating: new.hsm.locating.clone().filter(|_| self.settings.locator.is_some()),
             ask_lustre: matches!(self.settings.lustre, Lustre::Mount(_)),
             archive_ids: self.settings.hsm.archive_ids.clone(),
             reporting_hint: new.hsm.reporting_hint.clone().filter(|_| self.settings.reporting_dir.is_some()),
@@ -409,6 +424,11 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("a key of redis", old.redis_server != new.redis_server),
         ("archive_id", old.hsm.archive_ids != new.hsm.archive_ids),
         ("reporting_dir", old.reporting_dir != new.reporting_dir),
+        ("locator", old.locator != new.locator),
+        (
+            "archives_first_when_full",
+            old.hsm.archives_first_when_full.is_none() && new.hsm.archives_first_when_full.is_some(),
+        ),
         ("api_socket", old.api != new.api),
         ("api_group", old.api_group != new.api_group),
         ("metrics_listen", old.metrics_listen != new.metrics_listen),
@@ -474,6 +494,7 @@ async fn feed(shell: Rc<Shell>, fsname: String, mut inputs: UnboundedReceiver<In
                 gone.lustre = true;
                 shell.lustre_stopped.notify_one();
             }
+            Input::Files(event) => shell.handle(event),
             Input::Store(committer::Report::Closed(result)) => {
                 gone.store = Some(result);
                 return gone;

@@ -2,23 +2,29 @@
 //!
 //! One thread runs the core, the connections and the timers ([`shell`]). Threads of their own are: the store
 //! ([`committer`]), the reader of the kernel's pipe and the ends at Lustre ([`crate::lustre`]), names of peers ([`names`]),
-//! reporting files ([`reporting`]) and HTTP ([`api`]); none of them can delay another.
+//! reporting files ([`reporting`]), HTTP ([`api`]), looks at files ([`attributes`]) and at the file system ([`space`]); none of
+//! them can delay another.
 
 pub mod api;
+pub mod attributes;
 pub mod committer;
 pub mod config;
 pub mod connection;
 pub mod daemon;
+pub mod files;
 pub mod ha;
 pub mod listener;
 pub mod local_socket;
+pub mod locator;
 pub mod names;
 pub mod options;
 pub mod outbox;
 pub mod reconcile;
 pub mod reporting;
+mod scheduling;
 pub mod security;
 pub mod shell;
+pub mod space;
 pub mod stores;
 pub mod transport;
 pub mod work_limits;
@@ -33,6 +39,10 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     if arguments.nth(1).is_some_and(|first| first == "ha-manager") {
         return ha::process::main(std::iter::once("coordinatool ha-manager".into()).chain(arguments));
+    }
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    if arguments.next().is_some_and(|first| first == locator::phobos::COMMAND) {
+        return locator::phobos::main(&arguments.collect::<Vec<_>>());
     }
     let options = match options::parse(std::env::args_os()) {
         Command::Run(options) => *options,

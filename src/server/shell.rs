@@ -19,7 +19,7 @@ use crate::hsm::effect::{Reply, StoreOp};
 use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
-    StatusCursor,
+    RequestKey, Sought, StatusCursor, Wanted,
 };
 use crate::store::{Health, Snapshot};
 use crate::system::clock::Clock;
@@ -38,6 +38,15 @@ pub trait LustreCalls {
 
     /// Begins any other call; [`Event::LustreAnswered`] must follow.
     fn ask(&self, call: LustreCall);
+}
+
+/// Looks at files. Nothing here blocks.
+pub trait FileCalls {
+    /// Begins to find out whose files these are; [`Event::LookedUp`] must follow.
+    fn look_up(&self, keys: Vec<RequestKey>, wanted: Wanted);
+
+    /// Begins to ask the locator; [`Event::Located`] must follow.
+    fn locate(&self, sought: Vec<Sought>);
 }
 
 /// How it goes with the store.
@@ -83,6 +92,7 @@ struct Inner {
     /// Effects on others than connections, in order.
     deferred: VecDeque<(u64, Effect)>,
     lustre: Option<Rc<dyn LustreCalls>>,
+    files: Option<Rc<dyn FileCalls>>,
     /// Who waits for what became of an order.
     operators: BTreeMap<AskId, oneshot::Sender<OperatorReply>>,
     asks: u64,
@@ -122,6 +132,7 @@ impl Shell {
             waiting: BTreeMap::new(),
             deferred: VecDeque::new(),
             lustre: None,
+            files: None,
             operators: BTreeMap::new(),
             asks: 0,
             reporting,
@@ -142,9 +153,13 @@ impl Shell {
         }
     }
 
-    /// From now on requests can be ended at Lustre; those that had to wait are.
-    pub fn connect_lustre(&self, lustre: Rc<dyn LustreCalls>) {
-        self.inner.borrow_mut().lustre = Some(lustre);
+    /// From now on requests can be ended at Lustre and files looked at; what had to wait is done.
+    pub fn connect_lustre(&self, lustre: Rc<dyn LustreCalls>, files: Rc<dyn FileCalls>) {
+        {
+            let mut inner = self.inner.borrow_mut();
+            inner.lustre = Some(lustre);
+            inner.files = Some(files);
+        }
         self.release();
     }
 
@@ -354,8 +369,16 @@ impl Shell {
                 _ => break,
             }
             // A request that was recovered may have to be ended before the mount is ready.
-            if matches!(inner.deferred.front(), Some((_, Effect::EndAtLustre { .. } | Effect::AskLustre(_))))
-                && inner.lustre.is_none()
+            if matches!(
+                inner.deferred.front(),
+                Some((
+                    _,
+                    Effect::EndAtLustre { .. }
+                        | Effect::AskLustre(_)
+                        | Effect::LookUp { .. }
+                        | Effect::Locate(_)
+                ))
+            ) && inner.lustre.is_none()
             {
                 break;
             }
@@ -371,6 +394,18 @@ impl Shell {
                     if let Some(lustre) = inner.lustre.clone() {
                         drop(inner);
                         lustre.ask(call);
+                    }
+                }
+                Effect::Locate(sought) => {
+                    if let Some(files) = inner.files.clone() {
+                        drop(inner);
+                        files.locate(sought);
+                    }
+                }
+                Effect::LookUp { keys, wanted } => {
+                    if let Some(files) = inner.files.clone() {
+                        drop(inner);
+                        files.look_up(keys, wanted);
                     }
                 }
                 Effect::Operator { ask, reply } => {

@@ -86,6 +86,8 @@ const GIVE_BACK_DELAY: Duration = Duration::from_millis(500);
 
 /// What the daemon and the MDT are told about the request of a file that is gone.
 const ENOENT: i32 = 2;
+/// What a copytool acknowledges a cancel with that it cannot carry out.
+const ENOSYS: i32 = 38;
 
 impl Shim {
     /// A mover that is not connected yet: the first [`Event::Tick`] starts it.
@@ -185,7 +187,12 @@ impl Shim {
         if let Some(conn) = self.link.ready_conn() {
             let mut bytes = Vec::new();
             while let Some(end) = self.flights.next_unsent() {
-                client::write_done(end.key.cookie, end.dfid, end.status, &mut bytes);
+                let write = if end.cancel && end.status == ENOSYS {
+                    client::write_goes_on
+                } else {
+                    client::write_done
+                };
+                write(end.key.cookie, end.dfid, end.status, &mut bytes);
             }
             if let Some(serial) = self.lease.renewal(now) {
                 client::write_lease(serial, &mut bytes);

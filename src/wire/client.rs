@@ -73,6 +73,14 @@ pub fn write_done(cookie: u64, dfid: Fid, status: i32, out: &mut Vec<u8>) {
     object.int("status", i64::from(status)).end();
 }
 
+/// Appends `done` of a mover that cannot cancel what it was told to cancel: it goes on with that. A C server takes it for
+/// the end, as from a C mover; ours knows by the extra member that it is none.
+pub fn write_goes_on(cookie: u64, dfid: Fid, status: i32, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::new(out, true);
+    write_fid(dfid, true, object.string("command", b"done").wide("hai_cookie", cookie).key("hai_dfid"));
+    object.int("status", i64::from(status)).int("goes_on", 1).end();
+}
+
 /// Appends `lock`.
 pub fn write_lock(lock: Lock, out: &mut Vec<u8>) {
     let value = match lock {

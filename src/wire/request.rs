@@ -142,6 +142,7 @@ struct Fields<F> {
     cookie: Option<Number>,
     dfid: Option<Fid>,
     status: Option<Number>,
+    goes_on: Option<Number>,
     items: Option<(Vec<ActionItem>, usize)>,
     locked: Option<Number>,
     verbose: Option<Number>,
@@ -165,6 +166,7 @@ impl<F> Fields<F> {
             cookie: None,
             dfid: None,
             status: None,
+            goes_on: None,
             items: None,
             locked: None,
             verbose: None,
@@ -182,6 +184,7 @@ impl<'de, F: FnMut(&'static str, usize, &ItemError)> Member<'de> for Fields<F> {
             "max_bytes" => &mut self.max_bytes,
             "hai_cookie" => &mut self.cookie,
             "status" => &mut self.status,
+            "goes_on" => &mut self.goes_on,
             "locked" => &mut self.locked,
             "verbose" => &mut self.verbose,
             "serial" => &mut self.serial,
@@ -293,6 +296,9 @@ impl<F: FnMut(&'static str, usize, &ItemError)> Fields<F> {
             return Message::DoneIncomplete;
         };
         let status = signed(self.status, 0);
+        if self.goes_on.is_some_and(|number| signed(Some(number), 0) != 0) {
+            return Message::GoesOn;
+        }
         // No error may become a success by being cut to 32 bits.
         let status = status.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
         Message::Done(Done { cookie, dfid, status })

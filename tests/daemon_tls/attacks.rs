@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::SystemTime;
 
+use coordinatool::client::stream::Stream;
 use coordinatool::security::Credentials;
 use coordinatool::tls::Role;
 use coordinatool::tls::authority::Request;
@@ -75,6 +76,12 @@ fn strangers_do_not_get_in() {
         let answer = raw(port, bytes);
         assert!(answer.len() < 64 && !answer.starts_with(b"{"), "{answer:?}");
     }
+    // A hello of another kind, often: what strangers send is counted in the log, not written down.
+    for _ in 0..50 {
+        raw(port, &[22, 3, 1, 0, 4, 0x60, 0, 0, 0]);
+    }
+    let lines = daemon.log().lines().filter(|line| line.contains("WARN")).count();
+    assert!(lines < 10, "{}", daemon.log());
     // TLS to the plain port, too.
     assert_eq!(raw(daemon.port(), &[22, 3, 1, 0, 4, 0, 0, 0, 0]), b"");
     daemon.wait_for_log("it speaks TLS to the plain port");
@@ -211,4 +218,13 @@ fn the_protocol_is_the_same_inside() {
     for _ in 0..101 {
         assert_eq!(admin.receive().unwrap()["command"], "status");
     }
+    // Who says goodbye still gets the answers that are due.
+    admin.send(&STATUS.repeat(3)).unwrap();
+    let Stream::Tls(stream) = &mut admin.stream else { panic!("no TLS") };
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+    for _ in 0..3 {
+        assert_eq!(admin.receive().unwrap()["command"], "status");
+    }
+    assert_eq!(admin.receive().unwrap_err(), "closed");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use coordinatool::store::redis::spill::SpillFile;
 use harness::{Redis, Settings, Signal, json, patience};
 
 use super::{c_reader, item, queue, serve_all, small_bed, start_alone};
@@ -253,4 +254,130 @@ fn nothing_that_was_acknowledged_is_lost_whoever_is_killed_when() {
     let lost: Vec<_> = acknowledged.difference(&once).collect();
     assert!(lost.is_empty(), "acknowledged, and lost (COORDINATOOL_REDIS_SEED={seed}): {lost:?}");
     bed.wait("redis is empty", || redis.requests().is_empty() && redis.assigned().is_empty());
+}
+
+#[test]
+fn a_full_disk_while_redis_is_away_refuses_queues_and_loses_nothing() {
+    let name = "a_full_disk_while_redis_is_away_refuses_queues_and_loses_nothing";
+    let bed = small_bed("redis-full");
+    let state = bed.directory().join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let mut mount = std::process::Command::new("mount");
+    let mounted = mount.args(["-t", "tmpfs", "-o", "size=512k,mode=0700", "none"]).arg(&state).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return harness::skip(name, "needs to mount a small tmpfs");
+    }
+    let mut redis = Redis::start(&bed);
+    let daemon = start_alone(&bed, &redis, &Settings::new());
+    redis.kill();
+    let mut acknowledged = Vec::new();
+    let refused = bed.wait_for("the disk is full", || {
+        let first = acknowledged.len() as u64;
+        let answer = queue(&daemon, first..first + 500);
+        if answer["enqueued"] == 500 {
+            acknowledged.extend(first..first + 500);
+            return None;
+        }
+        Some(answer)
+    });
+    assert_eq!((&refused["status"], &refused["error"]), (&json!(-28), &json!("No space left on device")));
+    assert!(acknowledged.len() >= 500, "some were taken before");
+    // Meanwhile work goes on.
+    assert_eq!(serve_all(&daemon, "mover1", 10).len(), 10);
+    redis.start_again();
+    bed.wait("queues are taken again", || queue(&daemon, [1_000_000])["status"].is_null());
+    let known = || harness::known(&daemon.status());
+    bed.wait("redis has everything", || redis.requests().len() as u64 == known());
+    let given: BTreeSet<u64> =
+        serve_all(&daemon, "mover1", usize::try_from(known()).unwrap()).into_iter().collect();
+    assert!(acknowledged[10..].iter().all(|number| given.contains(&(1000 + number))));
+}
+
+/// Whether the files that wait beside redis hold all requests.
+fn snapshot_is_complete(spill: &std::path::Path) -> bool {
+    let file = |path: std::path::PathBuf| {
+        let number = path.file_name()?.to_str()?.strip_prefix("spill-")?;
+        let number = u32::from_str_radix(number, 16).ok()?;
+        SpillFile::parse(number, std::fs::read(path).ok()?).ok()
+    };
+    let entries = std::fs::read_dir(spill).into_iter().flatten().flatten();
+    entries.into_iter().filter_map(|entry| file(entry.path())).any(|file| file.snapshot_end)
+}
+
+#[test]
+fn writing_it_anew_starts_over_when_it_is_interrupted() {
+    let bed = small_bed("redis-interrupted");
+    let mut redis = Redis::start(&bed);
+    let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    let _mover = fill(&daemon);
+    let want = c_reader::read(&redis);
+    for round in 0..2 {
+        redis.ask::<()>(&["FLUSHALL"]);
+        bed.wait("it is noticed", || {
+            daemon.log().matches("it lost what it had").count() > round
+                || daemon.log().matches("written anew").count() > round
+        });
+        redis.kill();
+        redis.start_again();
+        bed.wait("redis has everything again", || redis.requests().len() == want.len());
+        bed.wait("in one piece", || redis.hash("coordinatool_rs_requests").len() == 1);
+        assert_eq!(c_reader::read(&redis), want);
+    }
+    // And where the daemon dies with a snapshot in its spill, the next one goes on with it.
+    redis.kill();
+    redis.forget();
+    queue(&daemon, [9000]);
+    redis.start_again();
+    let done = |daemon: &harness::Daemon<'_>| daemon.log().matches("has all requests again").count();
+    let before = done(&daemon);
+    bed.wait("it is noticed", || daemon.log().contains("without what it had confirmed"));
+    redis.kill();
+    bed.wait("the snapshot is complete, or even replayed", || {
+        snapshot_is_complete(&bed.directory().join("state/redis-spill")) || done(&daemon) > before
+    });
+    daemon.kill();
+    redis.start_again();
+    daemon.start_again();
+    daemon.wait_known(want.len() as u64 + 2);
+    assert_eq!(c_reader::read(&redis).len(), want.len() + 1);
+}
+
+/// A node that was cut off from redis died; the coordinator went on elsewhere, and comes back now.
+#[test]
+fn what_waits_beside_a_redis_that_others_have_used_since_is_merged() {
+    let bed = small_bed("redis-merge");
+    let other_bed = small_bed("redis-merge-other");
+    let mut redis = Redis::start(&bed);
+    let mut first = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    queue(&first, 0..10);
+    redis.kill();
+    queue(&first, 10..15);
+    assert_eq!(serve_all(&first, "mover1", 3), [1000, 1001, 1002]);
+    first.kill();
+    redis.start_again();
+    let mut second = start_alone(&other_bed, &redis, &Settings::new().line("settle_ms 100"));
+    queue(&second, 20..23);
+    second.wait_known(13);
+    second.stop();
+    first.start_again();
+    assert!(first.log().contains("merged with what it holds"));
+    // 3 to 9 from before, 10 to 14 from the spill, 20 to 22 of the other one; what had ended stays so.
+    assert_eq!(serve_all(&first, "mover1", 15).len(), 15);
+    bed.wait("redis is empty", || redis.requests().is_empty());
+}
+
+#[test]
+fn what_waits_beside_a_redis_that_was_emptied_is_served_and_the_loss_is_told() {
+    let bed = small_bed("redis-emptied-start");
+    let mut redis = Redis::start(&bed);
+    let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    queue(&daemon, 0..10);
+    redis.kill();
+    queue(&daemon, 10..15);
+    daemon.kill();
+    redis.forget();
+    redis.start_again();
+    daemon.start_again();
+    assert!(daemon.log().contains("not what it was when"));
+    assert_eq!(serve_all(&daemon, "mover1", 5), [1010, 1011, 1012, 1013, 1014]);
 }

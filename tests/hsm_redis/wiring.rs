@@ -176,3 +176,34 @@ fn an_operator_sees_how_the_store_is() {
     redis.start_again();
     bed.wait("and of its end", || status()["trouble"].is_null());
 }
+
+/// Nothing is said about redis: it is used if it is there.
+#[test]
+fn without_a_word_about_redis_and_without_one_the_embedded_store_is_used() {
+    let bed = small_bed("redis-unset");
+    // Nobody listens at the port of a socket that is bound and does not listen.
+    let reserved =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&reserved, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let bound = rustix::net::getsockname(&reserved).unwrap();
+    let port = std::net::SocketAddrV4::try_from(bound).unwrap().port();
+    let settings = Settings::new().line(format!("redis_port {port}"));
+    bed.configure(&settings);
+    let mut command = Command::new(bed.programs().path("coordinatool"));
+    command.args(["-v", "--lustre", "none", "--fsname", "testfs0", "--config"]).arg(bed.configuration());
+    command.env_remove("COORDINATOOL_REDIS_HOST");
+    let mut process = harness::Process::spawn("daemon", command, &bed.log_path("daemon"));
+    bed.wait("it serves", || process.log().contains("Starting main loop"));
+    let warning = format!("no redis at localhost:{port}");
+    assert!(process.log().contains(&warning), "{}", process.log());
+    assert!(process.log().contains("requests are kept in the embedded store"));
+    process.terminate(harness::patience());
+
+    // Once an earlier run has kept requests there, they are not forgotten so easily.
+    let spill = bed.directory().join("state/redis-spill");
+    std::fs::create_dir_all(&spill).unwrap();
+    std::fs::write(spill.join("used"), "redis at localhost\n").unwrap();
+    let (code, said) = fails(&bed, &settings, &["--fsname", "testfs0"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("an earlier run kept requests there"), "{said}");
+}

@@ -190,6 +190,26 @@ fn counters(page: &mut Page, counters: &Counters) {
     }
     let totals = [
         (
+            "lustre_hsm_refused_removes_total",
+            "Removes refused because they would have deleted the only copy.",
+            counters.refused_removes,
+        ),
+        (
+            "lustre_hsm_needless_archives_total",
+            "Archives not repeated because the file was archived meanwhile.",
+            counters.needless_archives,
+        ),
+        (
+            "lustre_hsm_unbound_restores_total",
+            "Restores bound to a mover that was gone, ended and requested again.",
+            counters.unbound,
+        ),
+        (
+            "lustre_hsm_late_deliveries_total",
+            "Deliveries of what had ended, dropped.",
+            counters.late_deliveries,
+        ),
+        (
             "lustre_hsm_requested_again_total",
             "Requests that an MDT had forgotten and took again.",
             counters.requested_again,

@@ -20,16 +20,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 
-pub use self::reconcile::Reconciler;
 use super::envelope::{self, Problem};
 use super::serve;
 use crate::server::api::{Loop, Stopping};
+use crate::server::reconcile::Intake;
 
 /// What every request may need.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// What a reconciliation needs to know.
-    pub reconciler: Reconciler,
+    /// Takes listings of the MDTs.
+    pub intake: Intake,
     /// The way to the coordinator.
     pub core: Loop,
     /// Name of the file system.

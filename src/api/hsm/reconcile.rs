@@ -6,41 +6,20 @@ use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use tokio::sync::watch;
 use tokio_stream::StreamExt;
 
 use super::super::caller::Caller;
 use super::super::envelope::Problem;
 use super::{Answer, Context, invalid, orders};
-use crate::hsm::reconcile::{Adopt, Listing, Reconcile};
+use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{AskId, OperatorReply, Wall};
-use crate::lustre::link::CurrentMount;
 use crate::server::api::{Loop, Stopping};
-use crate::server::reconcile::{Feed, Settings, Whose};
+use crate::server::reconcile::{Feed, Whose};
 
 /// How long nothing may come of a listing.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest listing, in bytes: ten million requests.
 const MOST: u64 = 4 << 30;
-
-/// What a reconciliation needs to know.
-#[derive(Debug, Clone)]
-pub struct Reconciler {
-    /// As configured now.
-    pub settings: watch::Receiver<Settings>,
-    /// Whose client we are.
-    pub mount: Option<CurrentMount>,
-}
-
-impl Reconciler {
-    /// What may be adopted, which Lustre is asked about.
-    async fn adopt(&self, told: Option<Whose>) -> Adopt {
-        let whose = told.unwrap_or(self.settings.borrow().adopt);
-        let mount = self.mount.clone();
-        let find = move || whose.on(mount.as_ref().map(CurrentMount::get).as_deref());
-        tokio::task::spawn_blocking(find).await.unwrap_or(Adopt::Nothing)
-    }
-}
 
 /// What is known of the listing.
 #[derive(Debug, Default, Deserialize)]
@@ -71,17 +50,26 @@ pub async fn reconcile(
     };
     let source: String = wanted.source.unwrap_or_default().chars().take(100).collect();
     let source = if source.is_empty() { caller.to_string() } else { format!("{source}, {caller}") };
-    let listing = Listing { source, all_mdts: wanted.all_mdts, adopt: context.reconciler.adopt(told).await };
+    let intake = context.intake.clone();
+    let begin = move || {
+        let (mut listing, feed) = intake.begin(&source);
+        listing.all_mdts = wanted.all_mdts;
+        if let Some(whose) = told {
+            listing.adopt = intake.adopt(whose);
+        }
+        (listing, feed)
+    };
+    let internal = |error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error);
+    let (listing, reader) = tokio::task::spawn_blocking(begin).await.map_err(internal)?;
     // Of its own, so that it comes to an end also when whoever sends it goes away.
-    let task = tokio::spawn(async move { feed(&context.core, &context.fsname, listing, body).await });
-    let reply = task.await.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))??;
+    let task = tokio::spawn(async move { feed(&context.core, reader, listing, body).await });
+    let reply = task.await.map_err(internal)??;
     // Nothing in this answer has an age.
     orders::answer(reply, Wall(0))
 }
 
-async fn feed(core: &Loop, fsname: &str, listing: Listing, body: Body) -> Result<OperatorReply, Stopping> {
+async fn feed(core: &Loop, mut feed: Feed, listing: Listing, body: Body) -> Result<OperatorReply, Stopping> {
     let (ask, reply) = core.with(move |shell| shell.reconcile(listing)).await?;
-    let mut feed = Feed::new(fsname);
     let mut stream = body.into_data_stream();
     let mut length: u64 = 0;
     loop {

@@ -234,21 +234,13 @@ async fn run(options: Options) -> Outcome {
 
 /// Prints a script for a shell.
 fn completion(shell: clap_complete::Shell, halo: bool) -> Outcome {
-    let (mut command, name) = if halo {
-        (halo::options::Options::command(), "halo")
-    } else {
-        let ha = Options::command().name("ha");
-        (
-            clap::Command::new("coordinatool-client").disable_help_subcommand(true).subcommand(ha),
-            "coordinatool-client",
-        )
-    };
+    if !halo {
+        print(&super::hsm::completion(shell));
+        return Outcome::Done;
+    }
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, name, &mut script);
-    // The generator for bash (clap_complete 4.6.11) gives a program with a hyphen in its name two names.
-    let script =
-        String::from_utf8_lossy(&script).replace("coordinatool__subcmd__client", "coordinatool__client");
-    print(&script);
+    clap_complete::generate(shell, &mut halo::options::Options::command(), "halo", &mut script);
+    print(&String::from_utf8_lossy(&script));
     Outcome::Done
 }
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::options::{CancelOptions, LettersOptions, MoverOptions};
 use super::words::{self, count};
-use super::{Outcome, Run, Stop, print, print_json};
-use crate::client::ha::api::{Api, segment};
+use super::{Outcome, Run, Stop, complain, print, print_json};
+use crate::client::ha::api::{Api, ApiError, segment};
 use crate::ops::{CancelReport, Mover, Select};
 
 /// How long an order may take: millions of requests are gone through in slices.
@@ -26,6 +26,24 @@ fn ask(question: &str) -> Result<bool, Stop> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|error| Stop::Failed(error.to_string()))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Looks until it is so. A daemon that restarts meanwhile is waited for.
+async fn wait_until(mut done: impl AsyncFnMut() -> Result<bool, ApiError>) -> Result<(), Stop> {
+    let mut told = false;
+    loop {
+        match done().await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(ApiError::Lost(_) | ApiError::NoManager { .. }) => {
+                if !std::mem::replace(&mut told, true) {
+                    complain("lost the daemon; waiting for it to come back");
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// What must be selected for an order that changes something.
@@ -114,9 +132,9 @@ pub async fn cancel(api: &Api, options: CancelOptions) -> Run {
         return Ok(Outcome::Nothing);
     }
     if options.wait {
-        while read(&cancel_order(api, &select, true, 0).await?)?.selected > 0 {
-            tokio::time::sleep(LOOK).await;
-        }
+        let body = json!({"select": select, "preview": true, "examples": 0});
+        let left = async || api.post_waiting::<CancelReport>("/api/v1/hsm/cancel", &body, LONG).await;
+        wait_until(async || Ok(left().await?.selected == 0)).await?;
     }
     Ok(Outcome::Done)
 }
@@ -124,11 +142,13 @@ pub async fn cancel(api: &Api, options: CancelOptions) -> Run {
 /// `drain`, `undrain`, `release`; `wait`: until it runs nothing.
 pub async fn mover(api: &Api, verb: &str, options: &MoverOptions, wait: bool) -> Run {
     let path = format!("/api/v1/hsm/movers/{}/{verb}", segment(&options.mover));
-    let _: Value = api.post_waiting(&path, &json!({}), LONG).await?;
-    if wait {
-        while running(api, &options.mover).await?.is_some_and(|running| running > 0) {
-            tokio::time::sleep(LOOK).await;
-        }
+    let order = async || api.post_waiting::<Value>(&path, &json!({}), LONG).await;
+    if !wait {
+        order().await?;
+    } else {
+        // Ordered twice is the same as once.
+        wait_until(async || order().await.map(|_| true)).await?;
+        wait_until(async || Ok(running(api, &options.mover).await?.unwrap_or(0) == 0)).await?;
     }
     let running = running(api, &options.mover).await?;
     if options.plain.json {
@@ -150,7 +170,7 @@ pub async fn mover(api: &Api, verb: &str, options: &MoverOptions, wait: bool) ->
 }
 
 /// How much a mover runs; `None` when nobody has heard of it.
-async fn running(api: &Api, id: &str) -> Result<Option<u64>, Stop> {
+async fn running(api: &Api, id: &str) -> Result<Option<u64>, ApiError> {
     let movers: Vec<Mover> = api.get("/api/v1/hsm/movers").await?;
     Ok(movers.iter().find(|mover| mover.id == id).map(|mover| mover.running.sum()))
 }

@@ -173,7 +173,7 @@ async fn run(options: Options) -> Run {
 }
 
 /// A script for a shell, with the subcommands of `ha`.
-fn completion(shell: clap_complete::Shell) -> String {
+pub fn completion(shell: clap_complete::Shell) -> String {
     let mut command = Options::command().subcommand(super::ha::options::Options::command().name("ha"));
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "coordinatool-client", &mut script);

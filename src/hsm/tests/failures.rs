@@ -303,3 +303,22 @@ fn history_tells_what_ended_and_how() {
     assert_eq!((top.movers[0].1.running, top.movers[0].1.done, top.movers[0].1.failed), (1, 3, 1));
     assert!((top.classes[0].2.rate - 1.0 / 60.0).abs() < 1e-9);
 }
+
+/// Work that no mover could take is ended at the MDT, but an operator can have it back.
+#[test]
+fn what_nobody_could_take_is_kept() {
+    let timeout = Duration::from_secs(3600);
+    let request_timeout = Duration::from_secs(100_000);
+    let of = HsmConfig { stranded_timeout: timeout, request_timeout, retry_limit: 5, ..config() };
+    let mut s = Session::new(of);
+    s.mover_for(1, "m0", &[2]);
+    s.lustre(vec![archive(1, "tag=a")]);
+    let ends = endings(&s.pass(3 * 3600));
+    assert_eq!(ends.len(), 1);
+    let letters = s.core.dead_letters();
+    assert_eq!((letters.len(), &*letters[0].mover, letters[0].retry), (1, "", None));
+    let ended = s.core.history(&HistoryQuery::default());
+    assert_eq!((ended[0].outcome, ended[0].status), (Outcome::Dropped, 110));
+    let (reply, effects) = s.order(Order::Retry { select: Select::default() });
+    assert_eq!((reply, asked(&effects)), (OperatorReply::Letters(1), vec![1]));
+}

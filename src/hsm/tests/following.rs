@@ -66,6 +66,7 @@ fn configured(number: u8) -> HsmConfig {
         client_grace: Duration::from_secs(5),
         host_mappings: vec![any("tag=n0", &["m0"]), any("tag=n1", &["m1", "m2"])],
         batch: if number >= 3 { batch(3, Some(10), 1) } else { None },
+        ask_lustre: number % 2 == 1,
         retry_limit: 1,
         retry_backoff: Duration::from_secs(1),
         quarantine: QuarantineConfig {

@@ -1,6 +1,7 @@
 //! The port for TLS, on a thread of its own: whoever shakes hands, slowly or a thousand times a second, delays nobody who
 //! is inside.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ pub const MOST: usize = 512;
 const ARRIVALS: usize = 64;
 /// How long a handshake may last, unless `handshake_timeout_ms` is less.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a handshake waits for a look at the files.
+const FILES: Duration = Duration::from_secs(1);
 /// How long a peer that is refused may take to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -79,6 +82,7 @@ impl Door {
                     most,
                     arrived,
                     under_way: Rc::default(),
+                    looking: Rc::default(),
                     complaint: Rc::default(),
                     flood: Complaint::default(),
                     last: 0.into(),
@@ -111,10 +115,12 @@ struct Hands {
     most: usize,
     arrived: Sender<Arrival>,
     /// By number, so that the first is the oldest.
-    under_way: Rc<std::cell::RefCell<BTreeMap<u64, AbortHandle>>>,
+    under_way: Rc<RefCell<BTreeMap<u64, AbortHandle>>>,
+    /// Somebody looks at the files.
+    looking: Rc<Cell<bool>>,
     complaint: Rc<Complaint>,
     flood: Complaint,
-    last: std::cell::Cell<u64>,
+    last: Cell<u64>,
 }
 
 impl Hands {
@@ -130,18 +136,27 @@ impl Hands {
         }
         let (credentials, patience) = (self.credentials.clone(), self.patience);
         let (arrived, complaint) = (self.arrived.clone(), Rc::clone(&self.complaint));
-        let under_way = Rc::clone(&self.under_way);
+        let (under_way, looking) = (Rc::clone(&self.under_way), Rc::clone(&self.looking));
         let task = tokio::task::spawn_local(async move {
-            let shaken = tokio::time::timeout(patience, handshake(stream, address, &credentials)).await;
-            under_way.borrow_mut().remove(&number);
+            let shaken =
+                tokio::time::timeout(patience, handshake(stream, address, &credentials, &looking)).await;
+            if matches!(shaken, Ok(Ok(_))) {
+                under_way.borrow_mut().remove(&number);
+            }
             match shaken {
                 // Waits for the daemon to take it, and keeps others out meanwhile.
                 Ok(Ok(arrival)) => drop(arrived.send(arrival).await),
-                Ok(Err(error)) => complaint.log(format_args!("TLS: {address} refused: {}", explain(&error))),
+                Ok(Err((error, stream))) => {
+                    complaint.log(format_args!("TLS: {address} refused: {}", explain(&error)));
+                    if let Some(stream) = stream {
+                        farewell(stream).await;
+                    }
+                }
                 Err(_) => {
                     complaint.log(format_args!("TLS: {address} refused: no handshake within {patience:?}"));
                 }
             }
+            under_way.borrow_mut().remove(&number);
         });
         self.under_way.borrow_mut().insert(number, task.abort_handle());
         Ok(())
@@ -159,36 +174,56 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-async fn handshake(stream: TcpStream, address: SocketAddr, credentials: &Credentials) -> io::Result<Arrival> {
-    // Files may hang; other handshakes must not.
-    let files = credentials.clone();
-    tokio::task::spawn_blocking(move || files.refresh()).await.map_err(io::Error::other)?;
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+/// Finds out who a peer is. The error is for the log; the stream of a peer that is to read why comes with it.
+async fn handshake(
+    stream: TcpStream,
+    address: SocketAddr,
+    credentials: &Credentials,
+    looking: &Rc<Cell<bool>>,
+) -> Result<Arrival, (io::Error, Option<TcpStream>)> {
+    look_at_files(credentials, looking).await;
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| (error, None))?;
     let config = credentials.config(start.client_hello().alpn());
     let Some(config) = config else {
         // This ends with the right alert.
         let nothing = credentials.any_config();
         let asked = asked(start.client_hello().alpn());
-        if let Some(config) = nothing
-            && let Err((_, stream)) = start.into_stream(config).into_fallible().await
-        {
-            farewell(stream).await;
-        }
-        return Err(io::Error::other(asked));
+        let stream = match nothing {
+            Some(config) => start.into_stream(config).into_fallible().await.err().map(|(_, stream)| stream),
+            None => None,
+        };
+        return Err((io::Error::other(asked), stream));
     };
     let stream = match start.into_stream(Arc::clone(&config)).into_fallible().await {
         Ok(stream) => stream,
-        Err((error, stream)) => {
-            farewell(stream).await;
-            return Err(error);
-        }
+        Err((error, stream)) => return Err((error, Some(stream))),
     };
     let (stream, session) = stream.into_inner();
-    let shown = session.peer_certificates().and_then(|shown| shown.first());
-    let shown = shown.ok_or_else(|| io::Error::other("it showed no certificate"))?;
-    let principal = credentials.principal(session.alpn_protocol(), shown).map_err(io::Error::other)?;
-    credentials.policy().access(&principal).map_err(io::Error::other)?;
-    Ok(Arrival { stream: stream.into_std()?, session: Box::new(session), address, principal })
+    let arrive = || {
+        let shown = session.peer_certificates().and_then(|shown| shown.first());
+        let shown = shown.ok_or_else(|| io::Error::other("it showed no certificate"))?;
+        let principal = credentials.principal(session.alpn_protocol(), shown).map_err(io::Error::other)?;
+        credentials.policy().access(&principal).map_err(io::Error::other)?;
+        Ok(principal)
+    };
+    let principal = arrive().map_err(|error| (error, None))?;
+    let stream = stream.into_std().map_err(|error| (error, None))?;
+    Ok(Arrival { stream, session: Box::new(session), address, principal })
+}
+
+/// Has changed files read again. Files may hang; handshakes then go on with what was read before, and nobody else looks until
+/// the first does.
+async fn look_at_files(credentials: &Credentials, looking: &Rc<Cell<bool>>) {
+    if looking.replace(true) {
+        return;
+    }
+    let (files, looking) = (credentials.clone(), Rc::clone(looking));
+    let look = tokio::task::spawn_local(async move {
+        // An error is a panic there, which ends the daemon.
+        let _ = tokio::task::spawn_blocking(move || files.refresh()).await;
+        looking.set(false);
+    });
+    let _ = tokio::time::timeout(FILES, look).await;
 }
 
 /// Lets a peer that is refused read why: what it has sent and nobody reads would take the alert from it.

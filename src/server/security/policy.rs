@@ -173,6 +173,7 @@ fn needed(message: &Message) -> Access {
         | Message::Recv(_)
         | Message::Done(_)
         | Message::DoneIncomplete
+        | Message::GoesOn
         | Message::Lease { .. } => Access::Mover,
         Message::Queue(_) | Message::Lock(_) => Access::Admin,
     }
@@ -183,7 +184,7 @@ fn command(message: &Message) -> &'static str {
     match message {
         Message::Ehlo(_) | Message::EhloBadArchiveId => "ehlo",
         Message::Recv(_) => "recv",
-        Message::Done(_) | Message::DoneIncomplete => "done",
+        Message::Done(_) | Message::DoneIncomplete | Message::GoesOn => "done",
         Message::Queue(_) => "queue",
         Message::Lock(_) => "lock",
         Message::Status { .. } => "status",
@@ -234,6 +235,7 @@ mod tests {
             (Message::EhloBadArchiveId, Access::Mover),
             (Message::Recv(recv), Access::Mover),
             (Message::DoneIncomplete, Access::Mover),
+            (Message::GoesOn, Access::Mover),
             (Message::Lease { serial: 1 }, Access::Mover),
             (Message::Queue(Queue::default()), Access::Admin),
             (Message::Lock(Some(Lock::Locked)), Access::Admin),

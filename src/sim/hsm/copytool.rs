@@ -185,8 +185,10 @@ impl World {
             state.last_attempt += 1;
             let number = state.last_attempt;
             let steps = 1 + self.rng.below(state.plan.steps);
-            let missing = item.action != Action::Remove && self.fs.file(item.fid).is_none();
-            let silent = state.plan.silent_on_missing && missing;
+            // lhsmtool_posix returns without begin and end only where it looks for the MDT of a restore.
+            let silent = item.action == Action::Restore
+                && state.plan.silent_on_missing
+                && self.fs.file(item.fid).is_none();
             let attempt = Attempt {
                 item,
                 dead: false,

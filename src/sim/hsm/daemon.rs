@@ -7,6 +7,7 @@ use lustreapi_sys::kuc::{self, Frame};
 
 use crate::hsm::effect::StoreOp;
 use crate::hsm::event::Message;
+use crate::hsm::reconcile::Reconcile;
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
     OperatorReply, Order, RequestKey, StatusCursor,
@@ -249,6 +250,16 @@ impl Daemon {
         self.asks += 1;
         let ask = AskId(self.asks);
         self.feed(now, Event::Operator { ask, who: "operator".to_owned(), order })
+    }
+
+    /// A listing of the MDTs.
+    pub fn reconcile(&mut self, now: Now, steps: Vec<Reconcile>) -> Result<(), String> {
+        self.asks += 1;
+        let ask = AskId(self.asks);
+        for step in steps {
+            self.feed(now, Event::Reconcile { ask, step })?;
+        }
+        Ok(())
     }
 
     /// A deadline has come.

@@ -74,8 +74,11 @@ impl World {
         for mover in 0..self.movers.len() {
             self.after(0, Task::MoverStart { mover });
         }
-        self.after(40 * SECOND, Task::Operator(Errand::Lock(Lock::Unlocked)));
-        self.after(45 * SECOND, Task::Operator(Errand::Requeue));
+        if self.scenario.watch.long_lock {
+            self.after(5 * SECOND, Task::Operator(Errand::Lock(Lock::Locked)));
+        }
+        self.after(self.unlock_after(), Task::Operator(Errand::Lock(Lock::Unlocked)));
+        self.after(45 * SECOND, self.catch_up());
         self.after(50 * SECOND, Task::Orders);
         for file in 0..self.users.len() {
             self.after(60 * SECOND, Task::User { file });

@@ -78,6 +78,7 @@ impl World {
                     });
                     if forgotten {
                         self.report.forgotten_by_mdt += 1;
+                        self.report.requested_again += u64::from(self.judge_forgotten(entry)?);
                     } else if by_user || entry.action == Action::Cancel {
                         self.report.cancelled += 1;
                     } else {
@@ -89,6 +90,7 @@ impl World {
                 }
                 status => return Err(format!("{} has not ended: {status:?}", entry.fid)),
             }
+            self.judge_silence(entry)?;
             if entry.accepted_ends > entry.started.max(1) {
                 return Err(format!("{} cookie {:#x} was ended more than once", entry.fid, entry.cookie));
             }

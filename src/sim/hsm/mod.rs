@@ -13,6 +13,7 @@ mod saving;
 mod scenario;
 mod service;
 mod users;
+mod watch;
 mod world;
 
 pub use report::Report;

@@ -112,6 +112,7 @@ impl World {
             OperatorReply::Cancel(report) if !report.preview => {
                 self.report.cancelled_by_operator += report.selected;
             }
+            OperatorReply::Reconciled(report) => self.report.adopted += report.adopted,
             OperatorReply::Letters(count) => self.report.letters += count,
             _ => {}
         }

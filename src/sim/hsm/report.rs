@@ -83,10 +83,16 @@ pub struct Report {
     pub quarantines: u64,
     /// Requests set aside for a limit.
     pub limited: u64,
+    /// Times that the daemon compared with what the MDTs list.
+    pub compared: u64,
+    /// Requests that were adopted from a list.
+    pub adopted: u64,
+    /// Requests that a restarted MDT had forgotten and that were requested again.
+    pub requested_again: u64,
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 38] {
+    fn rows(&self) -> [(&'static str, u64, bool); 41] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -127,6 +133,9 @@ impl Report {
             ("failed requests taken again", self.retried, true),
             ("movers put into quarantine", self.quarantines, true),
             ("requests set aside for a limit", self.limited, true),
+            ("comparisons with the MDTs", self.compared, true),
+            ("requests adopted from a list", self.adopted, true),
+            ("forgotten requests requested again", self.requested_again, true),
         ]
     }
 
@@ -172,6 +181,9 @@ impl Report {
             retried,
             quarantines,
             limited,
+            compared,
+            adopted,
+            requested_again,
         } = other;
         self.fingerprint ^= fingerprint.rotate_left((self.requests % 64) as u32);
         self.events += events;
@@ -212,6 +224,9 @@ impl Report {
         self.retried += retried;
         self.quarantines += quarantines;
         self.limited += limited;
+        self.compared += compared;
+        self.adopted += adopted;
+        self.requested_again += requested_again;
     }
 
     /// Rows that stayed at zero although many runs should have moved them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::orders::OrderPlan;
+use super::watch::WatchPlan;
 use crate::hsm::HsmConfig;
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping};
 use crate::sim::rng::Rng;
@@ -37,6 +38,8 @@ pub struct Scenario {
     pub sync_delay: u64,
     /// What operators order.
     pub orders: OrderPlan,
+    /// Timeouts and comparisons.
+    pub watch: WatchPlan,
 }
 
 /// One mover.
@@ -104,6 +107,7 @@ impl Scenario {
         }
         let mut scenario = Self {
             orders: OrderPlan::default(),
+            watch: WatchPlan::default(),
             config,
             store: !rng.one_in(5),
             movers,
@@ -116,6 +120,7 @@ impl Scenario {
             sync_delay: *rng.pick(&[MILLI, 20 * MILLI, 500 * MILLI]).unwrap_or(&MILLI),
         };
         super::orders::draw(seed, &mut scenario);
+        super::watch::draw(seed, &mut scenario);
         scenario
     }
 

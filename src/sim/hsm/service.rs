@@ -4,7 +4,6 @@ use lustre_sim::mdt::{self, Call};
 
 use super::copytool::mdt_action;
 use super::daemon::{Daemon, Wish};
-use super::operator::Errand;
 use super::scenario::SECOND;
 use super::world::{DAEMON, Task, Then, World};
 use crate::hsm::{FileState, LustreAnswer, LustreCall};
@@ -93,7 +92,8 @@ impl World {
         if self.boots > 1 {
             // What died between the pipe and the store, or with a daemon without a store, the operator queues again.
             let delay = self.rng.between(1, 5) * SECOND;
-            self.after(delay, Task::Operator(Errand::Requeue));
+            let task = self.catch_up();
+            self.after(delay, task);
         }
         Ok(())
     }

@@ -55,6 +55,8 @@ pub(super) enum Task {
     Operator(Errand),
     /// An operator gives an order.
     Orders,
+    /// What the MDTs list is compared with what the daemon has.
+    Compare,
     /// Something goes wrong.
     Fault,
     /// An MDT is up again.
@@ -137,6 +139,8 @@ pub(super) struct World {
     pub forgotten: BTreeSet<(u32, u64)>,
     pub calm: bool,
     pub rng: Rng,
+    /// For comparisons with what the MDTs list.
+    pub watch_rng: Rng,
     /// For orders and what leads to them.
     pub order_rng: Rng,
     pub report: Report,
@@ -157,6 +161,7 @@ impl World {
             max_requests: scenario.max_requests,
             loop_period: 1,
             grace_delay: 1,
+            active_request_timeout: scenario.config.request_timeout.as_secs() as u32,
             ..Params::default()
         };
         let config = FsConfig { mdts: scenario.mdts, params, ..FsConfig::default() };
@@ -168,6 +173,7 @@ impl World {
             users: (0..scenario.files).map(|_| UserFile::default()).collect(),
             disk: MemoryDisk::default(),
             rng: Rng::stream(seed, "world"),
+            watch_rng: Rng::stream(seed, "watch, later"),
             order_rng: Rng::stream(seed, "operators"),
             scenario,
             seed,
@@ -394,6 +400,7 @@ impl World {
             }
             Task::User { file } => self.user(file),
             Task::Operator(errand) => return self.run_errand(errand),
+            Task::Compare => return self.compare(),
             Task::Orders => return self.run_orders(),
             Task::Fault => return self.fault(),
             Task::MdtStart { mdt } => {

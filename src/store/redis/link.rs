@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::io::tcp::TcpSettings;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
@@ -15,6 +15,10 @@ use crate::store::StoreError;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take. A server that is busy saving its data, or with a slow command of somebody else, is not away.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long a server may take at our start to read its data.
+const LOAD: Duration = Duration::from_secs(60);
+/// How often it is asked meanwhile.
+const LOAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a server is, and who we are there.
 #[derive(Clone, PartialEq, Eq)]
@@ -109,6 +113,23 @@ pub fn nobody_listens(error: &RedisError) -> bool {
     error.is_connection_refusal()
 }
 
+/// Asks again, for a while, as long as the server is still reading its data from its disk.
+///
+/// # Errors
+/// The last one.
+pub fn once_loaded<T>(mut ask: impl FnMut() -> Result<T, RedisError>) -> Result<T, RedisError> {
+    let until = Instant::now() + LOAD;
+    loop {
+        match ask() {
+            Err(error) if error.code() == Some("LOADING") && Instant::now() < until => {
+                tracing::debug!("redis is loading its data");
+                std::thread::sleep(LOAD_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// A connection in the making.
 #[derive(Debug)]
 pub struct Connecting {
@@ -179,5 +200,39 @@ impl Link {
     /// Of the connection or of the command.
     pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, RedisError> {
         command.query(&mut self.connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{ErrorKind, ServerErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_loads_is_asked_again_and_others_are_not() {
+        let loading = || RedisError::from((ErrorKind::Server(ServerErrorKind::BusyLoading), "loading"));
+        let mut asked = 0;
+        let answer = once_loaded(|| {
+            asked += 1;
+            if asked < 3 { Err(loading()) } else { Ok(asked) }
+        });
+        assert_eq!(answer.ok(), Some(3));
+        let mut asked = 0;
+        let refused: Result<(), _> = once_loaded(|| {
+            asked += 1;
+            Err(RedisError::from((ErrorKind::AuthenticationFailed, "no")))
+        });
+        assert!(refused.is_err() && asked == 1);
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let password = Some("secret".to_owned());
+        let server = Server { host: "h".into(), port: 1, user: None, password };
+        assert!(
+            !format!("{server} {server:?} {:?}", server.info().map(|info| format!("{info:?}")))
+                .contains("secret")
+        );
     }
 }

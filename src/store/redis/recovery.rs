@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::RedisError;
 
 use super::batch::Batch;
-use super::link::Link;
+use super::link::{Link, once_loaded};
 use super::meta::{self, Meta, Stamp};
 use super::names::{CANARY, Hash, parse_field};
 use super::spill::SpillFile;
@@ -33,7 +33,7 @@ impl RedisStore {
             return Err(self.error("cannot be read", not_connected()));
         };
         let read = |error| self.server.error("cannot be read", error);
-        let meta = Meta::read(&mut link, &self.names).map_err(read)?;
+        let meta = once_loaded(|| Meta::read(&mut link, &self.names)).map_err(read)?;
         meta.check(&self.server, &self.names, &self.fsname)?;
         self.link = Some(link);
         let mut recovery = Recovery::default();

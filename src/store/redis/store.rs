@@ -325,7 +325,10 @@ impl Store for RedisStore {
         let mut pipe = redis::pipe();
         pipe.atomic();
         meta::write_clean(&self.names, self.confirmed, &mut pipe);
-        link.send(&pipe).map_err(|error| self.error("a clean stop cannot be noted", error))?;
+        if let Err(error) = link.send(&pipe) {
+            // All is there; the next run holds requests back for a moment that it would not have to.
+            tracing::warn!("{}: a clean stop cannot be noted: {error}", self.server);
+        }
         Ok(())
     }
 

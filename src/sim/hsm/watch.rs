@@ -1,0 +1,125 @@
+//! What is watched over long: timeouts of the MDTs, requests that wait for longer than these, and comparing with what the
+//! MDTs list.
+//!
+//! All of it has a random stream of its own.
+
+use lustre_sim::mdt::{Action, LedgerEntry, RecordStatus};
+use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY};
+
+use super::operator::Errand;
+use super::scenario::{SECOND, Scenario};
+use super::world::{Task, World};
+use crate::hsm::reconcile::{Adopt, Listing, Reconcile};
+use crate::lustre::feed::Feed;
+use crate::sim::rng::Rng;
+use std::time::Duration;
+
+/// What is drawn for one run.
+#[derive(Debug, Clone, Default)]
+pub struct WatchPlan {
+    /// At the end everything stays locked for longer than requests may go without progress.
+    pub long_lock: bool,
+    /// What the MDTs list is compared, instead of queueing what they show as active.
+    pub reconcile: bool,
+}
+
+/// Draws this part of a run.
+pub(super) fn draw(seed: u64, scenario: &mut Scenario) {
+    let mut rng = Rng::stream(seed, "watch");
+    // Longer than half-open connections go unnoticed, during which nobody keeps alive what runs behind them.
+    scenario.config.request_timeout = Duration::from_secs(*rng.pick(&[600, 3600, 3600]).unwrap_or(&3600));
+    scenario.watch.long_lock = rng.one_in(4);
+    scenario.watch.reconcile = rng.one_in(2);
+}
+
+impl World {
+    /// When the operator unlocks after the last fault.
+    pub(super) fn unlock_after(&self) -> u64 {
+        let timeout = u64::from(self.request_timeout());
+        let long = if self.scenario.watch.long_lock { 2 * timeout } else { 0 };
+        (40 + long) * SECOND
+    }
+
+    /// How what the daemon lost is found again.
+    pub(super) fn catch_up(&self) -> Task {
+        if self.scenario.watch.reconcile { Task::Compare } else { Task::Operator(Errand::Requeue) }
+    }
+
+    /// `active_request_timeout` of the MDTs in seconds.
+    pub(super) fn request_timeout(&self) -> u32 {
+        self.scenario.config.request_timeout.as_secs() as u32
+    }
+
+    /// The daemon compares what it has with what the MDTs list.
+    pub(super) fn compare(&mut self) -> Result<(), String> {
+        let clock = self.clock();
+        let parameter = if self.watch_rng.one_in(2) { "actions" } else { "active_requests" };
+        let text = self.fs.get_param(&format!("mdt.*.hsm.{parameter}")).map_err(|e| e.to_string())?;
+        let Some(daemon) = &mut self.daemon else {
+            self.after(SECOND, Task::Compare);
+            return Ok(());
+        };
+        let source = parameter.to_owned();
+        let mut feed = Feed::new("testfs0");
+        let mut steps = vec![Reconcile::Begin(Listing { source, all_mdts: true, adopt: Adopt::All })];
+        steps.extend(feed.push(text.as_bytes()));
+        steps.extend(feed.finish().0);
+        daemon.reconcile(clock, steps)?;
+        self.report.compared += 1;
+        self.note(format_args!("operator: compares {parameter}"));
+        Ok(())
+    }
+
+    /// An archive or a remove that its MDT forgot and that nobody ended: it must have been requested again, unless there was
+    /// nothing left to do. Returns whether it was.
+    pub(super) fn judge_forgotten(&self, entry: &LedgerEntry) -> Result<bool, String> {
+        let again = self.fs.ledger().any(|other| {
+            other.fid == entry.fid
+                && other.mdt == entry.mdt
+                && other.action == entry.action
+                && other.created.mono > entry.created.mono
+        });
+        if again || entry.action == Action::Restore || entry.action == Action::Cancel {
+            return Ok(again);
+        }
+        let cancelled =
+            self.fs.ledger().any(|other| other.action == Action::Cancel && other.fid == entry.fid);
+        let Some(file) = self.fs.file(entry.fid) else { return Ok(false) };
+        let done = match entry.action {
+            Action::Archive => file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
+            _ => file.released() || !file.has(HS_ARCHIVED),
+        };
+        // What dies with the daemon, or on its way to it, it cannot know of; operators may throw it away.
+        let excused = cancelled
+            || !self.scenario.store
+            || self.report.frames_lost > 0
+            || self.report.cancelled_by_operator > 0
+            || self.report.letters > 0;
+        if done || excused {
+            return Ok(false);
+        }
+        Err(format!(
+            "MDT{} {:?} {} cookie {:#x} was forgotten by the MDT and never requested again",
+            entry.mdt, entry.action, entry.fid, entry.cookie
+        ))
+    }
+
+    /// The oracle for the pace of keepalives, where nothing goes wrong.
+    pub(super) fn judge_silence(&self, entry: &LedgerEntry) -> Result<(), String> {
+        let half = u64::from(self.request_timeout()) * SECOND / 2;
+        if self.scenario.fault_every == 0
+            && entry.status != RecordStatus::Canceled
+            && entry.longest_silence > half
+        {
+            return Err(format!(
+                "MDT{} {:?} {} cookie {:#x}: nothing was heard of it for {} s",
+                entry.mdt,
+                entry.action,
+                entry.fid,
+                entry.cookie,
+                entry.longest_silence / SECOND
+            ));
+        }
+        Ok(())
+    }
+}
