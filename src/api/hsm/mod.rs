@@ -1,7 +1,7 @@
 //! The HTTP API of the HSM role: `/api/v1/hsm` and `/metrics`.
 //!
 //! It runs on a thread of its own and asks the daemon's loop for small pieces of work ([`Loop`]), so that no client of it
-//! can delay a mover. [`status`] and [`questions`] show, [`orders`] act, [`metrics`] is for Prometheus.
+//! can delay a mover. `status` and `questions` show, `orders` act, `metrics` is for Prometheus.
 
 mod body;
 mod metrics;

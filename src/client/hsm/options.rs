@@ -102,7 +102,7 @@ pub struct StatusOptions {
 /// `explain`.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainOptions {
-    /// Files: FIDs ([0x200000401:0x1:0x0]), or paths in a mounted file system
+    /// Files: FIDs (`[0x200000401:0x1:0x0]`), or paths in a mounted file system
     #[arg(required = true, value_name = "FID|PATH")]
     pub files: Vec<String>,
     /// Only the request with this cookie
