@@ -131,6 +131,11 @@ impl Coordinator {
         if let Some(handle) = self.requests.find(key) {
             return Some(Admitted::Known(handle));
         }
+        if key.fid.seq == u64::MAX {
+            // Stores keep notes under such FIDs.
+            tracing::error!(%key, "no MDT gives out such a FID: refused");
+            return None;
+        }
         if item.timestamp <= 0 {
             item.timestamp = self.next_timestamp();
         }

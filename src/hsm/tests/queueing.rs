@@ -36,6 +36,17 @@ fn timestamps_rise_strictly_even_when_the_clock_is_set_back() {
     assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
 }
 
+/// Stores keep notes under FIDs that no MDT gives out.
+#[test]
+fn a_fid_of_notes_is_no_request() {
+    let mut s = Session::new(config());
+    s.connect(9);
+    let note = Fid { seq: u64::MAX, ..fid(1) };
+    let reply = s.queue(9, vec![ActionItem { fid: note, dfid: note, ..archive(1, "") }, archive(2, "")]);
+    assert_eq!(*replies(&reply, 9)[0], Reply::Queue { enqueued: 1, skipped: 1, status: 0, error: "" });
+    assert_eq!(s.store.len(), 1);
+}
+
 #[test]
 fn what_queue_refuses() {
     let mut s = Session::new(config());
