@@ -56,6 +56,11 @@ impl Coordinator {
             (0, _) | (_, Some(_)) => self.note_settled(self.target(handle), effects),
             (errno, None) => self.note_failure(handle, errno, again, effects),
         }
+        // First: an MDT that restarted knows nothing of a request whose list came twice before that.
+        if cancelled.is_none() && self.ended_unknown(handle, mover, done.status, effects) {
+            self.requests.at_mut(handle).set(REDELIVERED, false);
+            return;
+        }
         if done.status != 0 && again && cancelled.is_none() {
             let request = self.requests.at_mut(handle);
             request.set(REDELIVERED, false);
@@ -66,9 +71,6 @@ impl Coordinator {
         }
         if cancelled.is_none() && self.was_refused_as_bound(handle, done.status) {
             self.unbind(handle, effects);
-            return;
-        }
-        if cancelled.is_none() && self.ended_unknown(handle, mover, done.status, effects) {
             return;
         }
         self.stop(handle);

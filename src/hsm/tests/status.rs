@@ -90,11 +90,11 @@ fn data_is_shown_as_c_shows_it() {
     s.connect(1);
     let mut odd = archive(1, "");
     odd.data = (*b"a\"\xff\tb\0c").into();
-    odd.fid = Fid::new(u64::MAX, 0x8000_0001, u32::MAX);
+    odd.fid = Fid::new(u64::MAX - 1, 0x8000_0001, u32::MAX);
     odd.dfid = odd.fid;
     odd.cookie = u64::MAX;
     s.lustre(vec![odd]);
-    let want = "{\"hai_fid\": {\"f_seq\": -1, \"f_oid\": -2147483647, \"f_ver\": -1}, \"hai_cookie\": -1, \
+    let want = "{\"hai_fid\": {\"f_seq\": -2, \"f_oid\": -2147483647, \"f_ver\": -1}, \"hai_cookie\": -1, \
                 \"hai_data\": \"a\\\"\u{fffd}\\tb\"}";
     assert!(s.status(1, 6).contains(want));
 }
