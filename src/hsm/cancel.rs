@@ -62,7 +62,7 @@ impl Coordinator {
         }
         self.report_cancel(handle, effects);
         let request = self.requests.at(handle);
-        let (state, owner, class, fid) = (request.state, request.owner, request.class, request.fid);
+        let (state, owner) = (request.state, request.owner);
         if state == State::Running {
             item.timestamp = self.next_timestamp();
             tracing::info!(%key, mover = %self.movers.at(owner).id, "cancel goes to the mover");
@@ -74,9 +74,21 @@ impl Coordinator {
             return;
         }
         tracing::info!(%key, "cancelled while it waited");
+        self.end_waiting(handle, item, effects);
+    }
+
+    /// A request that waits is cancelled, whoever wants it: the MDT is told at once, under the names of `item`.
+    pub(super) fn end_waiting(&mut self, handle: Handle, item: ActionItem, effects: &mut Effects) {
+        let class = self.requests.at(handle).class;
         let errno = self.harmless_error(handle, ECANCELED);
         self.unqueue(handle);
         self.refresh_class(class);
+        self.end_loose(handle, item, errno, effects);
+    }
+
+    /// A loose request has ended by a cancel.
+    fn end_loose(&mut self, handle: Handle, item: ActionItem, errno: i32, effects: &mut Effects) {
+        let fid = self.requests.at(handle).fid;
         self.note_fate(handle, Outcome::Cancelled, ECANCELED);
         self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
@@ -110,15 +122,10 @@ impl Coordinator {
     /// A running request with a cancel has lost its mover: nobody else gets it.
     pub(super) fn end_cancelled(&mut self, handle: Handle, effects: &mut Effects) {
         let cancel = self.drop_cancel(handle);
-        let fid = self.requests.at(handle).fid;
         let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
         let errno = self.harmless_error(handle, ECANCELED);
         self.stop(handle);
-        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
-        self.note_settled(self.target(handle), effects);
-        self.forget(handle, effects);
-        self.end_at_lustre(item, errno, effects);
-        self.release_held(fid);
+        self.end_loose(handle, item, errno, effects);
     }
 
     /// Tells the MDT that a request has ended, and how.

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::Coordinator;
 use super::action::{Action, ActionItem, RequestKey};
 use super::cancel::{ECANCELED, ENOENT};
@@ -81,8 +83,9 @@ pub enum ListedStatus {
     Ended,
 }
 
-/// What came of a reconciliation.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What came of a reconciliation; also what the API and the command line show of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Reconciled {
     /// Of the listing.
     pub source: String,

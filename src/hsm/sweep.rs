@@ -2,11 +2,11 @@
 
 use super::Coordinator;
 use super::action::{Action, ActionItem};
-use super::cancel::{Cancel, ECANCELED};
+use super::cancel::Cancel;
 use super::effect::{Effect, Effects};
 use super::operator::{AskId, CancelReport, OperatorReply};
 use super::requests::{CANCELLING, Handle, State};
-use super::views::{Outcome, Select};
+use super::views::Select;
 
 /// How many cancels may go on at the same time, and examples that one may show.
 const MOST_SWEEPS: usize = 16;
@@ -161,18 +161,9 @@ impl Coordinator {
     /// An operator cancels what waits: the MDT is told at once.
     fn cancel_waiting(&mut self, handle: Handle, effects: &mut Effects) {
         let item = self.item(handle, true);
-        let (class, fid) = (self.requests.at(handle).class, item.fid);
-        let target = self.target(handle);
-        let errno = self.harmless_error(handle, ECANCELED);
         tracing::info!(key = %item.key(), "an operator cancelled it while it waited");
         self.report_cancel(handle, effects);
-        self.unqueue(handle);
-        self.refresh_class(class);
-        self.note_fate(handle, Outcome::Cancelled, ECANCELED);
-        self.forget(handle, effects);
-        self.note_settled(target, effects);
-        self.end_at_lustre(item, errno, effects);
-        self.release_held(fid);
+        self.end_waiting(handle, item, effects);
     }
 
     /// Cancels that are going on, and how far they are.

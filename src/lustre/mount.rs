@@ -22,6 +22,11 @@ pub struct Mount {
     root: OwnedFd,
 }
 
+/// Path of a file below the mount point, by its FID.
+pub fn by_fid(fid: Fid) -> String {
+    format!(".lustre/fid/{}", fid.file_name())
+}
+
 /// Why a mount point cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -130,7 +135,7 @@ impl Mount {
     ///
     /// ENOENT only if there is no such file; not if `.lustre/fid` cannot be reached (EOPNOTSUPP, as below a subdirectory
     /// mount) or the file goes away meanwhile (EAGAIN). EINVAL for what is no regular file.
-    pub(super) fn open_file(&self, fid: Fid) -> io::Result<OwnedFd> {
+    pub fn open_file(&self, fid: Fid) -> io::Result<OwnedFd> {
         const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
         let other = |errno: i32| io::Error::from_raw_os_error(errno);
         let by_fid = rustix::fs::openat(&self.root, ".lustre/fid", LOOK | OFlags::DIRECTORY, Mode::empty())

@@ -4,15 +4,14 @@
 
 mod alerts;
 mod flow;
-mod reconciled;
 mod request;
 mod select;
 mod status;
 mod text;
 
+pub use crate::hsm::reconcile::Reconciled;
 pub use alerts::{Alert, Facts, Severity, alerts, store_alerts};
 pub use flow::{CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, Stranded, TagLoad, Top};
-pub use reconciled::Reconciled;
 pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
 pub use select::{Select, action};
 pub use status::{Counters, Counts, Lock, Status, Store};

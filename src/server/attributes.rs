@@ -9,10 +9,12 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 
+use super::recent::Recent;
 use crate::hsm::{Attributes, RequestKey, Wanted};
 use crate::lustre::link::CurrentMount;
+use crate::lustre::mount::by_fid;
 use crate::lustre::sys;
 
 const THREADS: usize = 4;
@@ -45,46 +47,18 @@ struct Shared {
     watch: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     next: u64,
     queue: VecDeque<u64>,
     /// What was asked for and not answered.
     pending: BTreeMap<u64, Batch>,
-    known: Known,
+    known: Recent<Attributes>,
 }
 
 struct Batch {
     keys: Vec<RequestKey>,
     wanted: Wanted,
     deadline: Instant,
-}
-
-/// Answers of the last minute.
-#[derive(Default)]
-struct Known {
-    files: BTreeMap<lustreapi_sys::Fid, (Instant, Attributes)>,
-    order: VecDeque<(Instant, lustreapi_sys::Fid)>,
-}
-
-impl Known {
-    fn get(&self, key: RequestKey, now: Instant) -> Option<Attributes> {
-        let (at, attributes) = self.files.get(&key.fid)?;
-        (now.duration_since(*at) < REMEMBER).then(|| attributes.clone())
-    }
-
-    fn add(&mut self, key: RequestKey, attributes: Attributes, now: Instant) {
-        self.files.insert(key.fid, (now, attributes));
-        self.order.push_back((now, key.fid));
-        while self.order.len() > REMEMBERED
-            || self.order.front().is_some_and(|(at, _)| now.duration_since(*at) >= REMEMBER)
-        {
-            let Some((at, fid)) = self.order.pop_front() else { break };
-            if self.files.get(&fid).is_some_and(|(of, _)| *of == at) {
-                self.files.remove(&fid);
-            }
-        }
-    }
 }
 
 impl Shared {
@@ -99,7 +73,12 @@ impl Lookups {
         let shared = Arc::new(Shared {
             mount,
             tell: Arc::new(tell),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                next: 0,
+                queue: VecDeque::new(),
+                pending: BTreeMap::new(),
+                known: Recent::new(REMEMBERED, REMEMBER),
+            }),
             work: Condvar::new(),
             watch: Condvar::new(),
         });
@@ -118,7 +97,7 @@ impl Lookups {
         let mut state = self.shared.state();
         let (mut known, mut unknown) = (Found::new(), Vec::new());
         for key in keys {
-            match state.known.get(key, now) {
+            match state.known.get(key.fid, now) {
                 Some(attributes) => known.push((key, Some(attributes))),
                 None => unknown.push(key),
             }
@@ -155,7 +134,7 @@ fn work(shared: &Shared) {
         state = shared.state();
         for (key, attributes) in &found {
             if let Some(attributes) = attributes {
-                state.known.add(*key, attributes.clone(), now);
+                state.known.add(key.fid, attributes.clone(), now);
             }
         }
         if state.pending.remove(&number).is_some() {
@@ -198,7 +177,7 @@ fn look(shared: &Shared, key: RequestKey, wanted: Wanted) -> Option<Attributes> 
 
 fn attributes_of(mount: &CurrentMount, key: RequestKey, wanted: Wanted) -> io::Result<Attributes> {
     let mount = mount.get();
-    let path = format!(".lustre/fid/{}", key.fid.file_name());
+    let path = by_fid(key.fid);
     let stat = rustix::fs::statat(mount.root(), path.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
     let mut attributes = Attributes {
         uid: stat.st_uid,
@@ -211,10 +190,7 @@ fn attributes_of(mount: &CurrentMount, key: RequestKey, wanted: Wanted) -> io::R
         attributes.job = job_of(&mount.path().join(&path));
     }
     if wanted.project {
-        // An open without O_TRUNC does not bring a released file back; only reading would.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(mount.root(), path.as_str(), flags, Mode::empty())?;
-        attributes.project = sys::project_of(file.as_fd())?;
+        attributes.project = sys::project_of(mount.open_file(key.fid)?.as_fd())?;
     }
     Ok(attributes)
 }

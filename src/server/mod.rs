@@ -19,6 +19,7 @@ pub mod locator;
 pub mod names;
 pub mod options;
 pub mod outbox;
+pub mod recent;
 pub mod reconcile;
 pub mod reporting;
 mod scheduling;

@@ -66,19 +66,22 @@ pub fn write_recv(max_archive: i32, max_restore: i32, max_remove: i32, max_bytes
         .end();
 }
 
-/// Appends `done`, with all 64 bits of the cookie (C movers cut it to 32).
-pub fn write_done(cookie: u64, dfid: Fid, status: i32, out: &mut Vec<u8>) {
+fn begin_done(cookie: u64, dfid: Fid, status: i32, out: &mut Vec<u8>) -> ObjectWriter<'_> {
     let mut object = ObjectWriter::new(out, true);
     write_fid(dfid, true, object.string("command", b"done").wide("hai_cookie", cookie).key("hai_dfid"));
-    object.int("status", i64::from(status)).end();
+    object.int("status", i64::from(status));
+    object
+}
+
+/// Appends `done`, with all 64 bits of the cookie (C movers cut it to 32).
+pub fn write_done(cookie: u64, dfid: Fid, status: i32, out: &mut Vec<u8>) {
+    begin_done(cookie, dfid, status, out).end();
 }
 
 /// Appends `done` of a mover that cannot cancel what it was told to cancel: it goes on with that. A C server takes it for
 /// the end, as from a C mover; ours knows by the extra member that it is none.
 pub fn write_goes_on(cookie: u64, dfid: Fid, status: i32, out: &mut Vec<u8>) {
-    let mut object = ObjectWriter::new(out, true);
-    write_fid(dfid, true, object.string("command", b"done").wide("hai_cookie", cookie).key("hai_dfid"));
-    object.int("status", i64::from(status)).int("goes_on", 1).end();
+    begin_done(cookie, dfid, status, out).int("goes_on", 1).end();
 }
 
 /// Appends `lock`.

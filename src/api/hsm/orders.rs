@@ -11,7 +11,7 @@ use super::super::caller::Caller;
 use super::super::envelope::{Problem, good};
 use super::{Answer, Context, body, invalid};
 use crate::hsm::{OperatorReply, Order, Wall};
-use crate::ops::{CancelReport, Lock, Reconciled, Select};
+use crate::ops::{CancelReport, Lock, Select};
 
 /// Requests that a cancel shows unless told.
 const USUAL_EXAMPLES: usize = 20;
@@ -33,7 +33,7 @@ pub(super) fn answer(reply: OperatorReply, now: Wall) -> Answer {
         OperatorReply::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
         OperatorReply::Cancel(report) => Ok(good(StatusCode::OK, CancelReport::new(&report, now))),
         OperatorReply::Letters(count) => Ok(good(StatusCode::OK, json!({"selected": count}))),
-        OperatorReply::Reconciled(report) => Ok(good(StatusCode::OK, Reconciled::from(&*report))),
+        OperatorReply::Reconciled(report) => Ok(good(StatusCode::OK, report)),
     }
 }
 

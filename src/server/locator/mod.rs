@@ -10,7 +10,7 @@ pub mod phobos;
 mod phobos_sys;
 pub mod settings;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,8 +19,10 @@ use lustreapi_sys::Fid;
 
 use self::lines::{Answers, Question};
 use self::settings::{LocatorSettings, Means};
+use super::recent::Recent;
 use crate::hsm::{Located, Location, RequestKey, Sought};
 use crate::lustre::link::CurrentMount;
+use crate::lustre::mount::by_fid;
 
 /// Answers that are remembered.
 const REMEMBERED: usize = 100_000;
@@ -49,42 +51,17 @@ struct Shared {
     watch: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     next: u64,
     queue: VecDeque<u64>,
     /// What was asked for and not answered.
     pending: BTreeMap<u64, Batch>,
     /// Batches that are being asked, by their deadline.
-    running: BTreeMap<(Instant, u64), ()>,
-    known: BTreeMap<Fid, (Instant, Location)>,
-    order: VecDeque<(Instant, Fid)>,
+    running: BTreeSet<(Instant, u64)>,
+    known: Recent<Location>,
 }
 
 type Batch = Vec<Sought>;
-
-impl State {
-    fn remembered(&self, fid: Fid, cache: Duration, now: Instant) -> Option<Location> {
-        let (at, location) = self.known.get(&fid)?;
-        (now.duration_since(*at) < cache).then(|| location.clone())
-    }
-
-    fn remember(&mut self, fid: Fid, location: Location, cache: Duration, now: Instant) {
-        if cache.is_zero() {
-            return;
-        }
-        self.known.insert(fid, (now, location));
-        self.order.push_back((now, fid));
-        while self.order.len() > REMEMBERED
-            || self.order.front().is_some_and(|(at, _)| now.duration_since(*at) >= cache)
-        {
-            let Some((at, fid)) = self.order.pop_front() else { break };
-            if self.known.get(&fid).is_some_and(|(of, _)| *of == at) {
-                self.known.remove(&fid);
-            }
-        }
-    }
-}
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,13 +81,19 @@ impl Locator {
         mount: Option<CurrentMount>,
         tell: impl Fn(Found) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let threads = settings.threads;
+        let (threads, known) = (settings.threads, Recent::new(REMEMBERED, settings.cache));
         tracing::info!(means = ?settings.means, "restores are placed by a locator");
         let shared = Arc::new(Shared {
             settings,
             mount,
             tell: Arc::new(tell),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                next: 0,
+                queue: VecDeque::new(),
+                pending: BTreeMap::new(),
+                running: BTreeSet::new(),
+                known,
+            }),
             work: Condvar::new(),
             watch: Condvar::new(),
         });
@@ -131,7 +114,7 @@ impl Locator {
         let mut unknown = Vec::new();
         let mut state = self.shared.state();
         for sought in sought {
-            match state.remembered(sought.key.fid, settings.cache, now) {
+            match state.known.get(sought.key.fid, now) {
                 Some(location) => found.push((sought.key, Located::At(location))),
                 None => unknown.push(sought),
             }
@@ -159,7 +142,7 @@ fn work(shared: &Shared) {
         };
         let Some(batch) = state.pending.get(&number).cloned() else { continue };
         let deadline = Instant::now() + shared.patience();
-        state.running.insert((deadline, number), ());
+        state.running.insert((deadline, number));
         drop(state);
         shared.watch.notify_all();
         let mut answers = ask(shared, &batch);
@@ -168,7 +151,7 @@ fn work(shared: &Shared) {
         state.running.remove(&(deadline, number));
         for (fid, located) in &answers {
             if let Located::At(location) = located {
-                state.remember(*fid, location.clone(), shared.settings.cache, now);
+                state.known.add(*fid, location.clone(), now);
             }
         }
         if state.pending.remove(&number).is_some() {
@@ -188,7 +171,7 @@ fn work(shared: &Shared) {
 fn watch(shared: &Shared) {
     let mut state = shared.state();
     loop {
-        let Some((&(deadline, number), ())) = state.running.first_key_value() else {
+        let Some(&(deadline, number)) = state.running.first() else {
             state = shared.watch.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
@@ -262,7 +245,7 @@ fn question(shared: &Shared, sought: &Sought) -> Question {
 }
 
 fn oid_of(mount: &CurrentMount, fid: Fid, name: &str) -> Option<String> {
-    let path = mount.get().path().join(format!(".lustre/fid/{}", fid.file_name()));
+    let path = mount.get().path().join(by_fid(fid));
     let mut buffer = vec![0u8; MAX_OID];
     match rustix::fs::lgetxattr(&path, name, &mut buffer[..]) {
         Ok(len) => {
