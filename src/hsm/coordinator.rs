@@ -28,6 +28,7 @@ use super::operator::AskId;
 use super::priorities::Dues;
 use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
 use super::reconcile;
+use super::removed::Removed;
 use super::reporting::Reports;
 use super::requests::{Handle, List, Requests};
 use super::shares::Shares;
@@ -92,6 +93,8 @@ pub struct Coordinator {
     pub(super) vetting: Vetting,
     pub(super) late_archives: LateArchives,
     pub(super) bound: BoundRestores,
+    /// Copies that are gone and that the MDT believes in.
+    pub(super) removed: Removed,
     pub(super) keepalive: KeepAlive,
     /// What the MDT may have forgotten.
     pub(super) doubts: Doubts,
@@ -194,6 +197,7 @@ impl Coordinator {
             vetting: Vetting::default(),
             late_archives: LateArchives::default(),
             bound: BoundRestores::default(),
+            removed: Removed::default(),
             keepalive: KeepAlive::default(),
             doubts: Doubts::default(),
             strandings: Strandings::default(),
@@ -277,7 +281,8 @@ impl Coordinator {
             Message::Ehlo(ehlo) => self.ehlo(conn, mover, ehlo, effects),
             Message::EhloBadArchiveId => self.ehlo_bad_archive_id(conn, mover, effects),
             Message::Recv(recv) => self.recv(conn, mover, recv, effects),
-            Message::Done(done) => self.done(conn, mover, done, effects),
+            Message::Done(done) => self.done(conn, mover, done, false, effects),
+            Message::Unheard(done) => self.done(conn, mover, done, true, effects),
             Message::GoesOn => {
                 tracing::info!(mover = %self.movers.at(mover).id, "the mover cannot cancel: it goes on");
                 effects.visible.push(Effect::Reply { conn, reply: Reply::Done });

@@ -120,6 +120,7 @@ impl Coordinator {
             if self.recovered_letter(&name, &value)
                 || self.recovered_drain(&name)
                 || self.recovered_movable(&name)
+                || self.recovered_removed(&name, &value)
             {
                 continue;
             }

@@ -351,6 +351,9 @@ impl Coordinator {
         let class = self.classes.at(class).key;
         self.count_on_tape(&class, 1);
         self.note_start(handle);
+        if kind == Kind::Archive {
+            self.forget_removed(fid, effects);
+        }
         self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;

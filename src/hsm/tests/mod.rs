@@ -18,6 +18,7 @@ mod orders;
 mod queueing;
 mod reconcile;
 mod recovery;
+mod removed;
 mod reporting;
 mod status;
 mod stranded;
