@@ -260,6 +260,7 @@ impl Coordinator {
         if self.tapes.has_reviews() {
             self.slice_later();
         }
+        self.note_quarantines(effects);
         self.quit_if_idle(effects);
     }
 

@@ -33,6 +33,7 @@ mod check;
 mod coordinator;
 mod data;
 mod duty;
+mod duty_notes;
 mod ending;
 mod explain;
 mod forgotten;

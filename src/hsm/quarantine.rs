@@ -93,8 +93,14 @@ impl Coordinator {
         self.counts.quarantines += 1;
         tracing::error!(mover = name, seconds = time.as_secs(), "the mover fails too often: it gets nothing");
         self.duties.quarantined.insert(name.into());
+        self.duties.changed.insert(name.into());
         self.wake_mover_at(until, name);
         self.review_mover(mover);
+    }
+
+    /// The longest time for which a mover may be in quarantine.
+    pub(super) fn longest_quarantine(&self) -> Duration {
+        self.config.quarantine.time.saturating_mul(LONGEST)
     }
 
     fn end_quarantine(&mut self, name: &str) {
@@ -103,6 +109,7 @@ impl Coordinator {
         duty.times = 0;
         duty.window = Default::default();
         self.duties.quarantined.remove(name);
+        self.duties.changed.insert(name.into());
         if let Some(mover) = self.mover_named(name) {
             self.review_mover(mover);
         }
@@ -115,6 +122,7 @@ impl Coordinator {
             |duty: &super::duty::Duty| matches!(duty.quarantine, Some(Quarantine::Until(at)) if at <= now);
         if self.duties.get(name).is_some_and(over) {
             tracing::info!(mover = name, "the mover is tried again");
+            self.duties.changed.insert(name.into());
             self.duties.get_mut(name).quarantine = Some(Quarantine::Trial(NIL));
         }
     }

@@ -65,6 +65,11 @@ const OPERATIONS: &[Operation] = &[
     read("/api/v1/hsm/movers", "All movers and peers", &[]),
     act("/api/v1/hsm/movers/{id}/drain", "A mover gets nothing new and finishes what it has", &[]),
     act("/api/v1/hsm/movers/{id}/undrain", "A drained mover gets work again", &[]),
+    act(
+        "/api/v1/hsm/movers/{id}/limit",
+        "A mover runs at most `max` requests at the same time; null for as many as it asks for",
+        &[("max", "integer")],
+    ),
     act("/api/v1/hsm/movers/{id}/release", "A mover in quarantine gets work again at once", &[]),
     act(
         "/api/v1/hsm/cancel",

@@ -163,6 +163,7 @@ async fn run(options: Options) -> Run {
         Command::Cancel(options) => act::cancel(&api, options).await,
         Command::Drain(options) => act::mover(&api, "drain", &options.mover, options.wait).await,
         Command::Undrain(options) => act::mover(&api, "undrain", &options, false).await,
+        Command::Limit(options) => act::limit(&api, &options).await,
         Command::Release(options) => act::mover(&api, "release", &options, false).await,
         Command::Retry(options) => act::letters(&api, "retry", options).await,
         Command::Forget(options) => act::letters(&api, "forget", options).await,

@@ -63,6 +63,8 @@ pub enum Command {
     Drain(DrainOptions),
     /// Give a drained mover work again
     Undrain(MoverOptions),
+    /// Let a mover run at most so many requests at the same time
+    Limit(LimitOptions),
     /// Give a mover in quarantine work again at once
     Release(MoverOptions),
     /// Show requests that failed and may be asked for again
@@ -248,6 +250,28 @@ pub struct MoverOptions {
     /// How to show it.
     #[command(flatten)]
     pub plain: Plain,
+}
+
+/// `limit`.
+#[derive(Debug, Clone, Args)]
+pub struct LimitOptions {
+    /// Which mover.
+    #[command(flatten)]
+    pub mover: MoverOptions,
+    /// How many; `off` for as many as it asks for
+    #[arg(value_name = "N|off", value_parser = limit)]
+    pub most: Limit,
+}
+
+/// A limit on what a mover runs; `None` for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<u32>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    if text == "off" {
+        return Ok(Limit(None));
+    }
+    text.parse().map(|most| Limit(Some(most))).map_err(|_| format!("{text:?} is neither a number nor `off`"))
 }
 
 /// `retry`, `forget`.
