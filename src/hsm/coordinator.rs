@@ -17,6 +17,7 @@ use super::data::DataTable;
 use super::duty::Duties;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
+use super::feed::Feed;
 use super::forgotten::Doubts;
 use super::history::History;
 use super::hosts::Hosts;
@@ -103,6 +104,7 @@ pub struct Coordinator {
     pub(super) status: StatusRuns,
     pub(super) counts: Counters,
     pub(super) history: History,
+    pub(super) feed: Feed,
     pub(super) letters: Letters,
     pub(super) duties: Duties,
     pub(super) limited: Limited,
@@ -203,6 +205,7 @@ impl Coordinator {
             status: StatusRuns::default(),
             counts: Counters::default(),
             history: History::default(),
+            feed: Feed::default(),
             letters: Letters::default(),
             duties: Duties::default(),
             limited: Limited::default(),

@@ -10,6 +10,7 @@ use std::ops::Bound;
 use super::Coordinator;
 use super::bucket::Bucket;
 use super::effect::{Effects, StoreOp};
+use super::feed::MoverChange;
 use super::index::NIL;
 use super::quarantine::Quarantine;
 use super::requests::Handle;
@@ -250,6 +251,7 @@ impl Coordinator {
             return Err(format!("{MOST_NAMED} movers are drained or limited already"));
         }
         self.duties.get_mut(name).drained = on;
+        self.tell_mover(name, MoverChange::Drained(on));
         let value = on.then(|| format!("since={}", self.now.wall.0));
         effects.store.push(StoreOp::Note { name: format!("{DRAIN}{name}"), value });
         if let Some(mover) = self.mover_named(name) {

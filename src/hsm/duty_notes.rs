@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Coordinator;
 use super::duty::MOST_NAMED;
 use super::effect::{Effects, StoreOp};
+use super::feed::MoverChange;
 use super::index::NIL;
 use super::quarantine::Quarantine;
 use super::time::{Mono, Wall};
@@ -112,6 +113,7 @@ impl Coordinator {
             return Err(format!("{MOST_NAMED} movers are drained or limited already"));
         }
         self.duties.get_mut(name).most = most;
+        self.tell_mover(name, MoverChange::Limited(most));
         let value = most.map(|most| format!("max={most}"));
         effects.store.push(StoreOp::Note { name: format!("{LIMIT}{name}"), value });
         if let Some(mover) = self.mover_named(name) {

@@ -9,6 +9,7 @@ pub mod config;
 pub mod counters;
 pub mod effect;
 pub mod event;
+pub mod feed;
 pub mod listing;
 pub mod lustre_call;
 pub mod mover_views;

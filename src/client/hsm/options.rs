@@ -53,6 +53,8 @@ pub enum Command {
     History(HistoryOptions),
     /// Show what goes through, by action and archive, mover, owner and tag; live on a terminal
     Top(TopOptions),
+    /// Show what happens as it happens: requests, movers, alerts
+    Events(EventsOptions),
     /// List requests
     Requests(RequestsOptions),
     /// Show the movers
@@ -150,6 +152,29 @@ pub struct TopOptions {
     /// At most so many tags, and so many owners (users, groups, projects, jobs, as `fair_share` has it)
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub tags: usize,
+    /// How to show it.
+    #[command(flatten)]
+    pub plain: Plain,
+}
+
+/// `events`.
+#[derive(Debug, Clone, Args)]
+pub struct EventsOptions {
+    /// Of requests of this file only
+    #[arg(value_name = "FID|PATH")]
+    pub file: Option<String>,
+    /// Of these only: request, mover, alert (several with commas)
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = ["request", "mover", "alert"])]
+    pub kind: Vec<String>,
+    /// Of this mover only, and of what it runs
+    #[arg(long, value_name = "ID")]
+    pub mover: Option<String>,
+    /// Only requests that did not succeed
+    #[arg(long)]
+    pub failed: bool,
+    /// End after so many
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<std::num::NonZeroU64>,
     /// How to show it.
     #[command(flatten)]
     pub plain: Plain,
