@@ -17,6 +17,7 @@ use super::data::DataTable;
 use super::duty::Duties;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
+use super::feed::Feed;
 use super::forgotten::Doubts;
 use super::history::History;
 use super::hosts::Hosts;
@@ -106,6 +107,7 @@ pub struct Coordinator {
     pub(super) status: StatusRuns,
     pub(super) counts: Counters,
     pub(super) history: History,
+    pub(super) feed: Feed,
     pub(super) letters: Letters,
     pub(super) duties: Duties,
     pub(super) limited: Limited,
@@ -207,6 +209,7 @@ impl Coordinator {
             status: StatusRuns::default(),
             counts: Counters::default(),
             history: History::default(),
+            feed: Feed::default(),
             letters: Letters::default(),
             duties: Duties::default(),
             limited: Limited::default(),
@@ -264,6 +267,7 @@ impl Coordinator {
         if self.tapes.has_reviews() {
             self.slice_later();
         }
+        self.note_quarantines(effects);
         self.quit_if_idle(effects);
     }
 

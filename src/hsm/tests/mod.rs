@@ -7,6 +7,7 @@ mod duties;
 mod explaining;
 mod failures;
 mod fairness;
+mod feed;
 mod following;
 mod forgotten;
 mod golden;
