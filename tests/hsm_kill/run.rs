@@ -46,7 +46,9 @@ impl Store {
             .line(format!("max_archive {MOST}"))
             .line(format!("max_restore {MOST}"))
             .line(format!("max_remove {MOST}"))
-            .line("client_grace_ms 12000");
+            .line("client_grace_ms 12000")
+            // The MDTs are asked every three seconds what they still know.
+            .line("request_timeout_sec 12");
         if self != Store::None {
             return settings.line("settle_ms 500");
         }
