@@ -13,6 +13,7 @@ mod tally;
 mod users;
 
 use std::fs::File;
+use std::io::Write as _;
 
 use run::Store;
 use tally::Tally;
@@ -24,16 +25,15 @@ fn kill_at_random(store: Store) -> Tally {
     let seed = harness::seed("COORDINATOOL_KILL_SEED");
     let kills: usize =
         std::env::var("COORDINATOOL_KILLS").map_or(ROUND, |text| text.parse().expect("a number"));
-    let log = std::env::var_os("COORDINATOOL_KILL_LOG");
     let mut tally = Tally::default();
     for round in 0..kills.div_ceil(ROUND) {
-        let log =
-            log.as_ref().map(|path| File::options().append(true).create(true).open(path).expect("a log"));
         let seed = seed + round as u64;
         println!("{store:?}: COORDINATOOL_KILL_SEED={seed}");
-        tally.add(&run::round(store, seed, ROUND.min(kills - round * ROUND), log));
+        log(&format!("{store:?}: seed {seed}"));
+        tally.add(&run::round(store, seed, ROUND.min(kills - round * ROUND)));
     }
     println!("{store:?}\n{tally}");
+    log(&format!("{store:?}, {kills} kills and more:\n{tally}"));
     let daemon = tally.hits("daemon");
     assert!(
         daemon.queued > 0 && daemon.running > 0 && daemon.unsent > 0,
@@ -41,6 +41,13 @@ fn kill_at_random(store: Store) -> Tally {
     );
     assert!(tally.hits("mover").running > 0, "no kill of a mover hit its work: {tally}");
     tally
+}
+
+/// Adds a line to the file that the environment names, if it does.
+fn log(text: &str) {
+    let Some(path) = std::env::var_os("COORDINATOOL_KILL_LOG") else { return };
+    let mut file = File::options().append(true).create(true).open(path).expect("the log can be opened");
+    file.write_all(format!("{text}\n").as_bytes()).expect("the log can be written");
 }
 
 #[test]

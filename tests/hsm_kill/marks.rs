@@ -56,6 +56,7 @@ pub struct Marks {
     received: BTreeSet<Key>,
     interrupted: BTreeSet<Key>,
     lines: usize,
+    by_copytools: usize,
     most: usize,
     wrong: Vec<String>,
 }
@@ -73,6 +74,7 @@ impl Marks {
             received: BTreeSet::new(),
             interrupted: BTreeSet::new(),
             lines: 0,
+            by_copytools: 0,
             most: 0,
             wrong: Vec::new(),
         }
@@ -101,6 +103,7 @@ impl Marks {
 
     fn take(&mut self, mark: &Value) {
         self.lines += 1;
+        self.by_copytools += usize::from(!mark["pid"].is_null());
         let text = |name: &str| mark[name].as_str().unwrap_or_default().to_owned();
         let (step, mover) = (text("step"), text("mover"));
         if step == "killed" {
@@ -149,9 +152,9 @@ impl Marks {
         self.wrong.push(format!("mark {}: {what}", self.lines));
     }
 
-    /// How many lines there were.
-    pub fn lines(&self) -> usize {
-        self.lines
+    /// How many things copytools have done: their lines have a process id.
+    pub fn done_by_copytools(&self) -> usize {
+        self.by_copytools
     }
 
     /// The most requests of one action that one mover had at the same time.

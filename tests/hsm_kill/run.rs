@@ -1,12 +1,10 @@
 //! A busy system, whose parts are killed at random moments.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use harness::ledger::Entry;
-use harness::{Daemon, Mover, MoverSettings, Random, Redis, Settings, Testbed, TestbedSettings, Value};
+use harness::{Daemon, Mover, MoverSettings, Random, Redis, Settings, Testbed, TestbedSettings, Value, poll};
 
 use super::hand::{HandMover, Place};
 use super::judge::{judge, key};
@@ -20,7 +18,7 @@ const MOST: usize = 3;
 /// Files in use at the same time: more than movers can take.
 const FILES: u32 = 60;
 /// Longest time between two kills.
-const GAP: Duration = Duration::from_millis(1500);
+const GAP: Duration = Duration::from_millis(2500);
 /// The mover that is spoken by hand.
 const HAND: &str = "hand";
 
@@ -88,11 +86,10 @@ struct Run<'bed> {
     down: Vec<(usize, u64)>,
     tally: Tally,
     kills: usize,
-    log: Option<File>,
 }
 
 /// So many kills from this seed.
-pub fn round(store: Store, seed: u64, kills: usize, log: Option<File>) -> Tally {
+pub fn round(store: Store, seed: u64, kills: usize) -> Tally {
     let bed = TestbedSettings::new(&format!("kill-{}", store.name())).start();
     let mut random = Random::new(seed);
     let redis = (store == Store::Redis).then(|| Redis::start(&bed));
@@ -121,7 +118,7 @@ pub fn round(store: Store, seed: u64, kills: usize, log: Option<File>) -> Tally 
     let operator = Operator::start(lustre_client(&bed, 0), bed.address(), random.below(u64::MAX));
     let users = Users::start(&bed, FILES, random.below(u64::MAX));
     let tally = Tally::default();
-    let (down, kills_done) = (Vec::new(), 0);
+    let down = Vec::new();
     let mut run = Run {
         bed: &bed,
         store,
@@ -135,8 +132,7 @@ pub fn round(store: Store, seed: u64, kills: usize, log: Option<File>) -> Tally 
         hand,
         down,
         tally,
-        kills: kills_done,
-        log,
+        kills: 0,
     };
     while run.kills < kills {
         run.be_busy();
@@ -150,12 +146,12 @@ fn lustre_client(bed: &Testbed, mount: usize) -> harness::Client {
 }
 
 impl Run<'_> {
-    /// Goes on for some time: until movers have done some random number of things.
+    /// Goes on for some time: until copytools have done some random number of things.
     fn be_busy(&mut self) {
         let most = if self.random.chance(25) { 4 } else { 60 };
-        let until = self.marks.lines() + self.random.below(most) as usize;
+        let until = self.marks.done_by_copytools() + self.random.below(most) as usize;
         let deadline = Instant::now() + GAP;
-        while self.marks.lines() < until && Instant::now() < deadline {
+        while self.marks.done_by_copytools() < until && Instant::now() < deadline {
             self.step(&[]);
         }
         // Not always just after one of those things.
@@ -172,10 +168,9 @@ impl Run<'_> {
         let redis = self.store == Store::Redis;
         let mut victims = Victims::default();
         match self.random.below(100) {
-            0..35 => victims.daemon = true,
-            35..60 if redis => victims.redis = true,
-            35..60 => victims.mover = Some(self.a_mover()),
-            60..80 => victims.mover = Some(self.a_mover()),
+            0..25 => victims.daemon = true,
+            25..50 if redis => victims.redis = true,
+            25..80 => victims.mover = Some(self.a_mover()),
             80..90 => {
                 victims.daemon = true;
                 victims.mover = Some(self.a_mover());
@@ -288,31 +283,32 @@ impl Run<'_> {
             self.kills += 1;
             self.tally.killed(who, moment);
             let Moment { queued, running, unsent } = moment;
-            self.note(&format!(
-                "{who}: {queued} queued, {running} running, {unsent} acknowledged and unsent"
+            super::log(&format!(
+                "{} {}: {who}: {queued} queued, {running} running, {unsent} acknowledged and unsent",
+                self.store.name(),
+                self.kills
             ));
         }
         unended
     }
 
-    fn note(&mut self, text: &str) {
-        if let Some(log) = &mut self.log {
-            writeln!(log, "{} kill {}: {text}", self.store.name(), self.kills)
-                .expect("the log can be written");
-        }
-    }
-
     /// Whether the new daemon knows what the one before acknowledged.
     fn look_for(&mut self, before: &BTreeSet<Key>) {
-        let mut known = BTreeSet::new();
-        cookies(&self.daemon.status(), &mut known);
-        let ledger = self.bed.lustre().ledger();
-        let ended: BTreeSet<Key> = ledger.iter().filter(|entry| entry.has_ended()).map(key).collect();
-        let lost: Vec<&Key> =
-            before.iter().filter(|key| !known.contains(&key.0) && !ended.contains(key)).collect();
-        self.tally.forgotten += lost.len();
-        if self.store != Store::None && !lost.is_empty() {
-            self.bed.fail(&format!("acknowledged, and unknown to the new daemon: {lost:?}"));
+        let bed = self.bed;
+        let lost = || {
+            let known = known_requests(bed);
+            let ledger = bed.lustre().ledger();
+            let ended: BTreeSet<Key> = ledger.iter().filter(|entry| entry.has_ended()).map(key).collect();
+            let lost = before.iter().filter(|key| !known.contains(*key) && !ended.contains(*key));
+            lost.cloned().collect::<Vec<Key>>()
+        };
+        if self.store == Store::None {
+            self.tally.forgotten += lost().len();
+            return;
+        }
+        // A request that moves on while they are listed may be missed once.
+        if poll(Duration::from_secs(10), || lost().is_empty().then_some(())).is_none() {
+            self.bed.fail(&format!("acknowledged, and unknown to the new daemon: {:?}", lost()));
         }
     }
 
@@ -365,14 +361,20 @@ impl Run<'_> {
     }
 }
 
-/// All cookies in a status.
-fn cookies(value: &Value, found: &mut BTreeSet<u64>) {
-    match value {
-        Value::Array(values) => values.iter().for_each(|value| cookies(value, found)),
-        Value::Object(members) => {
-            found.extend(members.get("hai_cookie").and_then(Value::as_u64));
-            members.values().for_each(|value| cookies(value, found));
-        }
-        _ => {}
-    }
+/// All requests that the daemon knows.
+fn known_requests(bed: &Testbed) -> BTreeSet<Key> {
+    // 3: there is none.
+    let output = bed.wait_for("the daemon's API answers", || {
+        Some(bed.client(&["requests", "--json", "--limit", "100000"], ""))
+            .filter(|o| matches!(o.status.code(), Some(0 | 3)))
+    });
+    let lines = String::from_utf8(output.stdout).expect("text");
+    let requests = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("a request is JSON"));
+    let text = |value: &Value| value.as_str().expect("text").trim_matches(['[', ']']).to_owned();
+    requests
+        .map(|request| {
+            let cookie = u64::from_str_radix(text(&request["cookie"]).trim_start_matches("0x"), 16);
+            (cookie.expect("a cookie"), text(&request["fid"]), text(&request["action"]).to_uppercase())
+        })
+        .collect()
 }
