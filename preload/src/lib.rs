@@ -316,6 +316,7 @@ fn record(attempt: &Attempt, kind: Kind, status: c_int) -> Record {
         key: attempt.key,
         dfid: attempt.dfid,
         status,
+        unheard: false,
         cancel: attempt.action == abi::HSMA_CANCEL,
         pid: clock::pid(),
     }
@@ -422,7 +423,8 @@ pub unsafe extern "C" fn llapi_hsm_action_end(
             return rc;
         }
         let status = if errval == 0 { rc.saturating_neg() } else { errval.saturating_abs() };
-        handle.tell(&record(&attempt, Kind::Ended, status));
+        let unheard = errval == 0 && status != 0 && attempt.action != abi::HSMA_CANCEL;
+        handle.tell(&Record { unheard, ..record(&attempt, Kind::Ended, status) });
         handle.pump(false);
         rc
     })

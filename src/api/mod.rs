@@ -14,6 +14,7 @@ pub mod hsm;
 mod openapi;
 mod serve;
 mod stall;
+mod stream;
 
 use std::path::PathBuf;
 
@@ -30,6 +31,14 @@ pub struct Context {
     pub manager: Manager,
     /// Which file `reload` reads.
     pub config_file: PathBuf,
+    followers: stream::Followers,
+}
+
+impl Context {
+    /// For the clients of this manager.
+    pub fn new(manager: Manager, config_file: PathBuf) -> Self {
+        Self { manager, config_file, followers: stream::Followers::default() }
+    }
 }
 
 /// All paths.

@@ -22,6 +22,7 @@ impl Coordinator {
         self.check_shelves();
         self.vetting.check(|handle| self.requests.at(handle).state);
         self.bound.check();
+        self.removed.check();
         self.check_shares();
         self.check_tapes();
     }

@@ -1,4 +1,4 @@
-//! What movers may be given, beyond what they ask for: an operator drains them, too many errors put them in quarantine, the
+//! What movers may be given, beyond what they ask for: an operator drains or limits them, too many errors put them in quarantine, the
 //! configuration limits them.
 //!
 //! All of it comes down to one number for each mover, its allowance: how many more requests it may be given now. Room for
@@ -10,6 +10,7 @@ use std::ops::Bound;
 use super::Coordinator;
 use super::bucket::Bucket;
 use super::effect::{Effects, StoreOp};
+use super::feed::MoverChange;
 use super::index::NIL;
 use super::quarantine::Quarantine;
 use super::requests::Handle;
@@ -19,13 +20,15 @@ use super::window::Window;
 
 const DRAIN: &str = "drain/";
 
-/// Names that may be drained at the same time.
-const MOST_DRAINED: usize = 4096;
+/// Names for which operators may have decided something at the same time.
+pub(super) const MOST_NAMED: usize = 4096;
 
 /// What is known of a mover by its name, also while it is away.
 #[derive(Debug, Default)]
 pub(super) struct Duty {
     pub(super) drained: bool,
+    /// The most requests that it may run, by an operator's order.
+    pub(super) most: Option<u32>,
     pub(super) quarantine: Option<Quarantine>,
     /// Quarantines in a row.
     pub(super) times: u32,
@@ -39,7 +42,7 @@ pub(super) struct Duty {
 impl Duty {
     /// Whether it has to be kept, and shown, although the mover is not known.
     pub(super) fn matters(&self) -> bool {
-        self.drained || self.quarantine.is_some()
+        self.drained || self.most.is_some() || self.quarantine.is_some()
     }
 }
 
@@ -51,6 +54,10 @@ pub(super) struct Duties {
     wakes: BTreeSet<(Mono, Box<str>)>,
     /// Those in quarantine.
     pub(super) quarantined: BTreeSet<Box<str>>,
+    /// Those whose quarantine is to be noted in the store.
+    pub(super) changed: BTreeSet<Box<str>>,
+    /// When quarantines of before a restart are looked at again.
+    pub(super) review_at: Option<Mono>,
 }
 
 impl Duties {
@@ -62,6 +69,11 @@ impl Duties {
     pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &Duty)> {
         let from = name.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(name, duty)| (&**name, duty))
+    }
+
+    /// For how many names operators have decided something.
+    pub(super) fn named(&self) -> usize {
+        self.by_name.values().filter(|duty| duty.drained || duty.most.is_some()).count()
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> &mut Duty {
@@ -96,7 +108,11 @@ impl Coordinator {
         let duty = self.duties.get(&entry.id);
         let mut allowance = None;
         let mut at_most = |most: u32| allowance = Some(allowance.unwrap_or(u32::MAX).min(most));
+        let load = u32::try_from(entry.load()).unwrap_or(u32::MAX);
         if let Some(duty) = duty {
+            if let Some(most) = duty.most {
+                at_most(most.saturating_sub(load));
+            }
             match duty.quarantine {
                 _ if duty.drained => at_most(0),
                 Some(Quarantine::Until(_)) => at_most(0),
@@ -105,7 +121,6 @@ impl Coordinator {
             }
         }
         if let Some(limit) = limit {
-            let load = u32::try_from(entry.load()).unwrap_or(u32::MAX);
             if let Some(max) = limit.max {
                 at_most(max.saturating_sub(load));
             }
@@ -220,6 +235,7 @@ impl Coordinator {
             }
         }
         self.arm_duty();
+        self.review_recovered();
     }
 
     /// An operator drains a mover, or gives it work again. Returns why not.
@@ -231,10 +247,11 @@ impl Coordinator {
         if drained == on {
             return Ok(());
         }
-        if on && self.duties.by_name.values().filter(|duty| duty.drained).count() >= MOST_DRAINED {
-            return Err(format!("{MOST_DRAINED} movers are drained already"));
+        if on && self.duties.named() >= MOST_NAMED {
+            return Err(format!("{MOST_NAMED} movers are drained or limited already"));
         }
         self.duties.get_mut(name).drained = on;
+        self.tell_mover(name, MoverChange::Drained(on));
         let value = on.then(|| format!("since={}", self.now.wall.0));
         effects.store.push(StoreOp::Note { name: format!("{DRAIN}{name}"), value });
         if let Some(mover) = self.mover_named(name) {

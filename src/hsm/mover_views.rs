@@ -45,8 +45,10 @@ pub struct MoverView {
     pub quarantined: Option<Wall>,
     /// One request is on trial after a quarantine.
     pub on_probation: bool,
-    /// Limits of the configuration that keep it from getting more now.
+    /// Limits keep it from getting more now.
     pub limited: bool,
+    /// The most requests that it may run, by an operator's order.
+    pub limit: Option<u32>,
     /// When its lease ends, for movers that have one.
     pub lease_until: Option<Wall>,
 }

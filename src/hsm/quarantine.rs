@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Coordinator;
 use super::cancel::{ECANCELED, ENOENT, ENOSYS};
+use super::feed::MoverChange;
 use super::index::NIL;
 use super::requests::Handle;
 use super::time::Mono;
@@ -93,8 +94,15 @@ impl Coordinator {
         self.counts.quarantines += 1;
         tracing::error!(mover = name, seconds = time.as_secs(), "the mover fails too often: it gets nothing");
         self.duties.quarantined.insert(name.into());
+        self.tell_mover(name, MoverChange::Quarantined(self.wall(until)));
+        self.duties.changed.insert(name.into());
         self.wake_mover_at(until, name);
         self.review_mover(mover);
+    }
+
+    /// The longest time for which a mover may be in quarantine.
+    pub(super) fn longest_quarantine(&self) -> Duration {
+        self.config.quarantine.time.saturating_mul(LONGEST)
     }
 
     fn end_quarantine(&mut self, name: &str) {
@@ -103,6 +111,8 @@ impl Coordinator {
         duty.times = 0;
         duty.window = Default::default();
         self.duties.quarantined.remove(name);
+        self.tell_mover(name, MoverChange::Released);
+        self.duties.changed.insert(name.into());
         if let Some(mover) = self.mover_named(name) {
             self.review_mover(mover);
         }
@@ -115,6 +125,8 @@ impl Coordinator {
             |duty: &super::duty::Duty| matches!(duty.quarantine, Some(Quarantine::Until(at)) if at <= now);
         if self.duties.get(name).is_some_and(over) {
             tracing::info!(mover = name, "the mover is tried again");
+            self.tell_mover(name, MoverChange::Trial);
+            self.duties.changed.insert(name.into());
             self.duties.get_mut(name).quarantine = Some(Quarantine::Trial(NIL));
         }
     }

@@ -325,6 +325,7 @@ impl Coordinator {
             failed: duty.failed,
             recent: duty.window.counts(self.config.quarantine.window, now.mono),
             drained: duty.drained,
+            limit: duty.most,
             quarantined: match duty.quarantine {
                 Some(Quarantine::Until(at)) => Some(now.wall_at(at)),
                 _ => None,

@@ -53,8 +53,10 @@ pub struct Mover {
     pub quarantined: Option<i64>,
     /// One request is on trial after a quarantine.
     pub on_probation: bool,
-    /// Limits of the configuration keep it from getting more now.
+    /// Limits keep it from getting more now.
     pub limited: bool,
+    /// The most requests that it may run, by an operator's order.
+    pub limit: Option<u32>,
     /// When its lease ends, for movers that have one.
     pub lease_until: Option<i64>,
 }
@@ -83,6 +85,7 @@ impl From<&core::MoverView> for Mover {
             quarantined: of.quarantined.map(|until| until.0),
             on_probation: of.on_probation,
             limited: of.limited,
+            limit: of.limit,
             lease_until: of.lease_until.map(|until| until.0),
         }
     }

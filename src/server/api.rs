@@ -180,6 +180,7 @@ impl Api {
             fsname: Arc::from(parts.fsname),
             store: Arc::from(parts.store),
             started: shell.look(|_, now| now.wall.0),
+            follow: Arc::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("api".to_owned()).spawn(move || {

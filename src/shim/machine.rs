@@ -189,6 +189,8 @@ impl Shim {
             while let Some(end) = self.flights.next_unsent() {
                 let write = if end.cancel && end.status == ENOSYS {
                     client::write_goes_on
+                } else if end.unheard && !end.cancel {
+                    client::write_unheard
                 } else {
                     client::write_done
                 };
@@ -367,7 +369,7 @@ impl Shim {
         }
         let item = Box::new(item.clone());
         log(effects, Level::Warn, format!("{key} was taken but never begun, and its file is gone: ended"));
-        let end = super::End { key: *key, dfid: item.dfid, status: ENOENT, cancel: false };
+        let end = super::End { key: *key, dfid: item.dfid, status: ENOENT, unheard: false, cancel: false };
         self.flights.ended(end);
         self.refused.insert(*key);
         effects.push(Effect::Refused { key: *key });

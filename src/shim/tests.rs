@@ -35,7 +35,7 @@ fn item(action: Action, n: u32) -> ActionItem {
 }
 
 fn end(n: u32, status: i32) -> End {
-    End { key: key(n), dfid: key(n).fid, status, cancel: false }
+    End { key: key(n), dfid: key(n).fid, status, unheard: false, cancel: false }
 }
 
 /// A machine, its clock, and what it asked for.
@@ -324,6 +324,20 @@ fn an_end_that_the_server_does_not_take_is_not_sent_for_ever() {
     assert_eq!(rig.dones(), [(1, 0)]);
     rig.reply(&Reply::Error { command: "done", status: 22, error: "cookie or fid not set -- old client?" });
     assert_eq!((rig.shim.unacknowledged(), rig.shim.is_ready()), (0, true));
+}
+
+#[test]
+fn work_that_is_done_and_that_the_mdt_did_not_hear_of_is_told_so() {
+    let mut rig = Rig::ready(ShimConfig::default(), Duration::ZERO);
+    rig.run(&[1]);
+    rig.feed(Event::Ended(End { unheard: true, ..end(1, 2) }));
+    let told = |message: &&Message| matches!(message, Message::Unheard(Done { cookie: 1, status: 2, .. }));
+    assert_eq!(rig.sent().iter().filter(told).count(), 1);
+    // Until the daemon has heard it.
+    assert_eq!(rig.reconnect(Duration::ZERO, Vec::new()), [1]);
+    assert_eq!(rig.sent().iter().filter(told).count(), 1);
+    rig.reply(&Reply::Done);
+    assert_eq!(rig.shim.unacknowledged(), 0);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! can delay a mover. `status` and `questions` show, `orders` act, `metrics` is for Prometheus.
 
 mod body;
+pub mod events;
 mod metrics;
 mod openapi;
 mod orders;
@@ -39,6 +40,8 @@ pub struct Context {
     pub store: Arc<str>,
     /// When the daemon started, in nanoseconds since the epoch.
     pub started: i64,
+    /// Those who follow what happens.
+    pub follow: Arc<events::Follow>,
 }
 
 type Answer = Result<Response, Problem>;
@@ -82,6 +85,7 @@ fn router(context: Context) -> Router {
         .route("/hsm/top", get(questions::top))
         .route("/hsm/movers", get(questions::movers))
         .route("/hsm/dead-letters", get(questions::dead_letters))
+        .route("/hsm/events", get(events::events))
         .route("/hsm/lock", post(orders::lock))
         .route("/hsm/cancel", post(orders::cancel))
         .route("/hsm/movers/{id}/{verb}", post(orders::mover))
@@ -110,6 +114,7 @@ pub async fn run(
     metrics: Option<std::net::TcpListener>,
     context: Context,
 ) {
+    tokio::task::spawn_local(events::watch_alerts(context.clone()));
     let local = async {
         let Some(socket) = socket else { return };
         match tokio::net::UnixListener::from_std(socket) {

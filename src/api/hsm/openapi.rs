@@ -62,9 +62,20 @@ const OPERATIONS: &[Operation] = &[
         "What is going on, by action and archive, mover, tag and user",
         &[("tags", "integer")],
     ),
+    read(
+        "/api/v1/hsm/events",
+        "What happens from now on, as server-sent events; first the alerts that there are. `kind` is a list of request, \
+            mover, alert",
+        &[("kind", "string"), ("fid", "string"), ("mover", "string"), ("failed", "boolean")],
+    ),
     read("/api/v1/hsm/movers", "All movers and peers", &[]),
     act("/api/v1/hsm/movers/{id}/drain", "A mover gets nothing new and finishes what it has", &[]),
     act("/api/v1/hsm/movers/{id}/undrain", "A drained mover gets work again", &[]),
+    act(
+        "/api/v1/hsm/movers/{id}/limit",
+        "A mover runs at most `max` requests at the same time; null for as many as it asks for",
+        &[("max", "integer")],
+    ),
     act("/api/v1/hsm/movers/{id}/release", "A mover in quarantine gets work again at once", &[]),
     act(
         "/api/v1/hsm/cancel",

@@ -13,6 +13,7 @@ use crate::hsm::time::Wall;
 use crate::ops::{
     CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts,
 };
+use crate::server::api::Stopping;
 use crate::server::shell::{Shell, StoreState};
 use crate::store::Health;
 
@@ -43,8 +44,13 @@ fn moment(shell: &Shell) -> Moment {
     })
 }
 
-/// Everything at this moment, requests themselves left out.
+/// `GET /api/v1/hsm/status`
 pub async fn status(State(context): State<Context>) -> Answer {
+    Ok(good(StatusCode::OK, gather(&context).await?))
+}
+
+/// Everything at this moment, requests themselves left out.
+pub async fn gather(context: &Context) -> Result<Status, Stopping> {
     let walk = context.walk(TAGS).await?;
     let moment = context.core.with(moment).await?;
     let movers: Vec<Mover> = walk.movers.iter().map(Mover::from).collect();
@@ -76,7 +82,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
     };
     let mut alerts = alerts(&facts);
     alerts.extend(store_alerts(&store));
-    let status = Status {
+    Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         fsname: context.fsname.to_string(),
         now: moment.overview.now,
@@ -93,6 +99,5 @@ pub async fn status(State(context): State<Context>) -> Answer {
         orders: moment.orders.iter().map(|order| CancelReport::new(order, now)).collect(),
         movers,
         top,
-    };
-    Ok(good(StatusCode::OK, status))
+    })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::options::{CancelOptions, LettersOptions, MoverOptions};
+use super::options::{CancelOptions, LettersOptions, LimitOptions, MoverOptions};
 use super::words::{self, count};
 use super::{Outcome, Run, Stop, complain, print, print_json};
 use crate::client::ha::api::{Api, ApiError, segment};
@@ -166,6 +166,24 @@ pub async fn mover(api: &Api, verb: &str, options: &MoverOptions, wait: bool) ->
         _ => format!("{id} is out of quarantine and gets work again"),
     };
     print(&format!("{text}\n"));
+    Ok(Outcome::Done)
+}
+
+/// `limit`
+pub async fn limit(api: &Api, options: &LimitOptions) -> Run {
+    let (id, most) = (&options.mover.mover, options.most.0);
+    let path = format!("/api/v1/hsm/movers/{}/limit", segment(id));
+    api.post_waiting::<Value>(&path, &json!({"max": most}), LONG).await?;
+    if options.mover.plain.json {
+        print_json(&json!({"mover": id, "max": most, "running": running(api, id).await?}))?;
+        return Ok(Outcome::Done);
+    }
+    print(&match most {
+        Some(most) => format!("{id} runs at most {} at the same time\n", count(u64::from(most), "request")),
+        None => {
+            format!("{id} runs as many requests as it asks for, within the limits of the configuration\n")
+        }
+    });
     Ok(Outcome::Done)
 }
 

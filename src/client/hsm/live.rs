@@ -242,6 +242,7 @@ mod tests {
         let alert = Alert {
             severity: Severity::Critical,
             kind: "no_mover".into(),
+            about: "ARCHIVE 1".into(),
             text: "3 requests wait".into(),
             command: Some("coordinatool-client movers".into()),
         };

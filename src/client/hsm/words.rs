@@ -261,6 +261,9 @@ fn note(mover: &Mover, now: i64) -> String {
     if mover.drained && mover.state() != "drained" {
         notes.push("drained".to_owned());
     }
+    if let Some(limit) = mover.limit {
+        notes.push(format!("at most {}", count(u64::from(limit), "request")));
+    }
     if mover.cancels > 0 {
         notes.push(format!("{} to be sent", count(mover.cancels, "cancel")));
     }
