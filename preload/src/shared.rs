@@ -34,6 +34,8 @@ struct Slot {
 pub struct Shared {
     /// The process that talks to the daemon.
     owner: AtomicI32,
+    /// It has unregistered.
+    closed: AtomicU32,
     /// When it last did, in nanoseconds.
     pumped_at: AtomicU64,
     /// Until when the lease holds, in nanoseconds; 0 when there is none to keep.
@@ -75,6 +77,16 @@ impl Shared {
     /// This process talks to the daemon from now on.
     pub fn set_owner(&self, pid: i32) {
         self.owner.store(pid, Ordering::Release);
+    }
+
+    /// The owner has unregistered: it reads nothing any more.
+    pub fn close(&self) {
+        self.closed.store(1, Ordering::Release);
+    }
+
+    /// Whether the owner has unregistered.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire) != 0
     }
 
     /// When the owner last looked at its connection.
