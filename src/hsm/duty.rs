@@ -5,6 +5,7 @@
 //! work of each kind is never more than that, so no other rule needs to know why.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::Coordinator;
 use super::bucket::Bucket;
@@ -35,6 +36,13 @@ pub(super) struct Duty {
     pub(super) bytes: u64,
 }
 
+impl Duty {
+    /// Whether it has to be kept, and shown, although the mover is not known.
+    pub(super) fn matters(&self) -> bool {
+        self.drained || self.quarantine.is_some()
+    }
+}
+
 /// All of them, by the movers' names.
 #[derive(Debug, Default)]
 pub(super) struct Duties {
@@ -48,6 +56,12 @@ pub(super) struct Duties {
 impl Duties {
     pub(super) fn get(&self, name: &str) -> Option<&Duty> {
         self.by_name.get(name)
+    }
+
+    /// Those whose names come after this one.
+    pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &Duty)> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(name, duty)| (&**name, duty))
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> &mut Duty {
@@ -251,7 +265,7 @@ impl Coordinator {
 
     /// A mover is forgotten: what is known of it as well, unless that was somebody's decision or still matters.
     pub(super) fn forget_duty(&mut self, name: &str) {
-        if self.duties.get(name).is_some_and(|duty| !duty.drained && duty.quarantine.is_none()) {
+        if self.duties.get(name).is_some_and(|duty| !duty.matters()) {
             self.duties.by_name.remove(name);
         }
     }

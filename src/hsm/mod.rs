@@ -80,6 +80,7 @@ pub use lustre_call::{FileState, LustreAnswer, LustreCall};
 pub use operator::{AskId, CancelReport, OperatorReply, Order};
 pub use stranded::Stranded;
 pub use time::{Mono, Now, Wall};
+pub use top::TopWalk;
 
 /// A running answer to `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

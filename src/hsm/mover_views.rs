@@ -7,7 +7,7 @@ use super::time::Wall;
 use super::views::Attempt;
 
 /// A mover, connected or awaited.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MoverView {
     /// What it calls itself, or `host:port`.
     pub id: String,
@@ -114,6 +114,17 @@ pub struct TagLoad {
     pub movers: Vec<String>,
 }
 
+/// What somebody has here: the shares of `fair_share`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OwnerLoad {
+    /// `user`, `group`, `project`, `job`, `hint`, or `unknown` for those whose owner is not known, or not yet.
+    pub kind: &'static str,
+    /// A number, or the name of a job, or the value of a hint.
+    pub name: String,
+    /// How much. What ended is counted for the first 4096 owners only.
+    pub load: Load,
+}
+
 /// What is going on, by several measures.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Top {
@@ -125,6 +136,10 @@ pub struct Top {
     pub tags: Vec<TagLoad>,
     /// How many batches are left out.
     pub more_tags: usize,
+    /// By owner where there are shares, those with the most work first.
+    pub owners: Vec<OwnerLoad>,
+    /// How many owners with work are left out.
+    pub more_owners: usize,
 }
 
 /// Times of requests: how many took at most so many seconds.

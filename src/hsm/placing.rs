@@ -348,6 +348,7 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        self.classes.at_mut(class).running += 1;
         let class = self.classes.at(class).key;
         self.count_on_tape(&class, 1);
         self.note_start(handle);
@@ -368,6 +369,7 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        self.classes.at_mut(class).running -= 1;
         let key = self.classes.at(class).key;
         self.count_on_tape(&key, -1);
         self.note_stop(handle);

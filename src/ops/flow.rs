@@ -216,6 +216,19 @@ pub struct NamedLoad {
     pub load: Load,
 }
 
+/// The load of one owner.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OwnerLoad {
+    /// `user`, `group`, `project`, `job`, `hint` or `unknown`.
+    pub kind: String,
+    /// A number, or the name of a job, or the value of a hint.
+    pub name: String,
+    /// How much.
+    #[serde(flatten)]
+    pub load: Load,
+}
+
 /// A batch with work.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -250,6 +263,10 @@ pub struct Top {
     pub tags: Vec<TagLoad>,
     /// How many batches are left out.
     pub more_tags: usize,
+    /// By owner, where requests are shared out (`fair_share`), those with the most work first.
+    pub owners: Vec<OwnerLoad>,
+    /// How many owners with work are left out.
+    pub more_owners: usize,
 }
 
 impl From<&core::TagLoad> for TagLoad {
@@ -262,6 +279,12 @@ impl From<&core::TagLoad> for TagLoad {
             oldest_ms: of.oldest.map(milliseconds),
             movers: of.movers.clone(),
         }
+    }
+}
+
+impl From<&core::OwnerLoad> for OwnerLoad {
+    fn from(of: &core::OwnerLoad) -> Self {
+        Self { kind: of.kind.to_owned(), name: of.name.clone(), load: Load::from(&of.load) }
     }
 }
 
@@ -278,6 +301,8 @@ impl From<&core::Top> for Top {
             movers: of.movers.iter().map(|(id, load)| named(id.clone(), load)).collect(),
             tags: of.tags.iter().map(TagLoad::from).collect(),
             more_tags: of.more_tags,
+            owners: of.owners.iter().map(OwnerLoad::from).collect(),
+            more_owners: of.more_owners,
         }
     }
 }

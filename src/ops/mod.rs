@@ -11,7 +11,9 @@ mod text;
 
 pub use crate::hsm::reconcile::Reconciled;
 pub use alerts::{Alert, Facts, Severity, alerts, store_alerts};
-pub use flow::{CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, Stranded, TagLoad, Top};
+pub use flow::{
+    CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, OwnerLoad, Stranded, TagLoad, Top,
+};
 pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
 pub use select::{Select, action};
 pub use status::{Counters, Counts, Lock, Status, Store};

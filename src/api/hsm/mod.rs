@@ -22,6 +22,7 @@ use axum::routing::{get, post};
 
 use super::envelope::{self, Problem};
 use super::serve;
+use crate::hsm::{Coordinator, TopWalk};
 use crate::server::api::{Loop, Stopping};
 use crate::server::reconcile::Intake;
 
@@ -45,6 +46,24 @@ type Answer = Result<Response, Problem>;
 /// What was asked for cannot be.
 fn invalid(error: impl ToString) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, error)
+}
+
+impl Context {
+    /// Goes through queues and movers, in pieces small enough for the loop. At most so many batches and owners are shown.
+    async fn walk(&self, most: usize) -> Result<TopWalk, Stopping> {
+        let mut walk = TopWalk::new(most);
+        loop {
+            let step = move |core: &Coordinator, now| {
+                let over = core.top_step(&mut walk, now);
+                (walk, over)
+            };
+            let (gone_on, over) = self.core.look(step).await?;
+            if over {
+                return Ok(gone_on);
+            }
+            walk = gone_on;
+        }
+    }
 }
 
 impl From<Stopping> for Problem {

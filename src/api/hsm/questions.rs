@@ -89,17 +89,18 @@ pub struct WantedTop {
     tags: Option<usize>,
 }
 
-/// `GET /api/v1/hsm/top?tags=`: what is going on, by action and archive, mover, tag and user.
+/// `GET /api/v1/hsm/top?tags=`: what is going on, by action and archive, mover, tag and
+/// owner; at most so many tags and owners.
 pub async fn top(State(context): State<Context>, Query(wanted): Query<WantedTop>) -> Answer {
     let tags = wanted.tags.unwrap_or(USUAL_TAGS).min(MOST_TAGS);
-    let top = context.core.look(move |core, now| core.top(now, tags)).await?;
-    Ok(good(StatusCode::OK, Top::from(&top)))
+    let walk = context.walk(tags).await?;
+    Ok(good(StatusCode::OK, Top::from(&walk.top)))
 }
 
 /// `GET /api/v1/hsm/movers`
 pub async fn movers(State(context): State<Context>) -> Answer {
-    let movers = context.core.look(|core, _| core.movers_view()).await?;
-    let movers: Vec<Mover> = movers.iter().map(Mover::from).collect();
+    let walk = context.walk(0).await?;
+    let movers: Vec<Mover> = walk.movers.iter().map(Mover::from).collect();
     Ok(good(StatusCode::OK, movers))
 }
 

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use super::super::envelope::good;
 use super::{Answer, Context};
 use crate::hsm::Stranded as CoreStranded;
-use crate::hsm::mover_views::{DeadLetter as CoreLetter, MoverView, Top as CoreTop};
+use crate::hsm::mover_views::DeadLetter as CoreLetter;
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::overview::Overview;
 use crate::hsm::time::Wall;
@@ -19,12 +19,10 @@ use crate::store::Health;
 /// Batch tags in a status.
 const TAGS: usize = 20;
 
-/// What is read in the loop in one go, so that it fits together.
+/// What is read in the loop in one go, so that it fits together. Queues and movers are gone through before, in steps.
 struct Moment {
     counters: crate::hsm::Counters,
     overview: Overview,
-    movers: Vec<MoverView>,
-    top: CoreTop,
     letters: Vec<CoreLetter>,
     orders: Vec<CoreReport>,
     stranded: Vec<CoreStranded>,
@@ -37,8 +35,6 @@ fn moment(shell: &Shell) -> Moment {
     shell.look(|core, now| Moment {
         counters: core.counters(),
         overview: core.overview(now),
-        movers: core.movers_view(),
-        top: core.top(now, TAGS),
         letters: core.dead_letters(),
         orders: core.orders().into_iter().map(|(_, report)| report).collect(),
         stranded: core.stranded(),
@@ -49,10 +45,11 @@ fn moment(shell: &Shell) -> Moment {
 
 /// Everything at this moment, requests themselves left out.
 pub async fn status(State(context): State<Context>) -> Answer {
+    let walk = context.walk(TAGS).await?;
     let moment = context.core.with(moment).await?;
-    let movers: Vec<Mover> = moment.movers.iter().map(Mover::from).collect();
+    let movers: Vec<Mover> = walk.movers.iter().map(Mover::from).collect();
     let letters: Vec<DeadLetter> = moment.letters.iter().map(DeadLetter::from).collect();
-    let (top, counters) = (Top::from(&moment.top), moment.counters.into());
+    let (top, counters) = (Top::from(&walk.top), moment.counters.into());
     let stranded: Vec<Stranded> = moment.stranded.iter().map(Stranded::from).collect();
     let lock = moment.overview.lock.into();
     let now = Wall(moment.overview.now);

@@ -3,13 +3,14 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use nix::unistd::{Gid, Group, Uid, User};
 use serde_json::Value;
 
 use super::options::{StatusOptions, TopOptions};
 use super::{Outcome, Run, Stop, print, print_json, words};
 use crate::client::ha::api::Api;
 use crate::client::ha::text::{Table, moment, now, one_line, span};
-use crate::ops::{Counts, Load, Lock, NamedLoad, Severity, Status, Top};
+use crate::ops::{Counts, Load, Lock, NamedLoad, OwnerLoad, Severity, Status, Top};
 
 /// How often a watched status is shown anew.
 const WATCH: Duration = Duration::from_secs(2);
@@ -62,11 +63,31 @@ pub async fn top(api: &Api, options: &TopOptions) -> Run {
     }
 }
 
-/// Over what was shown before, on a terminal.
+/// Over what was shown before, on a terminal: as many lines and columns as it has.
 fn screen(text: &str, terminal: bool) -> String {
-    let clear = if terminal { "\x1b[H\x1b[J" } else { "" };
-    let end = if terminal { "" } else { "\n" };
-    format!("{clear}{}\n{text}{end}", moment(now()))
+    let text = format!("{}\n{text}", moment(now()));
+    if !terminal {
+        return text + "\n";
+    }
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row.into(), size.ws_col.into()));
+    format!("\x1b[H\x1b[J{}", fitted(&text, rows, columns))
+}
+
+/// What fits on a terminal of this size; 0 where it is not known.
+fn fitted(text: &str, rows: usize, columns: usize) -> String {
+    let cut = |line: &str| match line.char_indices().nth(columns).filter(|_| columns > 0) {
+        Some((end, _)) => line[..end].to_owned(),
+        None => line.to_owned(),
+    };
+    let lines: Vec<String> = text.lines().map(cut).collect();
+    // The cursor needs the last row.
+    let most = if rows > 2 { rows - 1 } else { lines.len() };
+    if lines.len() <= most {
+        return lines.join("\n") + "\n";
+    }
+    let left = lines.len() + 1 - most;
+    format!("{}\n({left} more lines)\n", lines[..most - 1].join("\n"))
 }
 
 fn counts(of: Counts) -> String {
@@ -176,6 +197,18 @@ fn tags(top: &Top, out: &mut String) {
     }
 }
 
+/// An owner by name, as this host knows users and groups.
+fn owner(of: &OwnerLoad) -> String {
+    let number = of.name.parse::<u32>().ok();
+    let name = match (&*of.kind, number) {
+        ("unknown", _) => return "unknown".to_owned(),
+        ("user", Some(uid)) => User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name),
+        ("group", Some(gid)) => Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name),
+        _ => None,
+    };
+    format!("{} {}", of.kind, one_line(&name.unwrap_or_else(|| of.name.clone())))
+}
+
 /// All tables of `top`.
 fn loads(top: &Top) -> String {
     let mut out = String::new();
@@ -188,6 +221,10 @@ fn loads(top: &Top) -> String {
         list.iter().map(|one| (one_line(&one.name), one.load.clone())).collect()
     };
     table("MOVER", named(&top.movers).into_iter(), &mut out);
+    table("OWNER", top.owners.iter().map(|one| (owner(one), one.load.clone())), &mut out);
+    if top.more_owners > 0 {
+        out.push_str(&format!("and {} more\n", top.more_owners));
+    }
     tags(top, &mut out);
     if out.is_empty() {
         out.push_str("nothing is here, and nothing has been\n");
@@ -218,6 +255,31 @@ mod tests {
             "          -> coordinatool-client movers",
         ];
         assert_eq!(lines, want);
+    }
+
+    #[test]
+    fn a_screen_is_not_scrolled() {
+        let text = "one\ntwo\nthree is long\nfour\n";
+        assert_eq!(fitted(text, 0, 0), text);
+        assert_eq!(fitted(text, 5, 80), text);
+        assert_eq!(fitted(text, 4, 5), "one\ntwo\n(2 more lines)\n");
+        assert_eq!(fitted(text, 9, 5), "one\ntwo\nthree\nfour\n");
+    }
+
+    #[test]
+    fn owners_have_names_where_there_are_some() {
+        let of = |kind: &str, name: &str| {
+            owner(&OwnerLoad { kind: kind.into(), name: name.into(), ..OwnerLoad::default() })
+        };
+        assert_eq!((of("user", "0"), of("group", "0")), ("user root".into(), "group root".into()));
+        assert_eq!(
+            (of("user", "3999999999"), of("project", "0")),
+            ("user 3999999999".into(), "project 0".into())
+        );
+        assert_eq!(
+            (of("unknown", "unknown"), of("job", "a\u{1b}[2J")),
+            ("unknown".into(), "job a [2J".into())
+        );
     }
 
     #[test]

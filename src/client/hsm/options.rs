@@ -51,7 +51,7 @@ pub enum Command {
     Explain(ExplainOptions),
     /// Show requests that ended, the last first
     History(HistoryOptions),
-    /// Show what goes through, by action and archive, mover, tag and user; live on a terminal
+    /// Show what goes through, by action and archive, mover, owner and tag; live on a terminal
     Top(TopOptions),
     /// List requests
     Requests(RequestsOptions),
@@ -145,7 +145,7 @@ pub struct TopOptions {
     /// How often, on a terminal: 2s, 1m
     #[arg(short, long, value_name = "TIME", value_parser = crate::client::ha::text::duration, default_value = "2s")]
     pub interval: Duration,
-    /// At most so many tags
+    /// At most so many tags, and so many owners (users, groups, projects, jobs, as `fair_share` has it)
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub tags: usize,
     /// How to show it.

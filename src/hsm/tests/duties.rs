@@ -12,7 +12,7 @@ fn drain(s: &mut Session, mover: &str, on: bool) -> Vec<Effect> {
 }
 
 fn view(s: &Session, id: &str) -> crate::hsm::mover_views::MoverView {
-    s.core.movers_view().into_iter().find(|view| view.id == id).unwrap()
+    s.walk(0).0.movers.into_iter().find(|view| view.id == id).unwrap()
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn never_all_movers() {
         ends(&mut s, conn, oid, &[EIO]);
     }
     let held: Vec<_> =
-        s.core.movers_view().iter().filter(|view| view.quarantined.is_some()).map(|v| v.id.clone()).collect();
+        s.walk(0).0.movers.iter().filter(|view| view.quarantined.is_some()).map(|v| v.id.clone()).collect();
     assert_eq!(held.len(), 2, "{held:?}");
 }
 

@@ -22,6 +22,7 @@ mod reporting;
 mod status;
 mod stranded;
 mod tapes;
+mod top;
 mod vetting;
 
 use std::time::Duration;
@@ -35,7 +36,7 @@ use super::event::{ConnId, Done, Ehlo, Event, Lock, Message, Queue, Recv};
 use super::operator::{AskId, CancelReport, OperatorReply, Order};
 use super::time::{Mono, Now, Wall};
 use super::views::{Find, HistoryQuery, Outcome, Select};
-use super::{Coordinator, LustreAnswer, LustreCall, StatusCursor};
+use super::{Coordinator, LustreAnswer, LustreCall, StatusCursor, TopWalk};
 
 pub(super) const SECOND: u64 = 1_000_000_000;
 
@@ -119,6 +120,15 @@ impl Session {
         self.store.extend(effects.store);
         self.visible.extend(effects.visible.clone());
         effects.visible
+    }
+
+    /// What is going on, and after how many steps that is known.
+    pub(super) fn walk(&self, most: usize) -> (TopWalk, usize) {
+        let (mut walk, mut steps) = (TopWalk::new(most), 1);
+        while !self.core.top_step(&mut walk, self.now) {
+            steps += 1;
+        }
+        (walk, steps)
     }
 
     /// An event without the check of all invariants, which looks at everything.

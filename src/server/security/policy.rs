@@ -107,7 +107,8 @@ impl Policy {
         }
     }
 
-    fn of_certificate(&self, peer: &Peer) -> Result<Access, String> {
+    /// What the holder of this certificate may do, or why nothing.
+    pub(super) fn of_certificate(&self, peer: &Peer) -> Result<Access, String> {
         let mut told = peer.names.iter().filter_map(|name| Some((name, *self.roles.get(name)?))).peekable();
         if told.peek().is_some() {
             // A certificate with several names gets the least of what they are given, and nothing if one is barred.
