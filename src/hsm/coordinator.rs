@@ -29,7 +29,7 @@ use super::priorities::Dues;
 use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
 use super::reconcile;
 use super::reporting::Reports;
-use super::requests::{Handle, List, Requests};
+use super::requests::{Few, Handle, List, Requests};
 use super::shares::Shares;
 use super::status::StatusRuns;
 use super::stranded::Strandings;
@@ -78,7 +78,7 @@ pub struct Coordinator {
     pub(super) conns: FxHashMap<ConnId, u32>,
 
     /// What runs for each file.
-    pub(super) busy: FxHashMap<Fid, Vec<Handle>>,
+    pub(super) busy: FxHashMap<Fid, Few>,
     /// What waits for its file: (file, class, timestamp, request).
     pub(super) held: BTreeSet<(Fid, u32, i64, Handle)>,
     /// The request of each file and class that may go next.
