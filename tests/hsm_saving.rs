@@ -14,6 +14,7 @@ use lustreapi_sys::abi::HS_DIRTY;
 const EBUSY: u16 = 16;
 const ETIMEDOUT: u16 = 110;
 const EALREADY: u16 = 114;
+const ECANCELED: u16 = 125;
 
 fn count(mover: &Mover<'_>, step: &str, action: &str) -> usize {
     mover.journal().iter().filter(|entry| entry.step == step && entry.action == action).count()
@@ -269,4 +270,31 @@ fn a_remove_that_comes_again_after_its_end_is_not_run() {
     assert_eq!((of(&files, "REMOVE").len(), count(&mover, "received", "REMOVE")), (1, 1));
     assert_eq!(other.copies(), 1);
     assert_eq!(bed.lustre().read(&files.path(0)).finish_text(), Ok("foo.0\n".to_owned()));
+}
+
+/// No user has cancelled it, so there is no cancel that could succeed: the requests have failed, and the files are as before.
+#[test]
+fn what_an_operator_cancels_while_it_waits_is_no_success() {
+    let bed = Testbed::start("saving-cancel");
+    let daemon = Daemon::start(&bed, &Settings::new());
+    let mover = MoverSettings::new(&bed, "agent_1", 1).start(&bed);
+    daemon.wait_mover("agent_1");
+    let files = FileSet::create(&bed, 0..3);
+    let (restored, removed, new) = (files.part(0..1), files.part(1..2), files.part(2..3));
+    archived(&files.part(0..2));
+    restored.release();
+    daemon.lock(1);
+    let reader = bed.lustre().read(&files.path(0));
+    removed.remove(&Request::default());
+    new.archive(&Request::archive(1));
+    daemon.wait_known(3);
+    let before = files.states();
+    let output = bed.client(&["cancel", "--all", "-y", "--wait"], "");
+    assert!(output.status.success(), "{output:?}");
+    assert!(reader.finish_text().is_err(), "who waits for the data is told");
+    files.wait_ended();
+    assert_eq!(ends(of(&restored, "RESTORE")), [(Status::Failed, ECANCELED)]);
+    assert_eq!(ends(of(&removed, "REMOVE")), [(Status::Failed, ECANCELED)]);
+    assert_eq!(ends(of(&new, "ARCHIVE")), [(Status::Failed, EALREADY)]);
+    assert_eq!((files.states(), mover.copies()), (before, 2));
 }
