@@ -11,6 +11,7 @@ use harness::{
 };
 use lustreapi_sys::abi::HS_DIRTY;
 
+const EIO: u16 = 5;
 const EBUSY: u16 = 16;
 const ETIMEDOUT: u16 = 110;
 const EALREADY: u16 = 114;
@@ -297,4 +298,23 @@ fn what_an_operator_cancels_while_it_waits_is_no_success() {
     assert_eq!(ends(of(&removed, "REMOVE")), [(Status::Failed, ECANCELED)]);
     assert_eq!(ends(of(&new, "ARCHIVE")), [(Status::Failed, EALREADY)]);
     assert_eq!((files.states(), mover.copies()), (before, 2));
+}
+
+/// A copytool loses REMOVEs: nobody is told, and the MDT is told every quarter of its timeout that all is well. Once it has
+/// done nothing at all for long enough they have failed, and what runs is counted right.
+#[test]
+fn what_a_copytool_drops_is_ended_in_the_end() {
+    let bed = Testbed::start("saving-dropped");
+    let daemon = Daemon::start(&bed, &Settings::new().line("max_remove 1"));
+    let mover = MoverSettings::new(&bed, "agent_1", 1).argument("--drop-removes");
+    let mover = mover.variable("COORDINATOOL_BEGIN_TIMEOUT", "50").start(&bed);
+    daemon.wait_mover("agent_1");
+    let files = FileSet::create(&bed, 0..2);
+    archived(&files);
+    files.remove(&Request::default());
+    files.wait_ended();
+    assert_eq!(ends(of(&files, "REMOVE")), [(Status::Failed, EIO); 2]);
+    assert_eq!(count(&mover, "dropped", "REMOVE"), 2);
+    assert_eq!((files.archived(), mover.copies()), (2, 2));
+    daemon.wait_known(0);
 }
