@@ -5,9 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+pub mod coordinator;
 pub mod frames;
 pub mod ha;
 pub mod lustre;
+pub mod mover;
+pub mod operators;
+pub mod settings;
 pub mod store;
 pub mod wire;
 
@@ -30,4 +34,16 @@ pub const TARGETS: &[Target] = &[
     ("frames_from_agent", frames::from_agent),
     ("ha_config", ha::config),
     ("halo_state", ha::halo),
+    ("server_config", settings::config),
+    ("psk_file", settings::key),
+    ("peer_certificate", settings::certificate),
+    ("mdt_list", lustre::list),
+    ("mdt_listing", lustre::listing),
+    ("mdt_tunables", lustre::tunables),
+    ("redis_stamp", store::redis_stamp),
+    ("locator_answer", operators::locator),
+    ("api_selection", operators::selection),
+    ("client_words", operators::words),
+    ("coordinator", coordinator::anything),
+    ("shim_replies", mover::replies),
 ];

@@ -95,3 +95,17 @@ pub fn redis_spill(data: &[u8]) {
         assert_eq!(decode(kind, &payload).unwrap().op, op);
     }
 }
+
+/// The stamp of a commit in redis, which whoever has access to it may have changed.
+pub fn redis_stamp(data: &[u8]) {
+    use coordinatool::store::redis::meta::Stamp;
+    use coordinatool::store::redis::names::check_namespace;
+
+    let text = String::from_utf8_lossy(data);
+    if let Some(stamp) = Stamp::parse(&text) {
+        assert_eq!(Stamp::parse(&stamp.to_string()), Some(stamp));
+    }
+    if check_namespace(&text).is_ok() {
+        assert!(!text.contains(['\n', '\r', '\0']));
+    }
+}

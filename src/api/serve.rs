@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use super::caller::{self, Caller, Groups};
 use super::envelope::Problem;
 use super::stall::Stalling;
+use crate::server::listener::Complaint;
 
 /// Clients at once. Others wait until one of these is gone.
 const MAX_CLIENTS: usize = 256;
@@ -39,12 +40,13 @@ pub fn with_whole_bodies<S: Clone + Send + Sync + 'static>(router: Router<S>) ->
 pub async fn serve(socket: UnixListener, router: Router, groups: Groups) {
     let router = router.layer(middleware::from_fn(caller::guard));
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let complaint = Complaint::default();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("the API cannot accept a client: {error}");
+                complaint.log(format_args!("the API cannot accept a client: {error}"));
                 // Out of descriptors, for instance: it will not be better at once.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -62,12 +64,13 @@ pub async fn serve(socket: UnixListener, router: Router, groups: Groups) {
 /// The same over TCP, without a caller.
 pub async fn serve_tcp(socket: TcpListener, router: Router) {
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let complaint = Complaint::default();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("the API cannot accept a client: {error}");
+                complaint.log(format_args!("the API cannot accept a client: {error}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -112,6 +112,7 @@ pub const KEYS: &[Key] = &[
     key("max_message_size", Owner::Server, None),
     key("max_message_depth", Owner::Server, None),
     key("max_client_buffer", Owner::Server, None),
+    key("max_input_buffers", Owner::Server, None),
     key("max_connections", Owner::Server, None),
     key("handshake_timeout_ms", Owner::Server, None),
     key("hai_len", Owner::Client, Some("COORDINATOOL_HAI_LEN")),

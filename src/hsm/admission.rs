@@ -103,7 +103,7 @@ impl Coordinator {
         // Not to be found at the head of its queue by each mover in turn.
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
-        } else if !self.joins_limited(handle) {
+        } else if !self.vet_removed(handle, effects) && !self.joins_limited(handle) {
             self.enqueue(handle, false);
         }
     }

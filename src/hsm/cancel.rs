@@ -79,6 +79,10 @@ impl Coordinator {
 
     /// A request that waits is cancelled, whoever wants it: the MDT is told at once, under the names of `item`.
     pub(super) fn end_waiting(&mut self, handle: Handle, item: ActionItem, effects: &mut Effects) {
+        if self.is_removed(handle) {
+            tracing::info!(key = %item.key(), "the cancel comes too late: the copy is gone");
+            return;
+        }
         let class = self.requests.at(handle).class;
         let errno = self.harmless_error(handle, ECANCELED);
         self.unqueue(handle);
@@ -131,7 +135,8 @@ impl Coordinator {
     /// Tells the MDT that a request has ended, and how.
     ///
     /// # Panics
-    /// For a success: only who has done a request may say so. A restore ended that way would be taken for the data.
+    /// For a success: only who has done a request may say so. A restore ended that way would be taken for the data. (That a
+    /// mover has removed a copy is said elsewhere: [`Self::end_removed`].)
     pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
         assert!(errno > 0, "the coordinator ends no request with success");
         let key = item.key();
@@ -145,6 +150,7 @@ impl Coordinator {
     /// The MDT's answer.
     pub(super) fn lustre_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
         let Some(ending) = self.endings.get_mut(&key) else {
+            self.removal_ended(key, errno, effects);
             return;
         };
         if LATER.contains(&errno) && ending.tries < MOST_TRIES {

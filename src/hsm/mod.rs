@@ -53,6 +53,7 @@ mod priorities;
 pub mod quarantine;
 mod queues;
 mod recovery;
+mod removed;
 mod reporting;
 mod requests;
 mod schedule;

@@ -130,6 +130,7 @@ impl Coordinator {
                 || self.recovered_quarantine(&name, &value)
                 || self.recovered_limit(&name, &value)
                 || self.recovered_movable(&name)
+                || self.recovered_removed(&name, &value)
             {
                 continue;
             }

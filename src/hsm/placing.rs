@@ -353,6 +353,9 @@ impl Coordinator {
         let class = self.classes.at(class).key;
         self.count_on_tape(&class, 1);
         self.note_start(handle);
+        if kind == Kind::Archive {
+            self.forget_removed(fid, effects);
+        }
         self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
@@ -391,7 +394,7 @@ impl Coordinator {
             self.tags.at_mut(tag).running -= 1;
         }
         if let Some(running) = self.busy.get_mut(&fid) {
-            running.retain(|&other| other != handle);
+            running.retain(|other| *other != handle);
             if running.is_empty() {
                 self.busy.remove(&fid);
             }

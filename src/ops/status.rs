@@ -100,6 +100,9 @@ pub struct Counters {
     pub letters_dropped: u64,
     /// Removes refused because they would have deleted the only copy.
     pub refused_removes: u64,
+    /// REMOVEs ended with success because a mover had removed the copy before.
+    #[serde(default)]
+    pub removes_told: u64,
     /// Archives not repeated because the file was archived meanwhile.
     pub needless_archives: u64,
     /// Restores bound to a mover that was gone, ended and requested again.
@@ -170,6 +173,7 @@ impl From<hsm::Counters> for Counters {
             letters_dropped: of.letters_dropped,
             letters: of.letters,
             refused_removes: of.refused_removes,
+            removes_told: of.removes_told,
             needless_archives: of.needless_archives,
             unbound: of.unbound,
             late_deliveries: of.late_deliveries,

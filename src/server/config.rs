@@ -137,6 +137,8 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes that wait for a peer that does not read.
     pub client_buffer: usize,
+    /// Bytes of messages that are not whole, of all peers together.
+    pub inputs: usize,
     /// Connections; 0 for what the limit of open files allows.
     pub connections: usize,
     /// How long a new peer may take to send its first message; zero for as long as it wants.
@@ -149,6 +151,7 @@ impl Default for Limits {
             message_bytes: 128 << 20,
             depth: 128,
             client_buffer: 64 << 20,
+            inputs: 1 << 30,
             connections: 0,
             handshake: Duration::from_secs(60),
         }
@@ -513,6 +516,7 @@ impl Loader {
             "max_message_size" => settings.limits.message_bytes = at_least(parse_size(value)?, 4096)?,
             "max_message_depth" => settings.limits.depth = parse_int(value, 8, 1024)? as usize,
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
+            "max_input_buffers" => settings.limits.inputs = at_least(parse_size(value)?, 1 << 20)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
             other => match self

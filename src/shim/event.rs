@@ -67,6 +67,8 @@ pub struct End {
     pub dfid: Fid,
     /// 0 or a positive errno: the copytool's, else that of the real end.
     pub status: i32,
+    /// The copytool succeeded, and the status is that of the real end: the MDT does not know.
+    pub unheard: bool,
     /// Whether this acknowledges a cancel: the cancelled action may still be running and will end as well.
     pub cancel: bool,
 }

@@ -189,6 +189,8 @@ impl Shim {
             while let Some(end) = self.flights.next_unsent() {
                 let write = if end.cancel && end.status == ENOSYS {
                     client::write_goes_on
+                } else if end.unheard && !end.cancel {
+                    client::write_unheard
                 } else {
                     client::write_done
                 };
@@ -290,6 +292,15 @@ impl Shim {
                 return Err(format!("the server refuses us: {failure}"));
             }
             (State::Ready { .. }, ServerMessage::Recv(Ok(list))) => {
+                if !self.asked {
+                    // Whoever sends lists unasked could fill our memory with them.
+                    return Err("the server sends work that was not asked for".to_owned());
+                }
+                if *list.fsname != *self.config.fsname {
+                    let ReceivedList { fsname, .. } = list;
+                    let ours = &self.config.fsname;
+                    return Err(format!("the server sends work for file system {fsname}, not {ours}"));
+                }
                 self.asked = false;
                 self.arrived(list, effects);
             }
@@ -367,7 +378,7 @@ impl Shim {
         }
         let item = Box::new(item.clone());
         log(effects, Level::Warn, format!("{key} was taken but never begun, and its file is gone: ended"));
-        let end = super::End { key: *key, dfid: item.dfid, status: ENOENT, cancel: false };
+        let end = super::End { key: *key, dfid: item.dfid, status: ENOENT, unheard: false, cancel: false };
         self.flights.ended(end);
         self.refused.insert(*key);
         effects.push(Effect::Refused { key: *key });

@@ -57,7 +57,8 @@ pub struct Options {
     /// A file to which a line is added for each action that begins: `ACTION FID COOKIE DATA`.
     #[arg(long)]
     pub journal: Option<PathBuf>,
-    /// A file to which a line of JSON is added for each step of an action: received, begun, dropped, ended.
+    /// A file to which a line of JSON is added for each step of an action: received, begun, dropped, ending,
+    /// ended.
     #[arg(long, value_name = "FILE")]
     pub steps: Option<PathBuf>,
     /// A directory: actions that have begun wait as long as it has a file `all`, or one named like their data.

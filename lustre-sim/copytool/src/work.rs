@@ -137,12 +137,16 @@ fn exists(context: &Context, item: &Item, mdt: i32) -> io::Result<i32> {
 fn end_only(context: &Context, item: &Item, errno: i32, what: &str) {
     match context.copytool.begin(&item.bytes, -1, 0, true) {
         Ok(action) => finish(context, item, action, errno, what),
-        Err(error) => log(&format!("{what}: begin: {error}")),
+        Err(error) => {
+            log(&format!("{what}: begin: {error}"));
+            note(context, item, Step::Dropped);
+        }
     }
 }
 
 fn finish(context: &Context, item: &Item, action: Action, errno: i32, what: &str) {
     let flags = if errno != 0 && context.options.retry { i32::from(HP_FLAG_RETRY) } else { 0 };
+    note(context, item, Step::Ending);
     match action.end(item.offset, item.length, flags, errno) {
         Ok(()) => {
             log(&format!("{what}: ended with {errno}"));

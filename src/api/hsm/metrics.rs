@@ -207,6 +207,11 @@ fn counters(page: &mut Page, counters: &Counters) {
             counters.refused_removes,
         ),
         (
+            "lustre_hsm_removes_told_total",
+            "REMOVEs ended with success because a mover had removed the copy before.",
+            counters.removes_told,
+        ),
+        (
             "lustre_hsm_needless_archives_total",
             "Archives not repeated because the file was archived meanwhile.",
             counters.needless_archives,

@@ -19,6 +19,7 @@ mod orders;
 mod queueing;
 mod reconcile;
 mod recovery;
+mod removed;
 mod reporting;
 mod status;
 mod stranded;

@@ -28,7 +28,11 @@ pub(super) fn draw(seed: u64, scenario: &mut Scenario) {
     let mut rng = Rng::stream(seed, "watch");
     // Longer than half-open connections go unnoticed, during which nobody keeps alive what runs behind them.
     scenario.config.request_timeout = Duration::from_secs(*rng.pick(&[600, 3600, 3600]).unwrap_or(&3600));
-    scenario.watch.long_lock = rng.one_in(4);
+    // Where leases are that short, so much would be said meanwhile that it takes a minute to simulate.
+    scenario.watch.long_lock = rng.one_in(4) && scenario.config.client_grace >= Duration::from_secs(5);
+    if scenario.watch.long_lock {
+        scenario.config.request_timeout = Duration::from_secs(600);
+    }
     scenario.watch.reconcile = rng.one_in(2);
 }
 
