@@ -36,6 +36,8 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 /// How long the MDT may take to take a request again.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(7 * 86_400);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Requests of one file that are looked at.
+const MOST_OF_FILE: usize = 64;
 /// Requests remembered that movers ended with ENOENT and that were looked into.
 const MOST_LOOKED_INTO: usize = 65_536;
 
@@ -159,6 +161,27 @@ impl Coordinator {
         self.doubts.of.insert(handle, doubt);
         self.doubts.due.insert((due, handle));
         self.arm_doubts();
+    }
+
+    /// A loose request that the MDT did not know while it ran: most likely its end was lost with its mover. Looks at the
+    /// file before anything else is done to it; `false` if too many are in doubt.
+    pub(super) fn doubt_first(&mut self, handle: Handle) -> bool {
+        let room = self.doubts.len() < MOST;
+        if room {
+            self.doubt(handle, Stage::First, Duration::ZERO);
+        }
+        room
+    }
+
+    /// A file's copy was removed. Archives of it that wait are older, or come again through the pipe: what the MDT does not
+    /// know of them has ended, and is not asked for again.
+    pub(super) fn copy_removed(&mut self, fid: Fid) {
+        for handle in self.requests.of_file(fid, MOST_OF_FILE) {
+            let request = self.requests.at_mut(handle);
+            if request.kind == Kind::Archive && request.state != State::Running {
+                request.set(ENDED_BEFORE, true);
+            }
+        }
     }
 
     fn arm_doubts(&mut self) {
@@ -395,7 +418,7 @@ impl Coordinator {
             }
         };
         match stage {
-            _ if !wanted => self.drop_waiting(handle, effects),
+            _ if !wanted || self.requests.at(handle).has(ENDED_BEFORE) => self.drop_waiting(handle, effects),
             Stage::First => self.confirm(handle),
             Stage::Wanted if kind == Kind::Restore => {
                 tracing::info!(%key, "the MDT should send this restore again");

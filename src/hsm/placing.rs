@@ -416,12 +416,14 @@ impl Coordinator {
     pub(super) fn requeue(&mut self, handle: Handle, effects: &mut Effects) {
         let request = self.requests.at_mut(handle);
         request.set(MOVED, true);
-        let fid = request.fid;
+        let (fid, forgotten) = (request.fid, request.has(FORGOTTEN));
         self.stop(handle);
         self.renew_class(handle);
         self.counts.requeued += 1;
         self.unassign(handle, effects);
-        self.enqueue(handle, false);
+        if !forgotten || !self.doubt_first(handle) {
+            self.enqueue(handle, false);
+        }
         self.report_assign(handle, effects);
         self.release_held(fid);
     }

@@ -215,6 +215,23 @@ fn what_is_done_is_not_requested_again() {
     }
 }
 
+/// A mover that is gone had ended it, and the MDT had said meanwhile that it does not know it: its file is looked at before
+/// anything else that users want for it is done.
+#[test]
+fn what_a_lost_mover_may_have_ended_is_looked_at_first() {
+    let mut s = Session::new(watched());
+    s.mover(1, "m0");
+    s.lustre(vec![archive(1, "")]);
+    assert_eq!(s.work(1, ANY), [1]);
+    s.alive(1, ENOENT);
+    s.event(Event::Disconnected { conn: ConnId(1) });
+    s.mover(2, "m0");
+    assert_eq!(looked(&s.pass_ms(1)), [1]);
+    assert_eq!(s.work(2, ANY), [0; 0]);
+    s.answer_state(1, Ok(HS_EXISTS | HS_ARCHIVED));
+    assert_eq!(s.waiting(), 0);
+}
+
 /// It comes again while its file is looked at: it is the MDT's.
 #[test]
 fn what_comes_again_while_it_is_looked_at_stays() {
