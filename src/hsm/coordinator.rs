@@ -31,7 +31,7 @@ use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
 use super::reconcile;
 use super::removed::Removed;
 use super::reporting::Reports;
-use super::requests::{Handle, List, Requests};
+use super::requests::{Few, Handle, List, Requests};
 use super::shares::Shares;
 use super::status::StatusRuns;
 use super::stranded::Strandings;
@@ -80,7 +80,7 @@ pub struct Coordinator {
     pub(super) conns: FxHashMap<ConnId, u32>,
 
     /// What runs for each file.
-    pub(super) busy: FxHashMap<Fid, Vec<Handle>>,
+    pub(super) busy: FxHashMap<Fid, Few>,
     /// What waits for its file: (file, class, timestamp, request).
     pub(super) held: BTreeSet<(Fid, u32, i64, Handle)>,
     /// The request of each file and class that may go next.

@@ -3,7 +3,8 @@
 //! An MDT that restarts keeps its log and loses its memory: it sends restores again, with the same cookie, but never archives
 //! and removes, whose ends it refuses with ENOENT (Lustre mdt_coordinator.c). So what it says it does not know is not handed
 //! out while that is in doubt. When it says so a second time, a restore waits until it comes again, and an archive or a
-//! remove is requested anew with its full data; only when the MDT has taken that is the old one forgotten.
+//! remove is requested anew with its full data; only when the MDT has taken that is the old one forgotten. A restore whose file
+//! has its data again has ended: its end was lost with a mover or a daemon that died.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -42,7 +43,8 @@ enum Stage {
     Confirm,
     /// A restore: the MDT will send it again, or has given it up.
     Redelivery,
-    /// Its mover ended it with ENOENT, which may be the MDT's answer: is there anything left to do for the file?
+    /// Its mover ended it with ENOENT, which may be the MDT's answer, or it is a restore that the MDT does not know: is there
+    /// anything left to do for the file?
     Look,
     /// The MDT is to take it again.
     Request,
@@ -236,7 +238,8 @@ impl Coordinator {
                 // The MDT may be about to take it a second time: wait for what it says.
                 Some(doubt) if doubt.stage == Stage::Request && doubt.asked => doubt.back = true,
                 // A mover has ended it: that it was known before does not matter.
-                Some(doubt) if matches!(doubt.stage, Stage::Look | Stage::End) => {}
+                Some(doubt) if doubt.stage == Stage::End => {}
+                Some(doubt) if doubt.stage == Stage::Look && request.kind != Kind::Restore => {}
                 _ => self.no_doubt(handle, effects),
             },
             _ => {}
@@ -258,8 +261,8 @@ impl Coordinator {
                 Some(Stage::Confirm) => {
                     self.counts.forgotten_at_mdt += 1;
                     if kind == Kind::Restore {
-                        tracing::info!(%key, "the MDT does not know this restore: it should send it again");
-                        self.doubt_now_but_later(handle);
+                        tracing::info!(%key, "the MDT does not know this restore: is it done?");
+                        self.doubt_now(handle, Stage::Look);
                     } else {
                         tracing::info!(%key, "the MDT has forgotten this request: it is requested again");
                         self.doubt_now(handle, Stage::Request);
@@ -302,7 +305,8 @@ impl Coordinator {
         }
     }
 
-    fn doubt_now_but_later(&mut self, handle: Handle) {
+    /// The MDT should send it again, as it does after its restart.
+    fn await_redelivery(&mut self, handle: Handle) {
         if let Some(doubt) = self.doubts.of.get_mut(&handle) {
             doubt.stage = Stage::Redelivery;
         }
@@ -421,7 +425,7 @@ impl Coordinator {
         true
     }
 
-    /// The state of a file whose request was ended with ENOENT.
+    /// The state of a file whose request was ended with ENOENT, or whose restore the MDT does not know.
     pub(super) fn doubt_looked(
         &mut self,
         key: RequestKey,
@@ -445,6 +449,8 @@ impl Coordinator {
             Err(ENOENT) if removed => false,
             // The copy of a file that is gone may still have to be removed.
             Err(ENOENT) => kind == Kind::Remove,
+            // As long as nothing says that a restore is done, it is waited for.
+            Err(_) if kind == Kind::Restore => true,
             Err(errno) => {
                 self.counts.unanswered += 1;
                 let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
@@ -456,7 +462,10 @@ impl Coordinator {
                 false
             }
         };
-        if wanted {
+        if wanted && kind == Kind::Restore {
+            tracing::info!(%key, "the MDT does not know this restore: it should send it again");
+            self.await_redelivery(handle);
+        } else if wanted {
             self.counts.forgotten_at_mdt += 1;
             tracing::info!(%key, "not done, and unknown to the MDT: it is requested again");
             self.doubt_now(handle, Stage::Request);

@@ -394,7 +394,7 @@ impl Coordinator {
             self.tags.at_mut(tag).running -= 1;
         }
         if let Some(running) = self.busy.get_mut(&fid) {
-            running.retain(|&other| other != handle);
+            running.retain(|other| *other != handle);
             if running.is_empty() {
                 self.busy.remove(&fid);
             }

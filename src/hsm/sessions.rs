@@ -244,11 +244,10 @@ impl Coordinator {
         entry.is_mover = true;
         if new {
             self.refresh_allowance(mover);
-        }
-        self.refresh_mover(mover);
-        if new {
+            self.refresh_mover(mover);
             self.fill_slots(mover);
         }
+        // What it can be given is looked for at the end of this step; it joins those that wait if that is nothing.
         self.fresh_movers.insert(mover);
     }
 

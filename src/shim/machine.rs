@@ -292,6 +292,15 @@ impl Shim {
                 return Err(format!("the server refuses us: {failure}"));
             }
             (State::Ready { .. }, ServerMessage::Recv(Ok(list))) => {
+                if !self.asked {
+                    // Whoever sends lists unasked could fill our memory with them.
+                    return Err("the server sends work that was not asked for".to_owned());
+                }
+                if *list.fsname != *self.config.fsname {
+                    let ReceivedList { fsname, .. } = list;
+                    let ours = &self.config.fsname;
+                    return Err(format!("the server sends work for file system {fsname}, not {ours}"));
+                }
                 self.asked = false;
                 self.arrived(list, effects);
             }
