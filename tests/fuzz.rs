@@ -166,6 +166,8 @@ targets! {
     frames_to_agent
     frames_from_agent
     ha_config
+    store_frames
+    spill_frames
     halo_state
     client_config
     ocf_metadata

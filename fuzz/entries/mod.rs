@@ -33,6 +33,8 @@ pub const TARGETS: &[Target] = &[
     ("frames_to_agent", frames::to_agent),
     ("frames_from_agent", frames::from_agent),
     ("ha_config", ha::config),
+    ("store_frames", store::store_frames),
+    ("spill_frames", store::spill_frames),
     ("halo_state", ha::halo),
     ("client_config", settings::client),
     ("ocf_metadata", ha::metadata),
