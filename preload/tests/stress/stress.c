@@ -122,6 +122,16 @@ static int copy(struct hcp *hcp, int from, int to, uint64_t chance)
 		if (chance % 4 == 0)
 			usleep(chance % 20000);
 	}
+	/* Longer than a lease lasts. */
+	for (int i = 0; chance % 16 == 3 && i < 20; i++) {
+		int rc;
+
+		usleep(100000);
+		extent.length = 0;
+		rc = llapi_hsm_action_progress(hcp, &extent, 0, 0);
+		if (rc)
+			return -rc;
+	}
 	return n < 0 ? errno : 0;
 }
 
