@@ -7,6 +7,7 @@
 mod proxy;
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -61,6 +62,7 @@ fn every_habit_under_a_bad_network() {
     let daemon = Daemon::start(&bed, &Settings::new().line("client_grace_ms 2000").line("lease_ms 1500"));
     let proxy = Proxy::start(daemon.address(), seed);
     let program = program(&bed);
+    let wrapper = std::env::var("COORDINATOOL_STRESS_WRAPPER").ok();
     let done = bed.directory().join("steps");
     let mut movers: Vec<Mover<'_>> = (1..4)
         .map(|number| {
@@ -75,7 +77,7 @@ fn every_habit_under_a_bad_network() {
             if number == 3 {
                 settings = settings.argument("--nonblock");
             }
-            if let Ok(wrapper) = std::env::var("COORDINATOOL_STRESS_WRAPPER") {
+            if let Some(wrapper) = &wrapper {
                 settings = settings.prefix(wrapper.split_whitespace().map(str::to_owned).collect());
             }
             settings.start(&bed)
@@ -96,7 +98,9 @@ fn every_habit_under_a_bad_network() {
         match random.below(4) {
             0 => {
                 let ended = mover.stop();
-                assert!(ended.success(), "{} did not end by its handler: {ended}", mover.id());
+                // Under another program it takes a while until there is a handler.
+                let early = wrapper.is_some() && ended.signal() == Some(15);
+                assert!(ended.success() || early, "{} did not end by its handler: {ended}", mover.id());
                 mover.start_again();
                 lives += 1;
             }
