@@ -49,6 +49,9 @@ struct Options {
     /// Where to make files: the embedded store and fdatasync depend on the disk
     #[arg(long, value_name = "DIR")]
     directory: Option<std::path::PathBuf>,
+    /// Only with this store (repeatable)
+    #[arg(long = "store")]
+    stores: Vec<server::Store>,
     /// Rows to measure (default: all)
     names: Vec<String>,
     /// From cargo
@@ -64,7 +67,9 @@ type Row = (&'static str, fn(&mut Bench) -> Result<(), String>);
 
 const ROWS: &[Row] = &[
     ("queue", queue::measure),
-    ("drain", drain::measure),
+    ("drain", drain::single),
+    ("drain-many", drain::many),
+    ("drain-one", drain::one_mover),
     ("latency", latency::measure),
     ("restart", restart::measure),
 ];
@@ -87,7 +92,7 @@ fn main() -> ExitCode {
     println!("{}\n", machine::describe());
     server::keep_to_load_cores();
     let begun = Instant::now();
-    let mut bench = Bench::new(options.quick, options.runs, options.requests);
+    let mut bench = Bench::new(options.quick, options.runs, options.requests, &options.stores);
     let mut wrong = Vec::new();
     for (name, measure) in ROWS {
         if !options.names.is_empty() && !options.names.iter().any(|one| one == name) {

@@ -212,13 +212,13 @@ impl Engine {
     }
 
     fn record(&mut self, handle: &'static Handle, record: &Record) {
-        let Record { key, dfid, status, cancel, .. } = *record;
+        let Record { key, dfid, status, unheard, cancel, .. } = *record;
         if record.kind != Kind::Begun && record.pid != clock::pid() {
             attempts::ended_elsewhere(handle, &key, cancel);
         }
         let event = match record.kind {
             Kind::Begun => Event::Begun { key },
-            Kind::Ended => Event::Ended(End { key, dfid, status, cancel }),
+            Kind::Ended => Event::Ended(End { key, dfid, status, unheard, cancel }),
             Kind::Abandoned => Event::Abandoned { key },
         };
         self.feed(event);

@@ -331,6 +331,7 @@ fn record(attempt: &Attempt, kind: Kind, status: c_int) -> Record {
         key: attempt.key,
         dfid: attempt.dfid,
         status,
+        unheard: false,
         cancel: attempt.action == abi::HSMA_CANCEL,
         pid: clock::pid(),
     }
@@ -422,6 +423,9 @@ pub unsafe extern "C" fn llapi_hsm_action_end(
         let Some(attempt) = attempts::take(hcp as usize) else { return call(hp_flags, errval) };
         let Attempt { key, handle, .. } = attempt;
         let _inside = handle.enter();
+        // That the cancel succeeded, the MDT would take for the success of what was cancelled (it knows one cookie for both):
+        // a file would be called archived without a copy.
+        let errval = if attempt.action == abi::HSMA_CANCEL && errval == 0 { libc::ECANCELED } else { errval };
         if attempt.action != abi::HSMA_CANCEL && !handle.is_dead() && must_withhold(&attempt, errval) {
             // SAFETY: the real begin made it and nobody else uses it during end.
             unsafe { withhold(hcp) };
@@ -439,7 +443,8 @@ pub unsafe extern "C" fn llapi_hsm_action_end(
             return rc;
         }
         let status = if errval == 0 { rc.saturating_neg() } else { errval.saturating_abs() };
-        handle.tell(&record(&attempt, Kind::Ended, status));
+        let unheard = errval == 0 && status != 0 && attempt.action != abi::HSMA_CANCEL;
+        handle.tell(&Record { unheard, ..record(&attempt, Kind::Ended, status) });
         handle.pump(false);
         rc
     })

@@ -3,7 +3,8 @@
 //! An MDT that restarts keeps its log and loses its memory: it sends restores again, with the same cookie, but never archives
 //! and removes, whose ends it refuses with ENOENT (Lustre mdt_coordinator.c). So what it says it does not know is not handed
 //! out while that is in doubt. When it says so a second time, a restore waits until it comes again, and an archive or a
-//! remove is requested anew with its full data; only when the MDT has taken that is the old one forgotten.
+//! remove is requested anew with its full data; only when the MDT has taken that is the old one forgotten. A restore whose file
+//! has its data again has ended: its end was lost with a mover or a daemon that died.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -42,10 +43,13 @@ enum Stage {
     Confirm,
     /// A restore: the MDT will send it again, or has given it up.
     Redelivery,
-    /// Its mover ended it with ENOENT, which may be the MDT's answer: is there anything left to do for the file?
+    /// Its mover ended it with ENOENT, which may be the MDT's answer, or it is a restore that the MDT does not know: is there
+    /// anything left to do for the file?
     Look,
     /// The MDT is to take it again.
     Request,
+    /// A REMOVE whose copy is gone: the MDT is told that it succeeded.
+    End,
 }
 
 #[derive(Debug)]
@@ -194,6 +198,11 @@ impl Coordinator {
             self.doubts.asked += 1;
             let key = self.requests.at(handle).key();
             let call = match doubt.stage {
+                Stage::End => {
+                    let item = Box::new(self.item(handle, true));
+                    effects.visible.push(Effect::EndAtLustre { item, errno: 0 });
+                    continue;
+                }
                 Stage::Confirm | Stage::Redelivery => LustreCall::KeepAlive { key },
                 Stage::Look => LustreCall::State { key },
                 Stage::Request => LustreCall::Request { item: Box::new(self.item(handle, true)) },
@@ -229,7 +238,8 @@ impl Coordinator {
                 // The MDT may be about to take it a second time: wait for what it says.
                 Some(doubt) if doubt.stage == Stage::Request && doubt.asked => doubt.back = true,
                 // A mover has ended it: that it was known before does not matter.
-                Some(doubt) if doubt.stage == Stage::Look => {}
+                Some(doubt) if doubt.stage == Stage::End => {}
+                Some(doubt) if doubt.stage == Stage::Look && request.kind != Kind::Restore => {}
                 _ => self.no_doubt(handle, effects),
             },
             _ => {}
@@ -251,8 +261,8 @@ impl Coordinator {
                 Some(Stage::Confirm) => {
                     self.counts.forgotten_at_mdt += 1;
                     if kind == Kind::Restore {
-                        tracing::info!(%key, "the MDT does not know this restore: it should send it again");
-                        self.doubt_now_but_later(handle);
+                        tracing::info!(%key, "the MDT does not know this restore: is it done?");
+                        self.doubt_now(handle, Stage::Look);
                     } else {
                         tracing::info!(%key, "the MDT has forgotten this request: it is requested again");
                         self.doubt_now(handle, Stage::Request);
@@ -295,7 +305,8 @@ impl Coordinator {
         }
     }
 
-    fn doubt_now_but_later(&mut self, handle: Handle) {
+    /// The MDT should send it again, as it does after its restart.
+    fn await_redelivery(&mut self, handle: Handle) {
         if let Some(doubt) = self.doubts.of.get_mut(&handle) {
             doubt.stage = Stage::Redelivery;
         }
@@ -340,17 +351,81 @@ impl Coordinator {
             return false;
         }
         tracing::info!(%key, forgotten, "ended with an error: was it the MDT that did not know it?");
+        self.doubt_ended(handle, mover, Stage::Look, effects);
+        true
+    }
+
+    /// A mover has ended a request, and more is to be done about it.
+    fn doubt_ended(&mut self, handle: Handle, mover: u32, stage: Stage, effects: &mut Effects) {
+        let request = self.requests.at(handle);
+        let (fid, kind) = (request.fid, request.kind);
         self.stop(handle);
         self.renew_class(handle);
         self.unassign(handle, effects);
         self.counts.done[kind.at()] += 1;
         self.movers.at_mut(mover).done[kind.at()] += 1;
-        self.doubt(handle, Stage::Look, Duration::ZERO);
-        self.release_held(key.fid);
+        self.doubt(handle, stage, Duration::ZERO);
+        self.release_held(fid);
+    }
+
+    /// A mover has removed the copy, and the MDT answered its end with this errno: it is told once more, or asked for the
+    /// request again when it does not know it.
+    pub(super) fn tell_removed(&mut self, handle: Handle, mover: u32, errno: i32, effects: &mut Effects) {
+        if self.doubts.len() >= MOST {
+            // When its turn comes it is found to be done.
+            return self.requeue(handle, effects);
+        }
+        let stage = if errno == ENOENT { Stage::Look } else { Stage::End };
+        self.doubt_ended(handle, mover, stage, effects);
+    }
+
+    /// A REMOVE that waits has nothing left to remove: the MDT is told that it succeeded.
+    pub(super) fn end_removed(&mut self, handle: Handle) {
+        let request = self.requests.at(handle);
+        let (key, class) = (request.key(), request.class);
+        tracing::info!(%key, "REMOVE of a copy that is gone already: ended with success");
+        self.unqueue(handle);
+        let let_go = self.clear_released(handle);
+        self.refresh_class(class);
+        self.doubt(handle, Stage::End, Duration::ZERO);
+        if let_go {
+            self.release_held(key.fid);
+        }
+    }
+
+    /// The MDT's answer to the success of a REMOVE. Returns whether it was that.
+    pub(super) fn removal_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
+        let Some(handle) = self.requests.find(key) else { return false };
+        if self.doubts.answered(handle, &[Stage::End]).is_none() {
+            return false;
+        }
+        let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
+        let later = LATER.contains(&errno) || errno == ENOSYS;
+        match errno {
+            0 => {
+                self.counts.removes_told += 1;
+                self.note_fate(handle, Outcome::Done, 0);
+                self.note_settled(self.target(handle), effects);
+                self.forget_removed(key.fid, effects);
+                self.drop_waiting(handle, effects);
+            }
+            ENOENT => self.doubt_now(handle, Stage::Look),
+            _ if later && self.now.mono.since(since) < GIVE_UP_AFTER => {
+                self.counts.unanswered += 1;
+                self.doubt_later(handle);
+            }
+            _ => {
+                tracing::error!(%key, errno, "the MDT does not take the end of a REMOVE whose copy is gone: dropped");
+                self.counts.given_up += 1;
+                self.note_fate(handle, Outcome::Dropped, errno);
+                self.note_given_up(handle, errno, effects);
+                self.drop_waiting(handle, effects);
+            }
+        }
         true
     }
 
-    /// The state of a file whose request was ended with ENOENT.
+    /// The state of a file whose request was ended with ENOENT, or whose restore the MDT does not know.
     pub(super) fn doubt_looked(
         &mut self,
         key: RequestKey,
@@ -364,10 +439,18 @@ impl Coordinator {
             return;
         }
         let kind = self.requests.at(handle).kind;
+        let removed = self.is_removed(handle);
         let wanted = match state {
+            Ok(state) if removed && state.is_released() => {
+                tracing::error!(%key, "this file was released after a mover had removed its copy: its data is lost");
+                false
+            }
             Ok(state) => is_wanted(kind, state),
+            Err(ENOENT) if removed => false,
             // The copy of a file that is gone may still have to be removed.
             Err(ENOENT) => kind == Kind::Remove,
+            // As long as nothing says that a restore is done, it is waited for.
+            Err(_) if kind == Kind::Restore => true,
             Err(errno) => {
                 self.counts.unanswered += 1;
                 let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
@@ -379,11 +462,17 @@ impl Coordinator {
                 false
             }
         };
-        if wanted {
+        if wanted && kind == Kind::Restore {
+            tracing::info!(%key, "the MDT does not know this restore: it should send it again");
+            self.await_redelivery(handle);
+        } else if wanted {
             self.counts.forgotten_at_mdt += 1;
             tracing::info!(%key, "not done, and unknown to the MDT: it is requested again");
             self.doubt_now(handle, Stage::Request);
         } else {
+            if removed {
+                self.forget_removed(key.fid, effects);
+            }
             self.drop_waiting(handle, effects);
         }
     }

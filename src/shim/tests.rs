@@ -35,7 +35,7 @@ fn item(action: Action, n: u32) -> ActionItem {
 }
 
 fn end(n: u32, status: i32) -> End {
-    End { key: key(n), dfid: key(n).fid, status, cancel: false }
+    End { key: key(n), dfid: key(n).fid, status, unheard: false, cancel: false }
 }
 
 /// A machine, its clock, and what it asked for.
@@ -338,6 +338,20 @@ fn an_end_that_the_server_does_not_take_is_not_sent_for_ever() {
 }
 
 #[test]
+fn work_that_is_done_and_that_the_mdt_did_not_hear_of_is_told_so() {
+    let mut rig = Rig::ready(ShimConfig::default(), Duration::ZERO);
+    rig.run(&[1]);
+    rig.feed(Event::Ended(End { unheard: true, ..end(1, 2) }));
+    let told = |message: &&Message| matches!(message, Message::Unheard(Done { cookie: 1, status: 2, .. }));
+    assert_eq!(rig.sent().iter().filter(told).count(), 1);
+    // Until the daemon has heard it.
+    assert_eq!(rig.reconnect(Duration::ZERO, Vec::new()), [1]);
+    assert_eq!(rig.sent().iter().filter(told).count(), 1);
+    rig.reply(&Reply::Done);
+    assert_eq!(rig.shim.unacknowledged(), 0);
+}
+
+#[test]
 fn a_cancel_and_its_victim_are_both_reported() {
     let mut rig = Rig::ready(ShimConfig::default(), Duration::ZERO);
     rig.run(&[1]);
@@ -494,6 +508,42 @@ fn a_request_that_was_never_begun_is_looked_at() {
     );
     rig.effects = asked;
     assert_eq!(rig.dones(), [(1, 2)]);
+}
+
+/// A copytool that does nothing for ten times as long as a begin may take has dropped what it took, whatever it is.
+#[test]
+fn what_an_idle_copytool_took_is_ended() {
+    for (action, errno) in [(Action::Remove, 5), (Action::Restore, 5), (Action::Archive, 114)] {
+        let config = ShimConfig { begin_timeout: Duration::from_secs(60), ..ShimConfig::default() };
+        let mut rig = Rig::ready(config, Duration::ZERO);
+        rig.feed(Event::WorkWanted);
+        rig.work(vec![item(action, 1), item(Action::Archive, 2)]);
+        rig.take();
+        // One that is under way keeps the other in the copytool's queue, for hours.
+        rig.feed(Event::Begun { key: key(2) });
+        let probed = |rig: &mut Rig| {
+            rig.asked();
+            rig.wait(Duration::from_secs(60));
+            assert!(rig.asked().contains(&Effect::Probe { key: key(1) }));
+            rig.feed(Event::Probed { key: key(1), gone: action == Action::Remove });
+            rig.asked()
+        };
+        for _ in 0..120 {
+            assert_eq!(probed(&mut rig), [], "{action}");
+        }
+        rig.feed(Event::Ended(end(2, 0)));
+        // The process is stopped for a day.
+        rig.wait(Duration::from_secs(86_400));
+        for _ in 0..8 {
+            assert_eq!(probed(&mut rig), [], "{action}");
+        }
+        let asked = probed(&mut rig);
+        let told = Effect::EndAtLustre { item: Box::new(item(action, 1)), errno };
+        assert_eq!(asked[..2], [Effect::Refused { key: key(1) }, told], "{action}");
+        rig.effects = asked;
+        assert_eq!(rig.dones(), [(1, 5)], "{action}");
+        assert_eq!(rig.shim.in_flight(), 0);
+    }
 }
 
 #[test]

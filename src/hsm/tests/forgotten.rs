@@ -137,7 +137,12 @@ fn a_restore_waits_until_it_comes_again() {
         let mut s = Session::new(watched());
         s.mover(1, "m0");
         s.lustre(vec![restore(1, "tag=a")]);
-        assert_eq!(requested(&s.forget(1)), []);
+        assert_eq!(looked(&s.forget(1)), [1]);
+        // Its file is released, or nobody can say.
+        s.answer_state(
+            1,
+            if back == Some(10) { Err(EAGAIN) } else { Ok(HS_EXISTS | HS_ARCHIVED | HS_RELEASED) },
+        );
         assert_eq!(s.work(1, ANY), [0; 0], "nobody gets what the MDT does not know");
         let mut effects = Vec::new();
         for _ in 0..back.unwrap_or(1000) {
@@ -164,6 +169,27 @@ fn a_restore_waits_until_it_comes_again() {
             }
         }
     }
+}
+
+/// Mover and daemon died after the MDT had taken its end: nobody will ever tell.
+#[test]
+fn a_restore_that_is_done_is_not_waited_for() {
+    for state in [Ok(HS_EXISTS | HS_ARCHIVED), Err(ENOENT)] {
+        let mut s = Session::new(watched());
+        s.lustre(vec![restore(1, "")]);
+        assert_eq!(looked(&s.forget(1)), [1]);
+        s.answer_state(1, state);
+        assert_eq!((s.waiting(), s.core.counters().doubtful), (0, 0), "{state:?}");
+        assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(1) }));
+    }
+    // One that comes again meanwhile is the MDT's.
+    let mut s = Session::new(watched());
+    s.mover(1, "m0");
+    s.lustre(vec![restore(1, "")]);
+    s.forget(1);
+    s.lustre(vec![restore(1, "")]);
+    s.answer_state(1, Ok(HS_EXISTS | HS_ARCHIVED));
+    assert_eq!(s.work(1, ANY), [1]);
 }
 
 #[test]

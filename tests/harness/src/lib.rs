@@ -30,7 +30,7 @@ pub use directory::TestDirectory;
 pub use files::{ARCHIVED, EXISTS, FileSet, RELEASED, Request, write_program};
 pub use journal::Step;
 pub use lustre::{Ask, FSNAME, Lustre, Reader};
-pub use lustre_sim::client::FileState;
+pub use lustre_sim::client::{Client, FileState};
 pub use lustre_sim::control::{Command as Control, Faults};
 pub use mover::{Gate, Mover, MoverSettings, copies};
 pub use network::{FarNetwork, skip};
