@@ -18,6 +18,7 @@ mod engine;
 mod handle;
 mod lock;
 mod log;
+mod memory;
 mod net;
 mod real;
 mod record;
