@@ -156,7 +156,7 @@ fn write_list(bench: &Bench, lines: u32) -> std::path::PathBuf {
         let fid = messages::fid(number);
         writeln!(
             file,
-            "fid=[{fid}] dfid=[{fid}] compound/cookie=0x0/{:#x} action=ARCHIVE archive#=1 flags=0x0 \
+            "fid={fid} dfid={fid} compound/cookie=0x0/{:#x} action=ARCHIVE archive#=1 flags=0x0 \
              extent=0x0-0xffffffffffffffff gid=0x0 data=[] canceled=0 uuid=u done=0",
             messages::cookie(number)
         )

@@ -84,7 +84,7 @@ impl Coordinator {
         let tags = tags.into_iter().map(|tag| {
             let entry = self.tags.at(tag);
             TagLoad {
-                tag: self.data.at(entry.key.label).bytes.clone(),
+                tag: self.data.at(entry.key.label).bytes[..].into(),
                 archive_id: entry.key.archive_id,
                 waiting: entry.queued,
                 running: entry.running,
@@ -106,7 +106,8 @@ impl Coordinator {
         let duty = self.duty(mover);
         let quarantine = duty.and_then(|duty| duty.quarantine);
         let grace = self.timers.at(Timer::Grace(mover)).unwrap_or(now.mono);
-        let slot = |tag: u32| (tag != NIL).then(|| self.data.at(self.tags.at(tag).key.label).bytes.clone());
+        let slot =
+            |tag: u32| (tag != NIL).then(|| self.data.at(self.tags.at(tag).key.label).bytes[..].into());
         let held_back = duty.is_some_and(|duty| duty.drained || duty.quarantine.is_some());
         MoverView {
             id: entry.id.to_string(),
