@@ -23,6 +23,9 @@ pub(super) enum Admitted {
 /// Whether the client that read a request from `active_requests` saw only the first bytes of its data.
 fn is_truncated(item: &ActionItem) -> bool {
     const MARK: &str = "\"hai_data_truncated\"";
+    if item.extra.is_empty() {
+        return false;
+    }
     let Some(at) = item.extra.find(MARK) else {
         return false;
     };

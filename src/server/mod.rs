@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod attributes;
+mod backlog;
 pub mod committer;
 pub mod config;
 pub mod connection;
