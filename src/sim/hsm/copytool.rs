@@ -174,6 +174,7 @@ impl World {
         for item in &list.items {
             let Some(item) = ActionItem::from_list(&list, item) else { continue };
             self.note(format_args!("mover{mover}: gets {} {}", item.action, item.key()));
+            self.is_durable(&item)?;
             let Some(state) = self.movers.get_mut(mover) else { return Ok(()) };
             if !state.plan.archives.is_empty() && !state.plan.archives.contains(&item.archive_id) {
                 return Err(format!("mover{mover} got {} of archive {}", item.key(), item.archive_id));

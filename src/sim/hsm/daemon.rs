@@ -5,33 +5,26 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lustreapi_sys::hal::ActionList;
 use lustreapi_sys::kuc::{self, Frame};
 
-use crate::hsm::effect::StoreOp;
+use crate::hsm::effect::{Reply, StoreOp};
 use crate::hsm::event::Message;
 use crate::hsm::reconcile::Reconcile;
 use crate::hsm::{
-    ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
-    OperatorReply, Order, RequestKey, StatusCursor,
+    Action, ActionItem, AskId, Attributes, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, Located,
+    LustreAnswer, LustreCall, Now, OperatorReply, Order, RequestKey, Sought, Wanted,
 };
 use crate::sim::network::LinkId;
 use crate::store::Store;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::memory_disk::MemoryDisk;
 use crate::wire::decoder::{Decoder, Limits};
+use crate::wire::outbox::{Next, Outbox};
 use crate::wire::reply::{write_reply, write_work};
 use crate::wire::request::parse_message;
-
-/// Something to put on a connection.
-#[derive(Debug)]
-enum Outgoing {
-    Bytes(Vec<u8>),
-    Status(StatusCursor),
-}
 
 #[derive(Debug)]
 struct Conn {
     decoder: Decoder,
-    /// What is to be sent, and the commit that must be durable before.
-    outbox: VecDeque<(u64, Outgoing)>,
+    outbox: Outbox,
 }
 
 /// What the process wants of the world.
@@ -47,6 +40,10 @@ pub enum Wish {
     EndAtLustre(Box<ActionItem>, i32),
     /// Any other call on an MDT.
     AskLustre(LustreCall),
+    /// Find out whose files these are.
+    LookUp(Vec<RequestKey>, Wanted),
+    /// Find out where these lie.
+    Locate(Vec<Sought>),
     /// Tell an operator what came of an order.
     Answer(OperatorReply),
     /// Exit.
@@ -68,7 +65,7 @@ pub struct Daemon {
     durable: u64,
     /// Effects that belong to no connection, with their commit.
     others: VecDeque<(u64, Effect)>,
-    /// Requests whose `Put` is in a commit, to check that nothing is sent before it is durable.
+    /// Requests that the store was given, and in which commit.
     put: BTreeMap<RequestKey, u64>,
     /// Bytes read from the pipe that are not a whole frame yet.
     pipe: Vec<u8>,
@@ -176,17 +173,15 @@ impl Daemon {
 
     /// A peer connected.
     pub fn accept(&mut self, now: Now, link: LinkId, peer: String) -> Result<(), String> {
-        self.conns.insert(link, Conn { decoder: Decoder::new(Limits::default()), outbox: VecDeque::new() });
+        self.conns.insert(link, Conn { decoder: Decoder::new(Limits::default()), outbox: Outbox::default() });
         self.feed(now, Event::Connected { conn: conn_id(link), peer })
     }
 
     /// A connection is gone.
     pub fn gone(&mut self, now: Now, link: LinkId) -> Result<(), String> {
         let Some(conn) = self.conns.remove(&link) else { return Ok(()) };
-        for (_, outgoing) in conn.outbox {
-            if let Outgoing::Status(cursor) = outgoing {
-                self.core.status_drop(cursor);
-            }
+        for cursor in conn.outbox.statuses() {
+            self.core.status_drop(cursor);
         }
         self.feed(now, Event::Disconnected { conn: conn_id(link) })
     }
@@ -245,6 +240,25 @@ impl Daemon {
         self.feed(now, Event::LustreAnswered(answer))
     }
 
+    /// Whose files they are.
+    pub fn looked_up(
+        &mut self,
+        now: Now,
+        found: Vec<(RequestKey, Option<Attributes>)>,
+    ) -> Result<(), String> {
+        self.feed(now, Event::LookedUp(found))
+    }
+
+    /// Where they lie.
+    pub fn located(&mut self, now: Now, found: Vec<(RequestKey, Located)>) -> Result<(), String> {
+        self.feed(now, Event::Located(found))
+    }
+
+    /// How full the file system is.
+    pub fn space_used(&mut self, now: Now, percent: u8) -> Result<(), String> {
+        self.feed(now, Event::SpaceUsed(percent))
+    }
+
     /// An operator gives an order.
     pub fn order(&mut self, now: Now, order: Order) -> Result<(), String> {
         self.asks += 1;
@@ -297,81 +311,110 @@ impl Daemon {
         }
         let effects: Vec<Effect> = self.effects.visible.drain(..).collect();
         for effect in effects {
-            let (conn, outgoing) = match effect {
-                Effect::Reply { conn, reply } => {
-                    let mut bytes = Vec::new();
-                    write_reply(&reply, &mut bytes);
-                    (conn, Outgoing::Bytes(bytes))
-                }
-                Effect::Work { conn, list } => {
-                    for item in &list.items {
-                        if item.action == crate::hsm::Action::Cancel {
-                            continue;
-                        }
-                        // The oracle for "no dispatch before durable".
-                        match self.put.get(&item.key()) {
-                            None => return Err(format!("{} is sent but was never stored", item.key())),
-                            Some(put) if *put > commit.max(self.durable) => {
-                                return Err(format!("{} is sent before it is durable", item.key()));
-                            }
-                            Some(_) => {}
-                        }
-                        self.given.push(item.clone());
-                    }
-                    let mut bytes = Vec::new();
-                    write_work(&list, &self.fsname, &mut bytes);
-                    (conn, Outgoing::Bytes(bytes))
-                }
-                Effect::Status { conn, cursor } => (conn, Outgoing::Status(cursor)),
-                other => {
-                    self.others.push_back((commit, other));
-                    continue;
-                }
-            };
-            match (self.conns.get_mut(&LinkId(conn.0)), outgoing) {
-                (Some(conn), outgoing) => conn.outbox.push_back((commit, outgoing)),
-                (None, Outgoing::Status(cursor)) => self.core.status_drop(cursor),
-                (None, Outgoing::Bytes(_)) => {}
-            }
+            self.take_effect(commit, effect)?;
         }
         self.flush(now)
+    }
+
+    /// Puts an effect where it waits until `commit` is durable, as `server::shell` does.
+    fn take_effect(&mut self, commit: u64, effect: Effect) -> Result<(), String> {
+        let (conn, effect) = match effect {
+            Effect::Reply { conn, .. }
+            | Effect::Work { conn, .. }
+            | Effect::Status { conn, .. }
+            | Effect::Close { conn, .. } => (self.conns.get_mut(&LinkId(conn.0)), effect),
+            other => {
+                self.others.push_back((commit, other));
+                return Ok(());
+            }
+        };
+        let Some(Conn { outbox, .. }) = conn else {
+            if let Effect::Status { cursor, .. } = effect {
+                self.core.status_drop(cursor);
+            }
+            return Ok(());
+        };
+        match effect {
+            Effect::Reply { reply: reply @ Reply::Queue { .. }, .. } => {
+                let commit = if self.commits > self.durable { self.commits } else { commit };
+                outbox.push_queue(commit, reply);
+            }
+            Effect::Reply { reply, .. } => outbox.push(commit, |out| write_reply(&reply, out)),
+            Effect::Work { list, .. } => {
+                for item in list.items.iter().filter(|item| item.action != Action::Cancel) {
+                    if !self.put.contains_key(&item.key()) {
+                        return Err(format!("{} is sent but was never stored", item.key()));
+                    }
+                    self.given.push(item.clone());
+                }
+                outbox.push(commit, |out| write_work(&list, &self.fsname, out));
+            }
+            Effect::Status { cursor, .. } => outbox.push_status(commit, cursor),
+            Effect::Close { reason, .. } => outbox.push_close(commit, reason),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the store was given a request that has not ended.
+    pub fn has_stored(&self, key: &RequestKey) -> bool {
+        self.put.contains_key(key)
+    }
+
+    /// How many these are.
+    pub fn stored(&self) -> usize {
+        self.put.len()
+    }
+
+    /// Whether a crash now would leave the request, or it has ended.
+    pub fn is_durable(&self, key: &RequestKey) -> bool {
+        self.store.is_none() || self.put.get(key).is_none_or(|commit| *commit <= self.durable)
     }
 
     /// Lets out what may be seen.
     fn flush(&mut self, now: Now) -> Result<(), String> {
         for (link, conn) in &mut self.conns {
-            while conn.outbox.front().is_some_and(|(commit, _)| *commit <= self.durable) {
-                let bytes = match conn.outbox.pop_front() {
-                    Some((_, Outgoing::Bytes(bytes))) => bytes,
-                    Some((_, Outgoing::Status(cursor))) => {
-                        let mut bytes = Vec::new();
-                        while !self.core.status_chunk(now, cursor, 256, &mut bytes) {}
-                        bytes
+            loop {
+                match conn.outbox.next(self.durable) {
+                    Next::Write(bytes) => {
+                        let bytes = bytes.to_vec();
+                        conn.outbox.wrote(bytes.len());
+                        self.wishes.push_back(Wish::Send(*link, bytes));
                     }
-                    None => break,
-                };
-                self.wishes.push_back(Wish::Send(*link, bytes));
+                    Next::Produce(cursor) => {
+                        conn.outbox.feed(|out| self.core.status_chunk(now, cursor, 256, out));
+                    }
+                    Next::Close(_) => {
+                        self.wishes.push_back(Wish::Close(*link));
+                        break;
+                    }
+                    Next::Wait => break,
+                }
             }
         }
         while self.others.front().is_some_and(|(commit, _)| *commit <= self.durable) {
-            match self.others.pop_front() {
-                Some((_, Effect::Close { conn, .. })) => self.wishes.push_back(Wish::Close(LinkId(conn.0))),
-                Some((_, Effect::Probe { conn })) => self.wishes.push_back(Wish::Probe(LinkId(conn.0))),
-                Some((_, Effect::EndAtLustre { item, errno })) => {
+            let Some((_, effect)) = self.others.pop_front() else { break };
+            match effect {
+                Effect::Probe { conn } => self.wishes.push_back(Wish::Probe(LinkId(conn.0))),
+                Effect::EndAtLustre { item, errno } => {
                     self.wishes.push_back(Wish::EndAtLustre(item, errno));
                 }
-                Some((_, Effect::AskLustre(call))) => self.wishes.push_back(Wish::AskLustre(call)),
-                Some((_, Effect::Operator { reply, .. })) => self.wishes.push_back(Wish::Answer(reply)),
-                Some((_, Effect::Report { name, .. })) => {
+                Effect::AskLustre(call) => self.wishes.push_back(Wish::AskLustre(call)),
+                Effect::LookUp { keys, wanted } => self.wishes.push_back(Wish::LookUp(keys, wanted)),
+                Effect::Locate(sought) => self.wishes.push_back(Wish::Locate(sought)),
+                Effect::Operator { reply, .. } => self.wishes.push_back(Wish::Answer(reply)),
+                Effect::Report { name, .. } => {
                     self.reports.insert(name);
                 }
-                Some((_, Effect::RemoveReport { name })) => {
+                Effect::RemoveReport { name } => {
                     if !self.reports.remove(&name) {
                         return Err(format!("report {name} is removed but does not exist"));
                     }
                 }
-                Some((_, Effect::Terminate)) => self.wishes.push_back(Wish::Terminate),
-                _ => break,
+                Effect::Terminate => self.wishes.push_back(Wish::Terminate),
+                // The others go to connections.
+                Effect::Reply { .. } | Effect::Work { .. } | Effect::Status { .. } | Effect::Close { .. } => {
+                }
             }
         }
         Ok(())

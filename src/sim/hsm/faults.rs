@@ -80,6 +80,7 @@ impl World {
         self.after(self.unlock_after(), Task::Operator(Errand::Lock(Lock::Unlocked)));
         self.after(45 * SECOND, self.catch_up());
         self.after(50 * SECOND, Task::Orders);
+        self.after(SECOND, Task::Space);
         for file in 0..self.users.len() {
             self.after(60 * SECOND, Task::User { file });
         }

@@ -2,6 +2,7 @@
 
 mod copytool;
 mod daemon;
+mod durable;
 mod faults;
 mod judge;
 mod mdts;
@@ -12,6 +13,7 @@ mod report;
 mod saving;
 mod scenario;
 mod service;
+mod site;
 mod users;
 mod watch;
 mod world;

@@ -111,7 +111,7 @@ impl Scenario {
             config,
             store: !rng.one_in(5),
             movers,
-            mdts: rng.between(1, 2) as u32,
+            mdts: rng.between(1, 3) as u32,
             max_requests: *rng.pick(&[3, 20, 1000]).unwrap_or(&20),
             files: rng.between(1, 12),
             busy: rng.between(30, 240) * SECOND,
@@ -121,6 +121,7 @@ impl Scenario {
         };
         super::orders::draw(seed, &mut scenario);
         super::watch::draw(seed, &mut scenario);
+        super::site::draw(seed, &mut scenario);
         scenario
     }
 

@@ -68,6 +68,14 @@ impl World {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
                 self.call(DAEMON, mdt_call(&call), Then::DaemonAsk { boot, call });
             }
+            Wish::LookUp(keys, wanted) => {
+                let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                self.look_up(boot, keys, wanted);
+            }
+            Wish::Locate(sought) => {
+                let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                self.locate(boot, sought);
+            }
             Wish::Answer(reply) => self.order_answered(&reply),
             Wish::Terminate => return Err("the daemon terminates without having been asked to".to_owned()),
         }
@@ -84,6 +92,7 @@ impl World {
         let options = JournalOptions { segment_bytes: 16 << 10, seed: self.seed ^ self.boots };
         let store = self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
         let daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
+        self.judge_recovery(&daemon)?;
         self.daemon = Some(daemon);
         self.sync_planned = false;
         let boots = self.boots;
@@ -107,6 +116,7 @@ impl World {
     /// The daemon's process is gone: cleanly, or not.
     pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
         let Some(daemon) = self.daemon.take() else { return Ok(()) };
+        self.forget_ended(&daemon);
         let counters = daemon.core.counters();
         self.count(&counters);
         let queued = counters.pending.iter().any(|n| *n > 0);

@@ -89,7 +89,15 @@ impl World {
         let cancelled =
             self.fs.ledger().any(|other| other.action == Action::Cancel && other.fid == entry.fid);
         let Some(file) = self.fs.file(entry.fid) else { return Ok(false) };
+        // What was archived after it was asked for was as good as this request.
+        let archived = self.fs.ledger().any(|other| {
+            other.fid == entry.fid
+                && other.action == Action::Archive
+                && other.status == RecordStatus::Succeed
+                && other.end.as_ref().is_some_and(|end| end.at.mono >= entry.created.mono)
+        });
         let done = match entry.action {
+            Action::Archive if archived => true,
             Action::Archive => file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
             _ => file.released() || !file.has(HS_ARCHIVED),
         };

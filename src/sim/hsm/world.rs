@@ -7,12 +7,13 @@ use lustre_sim::mdt::{self, Call, CallId, ClientId, Cred, FileSystem, FsConfig, 
 use lustreapi_sys::Fid;
 
 use super::daemon::Daemon;
+use super::durable::Promised;
 use super::mover::Mover;
 use super::operator::{Errand, Operator};
 use super::report::Report;
 use super::scenario::{SECOND, Scenario};
 use super::users::UserFile;
-use crate::hsm::{ActionItem, LustreCall, Mono, Now, RequestKey, Wall};
+use crate::hsm::{ActionItem, Attributes, Located, LustreCall, Mono, Now, RequestKey, Wall};
 use crate::sim::network::{Arrival, End, LinkId, Network};
 use crate::sim::rng::Rng;
 use crate::store::memory_disk::MemoryDisk;
@@ -61,6 +62,12 @@ pub(super) enum Task {
     Fault,
     /// An MDT is up again.
     MdtStart { mdt: u32 },
+    /// The daemon learns whose file it is.
+    LookedUp { boot: u64, found: (RequestKey, Option<Attributes>) },
+    /// The daemon learns where something lies.
+    Located { boot: u64, found: (RequestKey, Located) },
+    /// The daemon learns how full the file system is.
+    Space,
     /// From now on nothing goes wrong any more.
     Calm,
 }
@@ -120,6 +127,8 @@ pub(super) struct World {
     pub clients: u32,
     pub users: Vec<UserFile>,
     pub operator: Operator,
+    /// What must survive crashes of the daemon.
+    pub promised: Promised,
     /// What is in each file: a number for each content there ever was.
     pub contents: BTreeMap<Fid, u64>,
     pub last_content: u64,
@@ -141,6 +150,8 @@ pub(super) struct World {
     pub rng: Rng,
     /// For comparisons with what the MDTs list.
     pub watch_rng: Rng,
+    /// For owners and tapes.
+    pub site_rng: Rng,
     /// For orders and what leads to them.
     pub order_rng: Rng,
     pub report: Report,
@@ -174,6 +185,7 @@ impl World {
             disk: MemoryDisk::default(),
             rng: Rng::stream(seed, "world"),
             watch_rng: Rng::stream(seed, "watch, later"),
+            site_rng: Rng::stream(seed, "site, later"),
             order_rng: Rng::stream(seed, "operators"),
             scenario,
             seed,
@@ -192,6 +204,7 @@ impl World {
             movers,
             clients: 10,
             operator: Operator::default(),
+            promised: Promised::default(),
             contents: BTreeMap::new(),
             last_content: 0,
             released: BTreeMap::new(),
@@ -226,6 +239,9 @@ impl World {
         }
         if world.scenario.orders.every > 0 {
             world.after(world.scenario.orders.every, Task::Orders);
+        }
+        if world.scenario.config.archives_first_when_full.is_some() {
+            world.after(SECOND, Task::Space);
         }
         world.after(world.scenario.busy, Task::Calm);
         world
@@ -408,6 +424,19 @@ impl World {
                 let time = self.time();
                 self.fs.handle(time, FsEvent::StartMdt(mdt), &mut self.fs_effects);
             }
+            Task::LookedUp { boot, found } => {
+                let clock = self.clock();
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
+                    daemon.looked_up(clock, vec![found])?;
+                }
+            }
+            Task::Located { boot, found } => {
+                let clock = self.clock();
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
+                    daemon.located(clock, vec![found])?;
+                }
+            }
+            Task::Space => return self.measure_space(),
             Task::Calm => return self.calm_down(),
         }
         Ok(())
