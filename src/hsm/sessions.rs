@@ -189,7 +189,7 @@ impl Coordinator {
             return true;
         }
         if Kind::of(item.action).is_some_and(|kind| self.must_wait_for_file(mover, key, kind)) {
-            self.admit_and_queue(item, effects);
+            self.admit_older(item, effects);
             return false;
         }
         if let Some(Admitted::New(handle)) = self.admit(item, effects) {
