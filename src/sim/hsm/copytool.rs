@@ -5,6 +5,7 @@ use lustreapi_sys::Fid;
 use lustreapi_sys::abi::HP_FLAG_COMPLETED;
 use lustreapi_sys::hal::ActionList;
 
+use super::habits::as_c;
 use super::mover::Attempt;
 use super::scenario::CancelHabit;
 use super::world::{Owner, Task, Then, World};
@@ -36,15 +37,6 @@ pub(super) fn mdt_action(action: Action) -> mdt::Action {
         Action::Restore => mdt::Action::Restore,
         Action::Remove => mdt::Action::Remove,
         Action::Cancel => mdt::Action::Cancel,
-    }
-}
-
-/// What the C version's library would have sent: it offers no lease.
-fn without_lease(bytes: Vec<u8>) -> Vec<u8> {
-    match String::from_utf8(bytes) {
-        Ok(text) if text.contains("\"ehlo\"") => text.replace("\"lease\"", "\"other\"").into_bytes(),
-        Ok(text) => text.into_bytes(),
-        Err(error) => error.into_bytes(),
     }
 }
 
@@ -111,7 +103,7 @@ impl World {
             }
             Effect::Send { conn, bytes } => {
                 if let Some(link) = state.links.get(&conn).copied() {
-                    let bytes = if state.plan.c { without_lease(bytes) } else { bytes };
+                    let bytes = if state.plan.c { as_c(&bytes) } else { bytes };
                     self.net.send(self.now, link, End::Peer, &bytes);
                 }
             }
@@ -201,6 +193,7 @@ impl World {
                 volatile: None,
                 data_version: 0,
                 error: 0,
+                readable: false,
             };
             let action = attempt.item.action;
             state.attempts.insert(number, attempt);
@@ -289,6 +282,11 @@ impl World {
             }
             return Ok(());
         }
+        if item.action == Action::Archive && !attempt.readable && self.blocks_archive(item.fid) {
+            let read = Call::Access { fid: item.fid };
+            self.call(client, read, Then::Readable { mover, life, attempt: number });
+            return Ok(());
+        }
         let error = if self.copy_fails(mover) { EIO } else { self.copy(&attempt)? };
         if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
             attempt.error = error;
@@ -323,10 +321,11 @@ impl World {
         })
     }
 
-    fn plan_step(&mut self, mover: usize, attempt: u64) {
+    pub(super) fn plan_step(&mut self, mover: usize, attempt: u64) {
+        let hangs = self.hangs(mover);
         let Some(state) = self.movers.get(mover) else { return };
         let (life, longest) = (state.life, state.plan.step);
-        let delay = 1 + self.rng.below(longest);
+        let delay = 1 + self.rng.below(longest) + hangs;
         self.after(delay, Task::Step { mover, life, attempt });
     }
 
@@ -398,6 +397,9 @@ impl World {
         let status = if attempt.error != 0 { attempt.error } else { errno };
         self.note(format_args!("mover{mover}: ended {} with {status}", attempt.item.key()));
         let (key, dfid) = (attempt.item.key(), attempt.item.dfid);
+        if self.end_is_lost(mover) {
+            return self.shim(mover, Event::Abandoned { key });
+        }
         self.shim(mover, Event::Ended(EndOf { key, dfid, status, cancel: false }))
     }
 
@@ -418,6 +420,7 @@ impl World {
     }
 
     fn cancel(&mut self, mover: usize, item: ActionItem) {
+        self.given_up.insert(item.key());
         let Some(state) = self.movers.get_mut(mover) else { return };
         let errno = match state.plan.cancels {
             CancelHabit::Ignore => return,

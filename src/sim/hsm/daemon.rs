@@ -76,6 +76,8 @@ pub struct Daemon {
     asks: u64,
     /// Requests that their movers said were done, by cookie and data FID.
     pub done: BTreeSet<(u64, lustreapi_sys::Fid)>,
+    /// Requests that it has ended since the world looked last.
+    pub ended: Vec<RequestKey>,
     /// Work that was decided on since the world looked last.
     pub given: Vec<ActionItem>,
     /// Names of reporting files that exist.
@@ -136,6 +138,7 @@ impl Daemon {
             fed: 0,
             asks: 0,
             done: BTreeSet::new(),
+            ended: Vec::new(),
             given: Vec::new(),
             reports,
         };
@@ -304,7 +307,10 @@ impl Daemon {
             for op in self.effects.store.drain(..) {
                 match op {
                     StoreOp::Put(item) => drop(self.put.insert(item.key(), commit)),
-                    StoreOp::Remove { key } => drop(self.put.remove(&key)),
+                    StoreOp::Remove { key } => {
+                        self.put.remove(&key);
+                        self.ended.push(key);
+                    }
                     StoreOp::Assign { .. } | StoreOp::Unassign { .. } | StoreOp::Note { .. } => {}
                 }
             }
@@ -359,6 +365,12 @@ impl Daemon {
     /// Whether the store was given a request that has not ended.
     pub fn has_stored(&self, key: &RequestKey) -> bool {
         self.put.contains_key(key)
+    }
+
+    /// Requests that a crash now might lose.
+    pub fn not_durable(&self) -> Vec<RequestKey> {
+        let late = |(_, commit): &(&RequestKey, &u64)| **commit > self.durable;
+        self.put.iter().filter(late).map(|(key, _)| *key).collect()
     }
 
     /// How many these are.

@@ -45,11 +45,17 @@ impl World {
         Ok(())
     }
 
-    /// The daemon is gone: what it had ended need not be there any more.
-    pub(super) fn forget_ended(&mut self, daemon: &Daemon) {
-        self.promised.keys.retain(|key| daemon.has_stored(key));
-        if !self.scenario.store {
-            self.promised.keys.clear();
+    /// The daemon is gone. What nobody had seen yet may be lost with it.
+    pub(super) fn forget_unseen(&mut self, daemon: &Daemon) {
+        let unseen = daemon.not_durable();
+        self.report.lost_unseen += unseen.len() as u64;
+        self.given_up.extend(unseen);
+    }
+
+    /// The daemon has ended requests: they need not be there any more.
+    pub(super) fn no_longer_promised(&mut self, ended: Vec<RequestKey>) {
+        for key in ended {
+            self.promised.keys.remove(&key);
         }
     }
 

@@ -4,6 +4,7 @@ mod copytool;
 mod daemon;
 mod durable;
 mod faults;
+mod habits;
 mod judge;
 mod mdts;
 mod mover;

@@ -115,6 +115,24 @@ report! {
     acknowledged: "requests acknowledged to operators", true;
     /// Requests that somebody had seen and that were there after a crash or a stop of the daemon.
     kept_over_crashes: "seen requests kept over restarts", true;
+    /// Pieces of messages that arrived late on a broken connection.
+    late_pieces: "pieces that came late on a broken link", true;
+    /// Questions that an MDT answered late.
+    slow_answers: "slow answers of an MDT", true;
+    /// Movers that were stopped for a while with work, as by SIGSTOP.
+    paused: "movers paused with work", true;
+    /// Copies that hung for minutes.
+    hung: "copies that hung for minutes", true;
+    /// Archives that were blocked reading a released file.
+    blocked_archives: "archives blocked by a released file", true;
+    /// Ends that movers of the C version never reported.
+    ends_unsaid: "ends that a C mover did not report", true;
+    /// Jumps of the daemon's wall clock.
+    clock_jumps: "jumps of the wall clock", true;
+    /// Requests that nobody had seen yet and that a crash found not durable.
+    lost_unseen: "crashes that lost what nobody had seen", true;
+    /// Restores that a question about an earlier request of the same cookie had bound.
+    bound_by_reuse: "restores bound by a cookie used again", false;
     /// Files whose owners were looked up.
     looked_up: "files looked up for their owners", true;
     /// Requests whose tapes a locator named.

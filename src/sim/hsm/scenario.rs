@@ -22,6 +22,8 @@ pub struct Scenario {
     pub store: bool,
     /// The movers.
     pub movers: Vec<MoverPlan>,
+    /// Whether cookies, which begin with the time, do not fit into 31 bits.
+    pub late: bool,
     /// How many MDTs.
     pub mdts: u32,
     /// `max_requests` of each MDT.
@@ -59,6 +61,8 @@ pub struct MoverPlan {
     pub progress: bool,
     /// Whether it drops the request of an unlinked file without a word (lhsmtool_posix when the MDT index cannot be found).
     pub silent_on_missing: bool,
+    /// Whether its copies hang now and then.
+    pub hangs: bool,
     /// Longest time of one step of a copy, in nanoseconds.
     pub step: u64,
     /// Most steps of a copy.
@@ -109,6 +113,7 @@ impl Scenario {
             orders: OrderPlan::default(),
             watch: WatchPlan::default(),
             config,
+            late: seed.is_multiple_of(8),
             store: !rng.one_in(5),
             movers,
             mdts: rng.between(1, 3) as u32,
@@ -173,6 +178,7 @@ impl MoverPlan {
             progress: !rng.one_in(3),
             // The C version's library never notices, and its place is taken for good.
             silent_on_missing: !c && rng.one_in(3),
+            hangs: number > 0 && rng.one_in(4),
             step: rng.between(1, 4000) * MILLI,
             steps: rng.between(1, 6),
         }

@@ -12,6 +12,8 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::journal::JournalOptions;
 use crate::store::memory_disk::Crash;
 
+const ECANCELED: i32 = 125;
+
 /// What the daemon asks, as the MDTs understand it.
 fn mdt_call(call: &LustreCall) -> Call {
     match call {
@@ -61,6 +63,9 @@ impl World {
             }
             Wish::EndAtLustre(item, errno) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                if errno == ECANCELED {
+                    self.given_up.insert(item.key());
+                }
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);
                 self.call(DAEMON, Call::CopyEnd(end), Then::DaemonEnd { boot, key: item.key() });
             }
@@ -115,8 +120,14 @@ impl World {
 
     /// The daemon's process is gone: cleanly, or not.
     pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
-        let Some(daemon) = self.daemon.take() else { return Ok(()) };
-        self.forget_ended(&daemon);
+        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
+        self.no_longer_promised(std::mem::take(&mut daemon.ended));
+        if !cleanly {
+            self.forget_unseen(&daemon);
+        }
+        if !self.scenario.store {
+            self.promised.keys.clear();
+        }
         let counters = daemon.core.counters();
         self.count(&counters);
         let queued = counters.pending.iter().any(|n| *n > 0);

@@ -20,6 +20,8 @@ use crate::store::memory_disk::MemoryDisk;
 
 /// Wall-clock second at which every run starts.
 const EPOCH: i64 = 1_795_216_572;
+/// The same for runs of the day after tomorrow, when cookies do not fit into 31 bits any more.
+const LATE_EPOCH: i64 = 2_200_000_000;
 /// The client mount of everybody who is no mover and not the daemon.
 pub(super) const USERS: ClientId = ClientId(1);
 /// The client mount of the daemon.
@@ -36,6 +38,8 @@ pub(super) enum Task {
     Pipe { boot: u64, bytes: Vec<u8> },
     /// The disk has synced.
     Sync { boot: u64 },
+    /// The daemon dies, with changes that wait for the disk.
+    Crash { boot: u64 },
     /// The daemon starts.
     DaemonStart,
     /// The daemon registers again.
@@ -62,6 +66,8 @@ pub(super) enum Task {
     Fault,
     /// An MDT is up again.
     MdtStart { mdt: u32 },
+    /// A mover is stopped until then: this is what comes to it meanwhile.
+    Frozen { link: LinkId, arrival: Arrival },
     /// The daemon learns whose file it is.
     LookedUp { boot: u64, found: (RequestKey, Option<Attributes>) },
     /// The daemon learns where something lies.
@@ -85,6 +91,8 @@ pub(super) enum Then {
     Begun { mover: usize, life: u64, attempt: u64 },
     /// A mover's volatile file.
     Volatile { mover: usize, life: u64, attempt: u64 },
+    /// A mover's read of a file that it archives.
+    Readable { mover: usize, life: u64, attempt: u64 },
     /// A mover's progress.
     Progress { mover: usize, life: u64, attempt: u64 },
     /// A mover's end.
@@ -123,6 +131,12 @@ pub(super) struct World {
     pub sync_planned: bool,
     /// Deliver the next list twice.
     pub deliver_twice: bool,
+    /// Crash when changes next wait for the disk.
+    pub crash_unsynced: bool,
+    /// Until when MDTs are slow to answer the daemon.
+    pub slow_until: u64,
+    /// How far the daemon's wall clock is off, in nanoseconds.
+    pub wall_offset: i64,
     pub movers: Vec<Mover>,
     pub clients: u32,
     pub users: Vec<UserFile>,
@@ -146,10 +160,14 @@ pub(super) struct World {
     pub backend: BTreeMap<Fid, u64>,
     /// MDTs that restarted while they had these requests in memory.
     pub forgotten: BTreeSet<(u32, u64)>,
+    /// Requests that the daemon cannot know of any more, or need not.
+    pub given_up: BTreeSet<RequestKey>,
     pub calm: bool,
     pub rng: Rng,
     /// For comparisons with what the MDTs list.
     pub watch_rng: Rng,
+    /// For habits of copytools and what processes suffer.
+    pub habit_rng: Rng,
     /// For owners and tapes.
     pub site_rng: Rng,
     /// For orders and what leads to them.
@@ -165,6 +183,10 @@ pub(super) enum Owner {
     Operator,
 }
 
+fn epoch(scenario: &Scenario) -> i64 {
+    if scenario.late { LATE_EPOCH } else { EPOCH }
+}
+
 impl World {
     pub(super) fn new(seed: u64, trace: bool) -> Self {
         let scenario = Scenario::draw(seed);
@@ -176,7 +198,7 @@ impl World {
             ..Params::default()
         };
         let config = FsConfig { mdts: scenario.mdts, params, ..FsConfig::default() };
-        let fs = FileSystem::new(config, Time { mono: 0, wall: EPOCH });
+        let fs = FileSystem::new(config, Time { mono: 0, wall: epoch(&scenario) });
         let movers = scenario.movers.iter().cloned().map(Mover::new).collect();
         let mut world = Self {
             now: 0,
@@ -185,6 +207,7 @@ impl World {
             disk: MemoryDisk::default(),
             rng: Rng::stream(seed, "world"),
             watch_rng: Rng::stream(seed, "watch, later"),
+            habit_rng: Rng::stream(seed, "habits"),
             site_rng: Rng::stream(seed, "site, later"),
             order_rng: Rng::stream(seed, "operators"),
             scenario,
@@ -201,6 +224,9 @@ impl World {
             pipe_at: 0,
             sync_planned: false,
             deliver_twice: false,
+            crash_unsynced: false,
+            slow_until: 0,
+            wall_offset: 0,
             movers,
             clients: 10,
             operator: Operator::default(),
@@ -214,6 +240,7 @@ impl World {
             locked: BTreeSet::new(),
             backend: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             calm: false,
             report: Report { fingerprint: 0xcbf2_9ce4_8422_2325, ..Report::default() },
             trace,
@@ -268,12 +295,13 @@ impl World {
     }
 
     pub(super) fn clock(&self) -> Now {
-        let wall = i64::try_from(self.now).unwrap_or(i64::MAX);
-        Now { mono: Mono(self.now), wall: Wall(EPOCH.saturating_mul(1_000_000_000).saturating_add(wall)) }
+        let wall = i64::try_from(self.now).unwrap_or(i64::MAX).saturating_add(self.wall_offset);
+        let epoch = epoch(&self.scenario).saturating_mul(1_000_000_000);
+        Now { mono: Mono(self.now), wall: Wall(epoch.saturating_add(wall)) }
     }
 
     pub(super) fn time(&self) -> Time {
-        Time { mono: self.now, wall: EPOCH + (self.now / SECOND) as i64 }
+        Time { mono: self.now, wall: epoch(&self.scenario) + (self.now / SECOND) as i64 }
     }
 
     /// Plans something.
@@ -294,7 +322,7 @@ impl World {
                 self.net.next_arrival(),
                 self.fs.next_deadline(),
                 self.daemon.as_ref().and_then(|d| d.core.next_deadline()).map(|at| at.0),
-                self.movers.iter().filter_map(|m| m.shim.as_ref()?.next_deadline()).map(|at| at.0).min(),
+                self.movers.iter().filter_map(|m| Some(m.next_deadline()?.0.max(m.paused_until))).min(),
             ];
             let Some(next) = next.into_iter().flatten().min() else {
                 return Err(format!("nothing will ever happen again:\n{}", self.outstanding()));
@@ -344,9 +372,9 @@ impl World {
             return Ok(());
         }
         for mover in 0..self.movers.len() {
-            let due = |m: &Mover| {
-                m.shim.as_ref().and_then(|s| s.next_deadline()).is_some_and(|at| at <= clock.mono)
-            };
+            let now = self.now;
+            let due =
+                |m: &Mover| m.paused_until <= now && m.next_deadline().is_some_and(|at| at <= clock.mono);
             if self.movers.get(mover).is_some_and(due) {
                 self.note(format_args!("mover{mover}: timer"));
                 self.shim(mover, crate::shim::Event::Tick)?;
@@ -361,8 +389,34 @@ impl World {
         Ok(())
     }
 
+    /// When the mover's process runs again that a task is for, if it is stopped.
+    fn frozen_until(&self, task: &Task) -> Option<u64> {
+        let mover = match task {
+            Task::Resolved { mover, .. }
+            | Task::Connecting { mover, .. }
+            | Task::Step { mover, .. }
+            | Task::Answer {
+                then:
+                    Then::Begun { mover, .. }
+                    | Then::Volatile { mover, .. }
+                    | Then::Readable { mover, .. }
+                    | Then::Progress { mover, .. }
+                    | Then::Ended { mover, .. }
+                    | Then::CancelEnded { mover, .. },
+                ..
+            } => *mover,
+            _ => return None,
+        };
+        self.movers.get(mover).map(|mover| mover.paused_until).filter(|until| *until > self.now)
+    }
+
     fn perform(&mut self, task: Task) -> Result<(), String> {
+        if let Some(until) = self.frozen_until(&task) {
+            self.after(until - self.now, task);
+            return Ok(());
+        }
         match task {
+            Task::Frozen { link, arrival } => return self.arrival(link, End::Peer, arrival),
             Task::Call { client, call, then } => {
                 self.calls += 1;
                 let id = CallId(self.calls);
@@ -380,7 +434,7 @@ impl World {
                         daemon.read_pipe(clock, &bytes)?;
                         self.note(format_args!("daemon: {} bytes from the pipe", bytes.len()));
                     }
-                    _ => self.report.frames_lost += 1,
+                    _ => self.lost_in_the_pipe(&bytes),
                 }
             }
             Task::Sync { boot } => {
@@ -389,6 +443,11 @@ impl World {
                 if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
                     daemon.sync(clock)?;
                     self.note(format_args!("daemon: synced"));
+                }
+            }
+            Task::Crash { boot } => {
+                if self.daemon.as_ref().is_some_and(|d| d.boot == boot) {
+                    return self.end_daemon(false);
                 }
             }
             Task::DaemonStart => return self.start_daemon(),
@@ -452,6 +511,10 @@ impl World {
                 }
             }
             Then::DaemonAsk { boot, call } => {
+                if let (LustreCall::Request { item }, Err(_)) = (&call, &result) {
+                    // Whether the MDT takes it again is not the daemon's decision.
+                    self.given_up.insert(item.key());
+                }
                 let answer = super::service::answer_of(&call, result);
                 let clock = self.clock();
                 if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
@@ -475,6 +538,9 @@ impl World {
                     _ => None,
                 };
                 return self.volatile(mover, attempt, fid);
+            }
+            Then::Readable { mover, life, attempt } if self.lives(mover, life) => {
+                return self.readable(mover, attempt, errno);
             }
             Then::Progress { mover, life, attempt } if self.lives(mover, life) => {
                 return self.progressed(mover, attempt, errno);
@@ -515,6 +581,13 @@ impl World {
                 }
             }
             (End::Peer, arrival) => match self.link_owner.get(&link).copied() {
+                Some(Owner::Mover { mover, life, .. })
+                    if self.lives(mover, life)
+                        && self.movers.get(mover).is_some_and(|m| m.paused_until > self.now) =>
+                {
+                    let until = self.movers.get(mover).map_or(0, |m| m.paused_until);
+                    self.after(until - self.now, Task::Frozen { link, arrival });
+                }
                 Some(Owner::Mover { mover, life, conn }) if self.lives(mover, life) => match arrival {
                     Arrival::Bytes(bytes) => {
                         self.note(format_args!("mover{mover}: {} bytes", bytes.len()));
@@ -546,7 +619,8 @@ impl World {
                 continue;
             }
             if let Some(daemon) = &mut self.daemon {
-                let given = std::mem::take(&mut daemon.given);
+                let (given, ended) = (std::mem::take(&mut daemon.given), std::mem::take(&mut daemon.ended));
+                self.no_longer_promised(ended);
                 for item in given {
                     self.given(&item)?;
                 }
@@ -560,6 +634,9 @@ impl World {
         {
             self.sync_planned = true;
             let boot = daemon.boot;
+            if std::mem::take(&mut self.crash_unsynced) {
+                self.after(1000, Task::Crash { boot });
+            }
             let delay = self.rng.between(100_000, self.scenario.sync_delay.max(100_000));
             self.after(delay, Task::Sync { boot });
         }
