@@ -12,6 +12,7 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::journal::JournalOptions;
 use crate::store::memory_disk::Crash;
 
+const EALREADY: i32 = 114;
 const ECANCELED: i32 = 125;
 
 /// What the daemon asks, as the MDTs understand it.
@@ -63,7 +64,8 @@ impl World {
             }
             Wish::EndAtLustre(item, errno) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
-                if errno == ECANCELED {
+                // Cancelled by whomever; EALREADY where an error would harm the file.
+                if errno == ECANCELED || errno == EALREADY {
                     self.given_up.insert(item.key());
                 }
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);

@@ -193,7 +193,6 @@ impl World {
         let params = Params {
             max_requests: scenario.max_requests,
             loop_period: 1,
-            grace_delay: 1,
             active_request_timeout: scenario.config.request_timeout.as_secs() as u32,
             ..Params::default()
         };
