@@ -168,12 +168,12 @@ impl World {
             self.note(format_args!("mover{mover}: gets {} {}", item.action, item.key()));
             self.is_durable(&item)?;
             let Some(state) = self.movers.get_mut(mover) else { return Ok(()) };
-            if !state.plan.archives.is_empty() && !state.plan.archives.contains(&item.archive_id) {
-                return Err(format!("mover{mover} got {} of archive {}", item.key(), item.archive_id));
-            }
             if item.action == Action::Cancel {
                 self.cancel(mover, item);
                 continue;
+            }
+            if !state.plan.archives.is_empty() && !state.plan.archives.contains(&item.archive_id) {
+                return Err(format!("mover{mover} got {} of archive {}", item.key(), item.archive_id));
             }
             state.last_attempt += 1;
             let number = state.last_attempt;
@@ -453,7 +453,7 @@ impl World {
     fn one_mover_only(&self, mover: usize, item: &ActionItem) -> Result<(), String> {
         let now = self.clock().mono;
         // Without a store a daemon that starts cannot know what movers that are not back yet are working on.
-        let since = if self.scenario.store { 0 } else { self.boots };
+        let since = if self.scenario.store { self.amnesia } else { self.boots };
         for (number, other) in self.movers.iter().enumerate() {
             if !other.lease_holds(now) {
                 continue;

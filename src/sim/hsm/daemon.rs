@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lustreapi_sys::hal::ActionList;
 use lustreapi_sys::kuc::{self, Frame};
 
+use super::redis::{Keeper, Left, Redis};
 use crate::hsm::effect::{Reply, StoreOp};
 use crate::hsm::event::Message;
 use crate::hsm::reconcile::Reconcile;
@@ -13,9 +14,7 @@ use crate::hsm::{
     LustreAnswer, LustreCall, Now, OperatorReply, Order, RequestKey, Sought, Wanted,
 };
 use crate::sim::network::LinkId;
-use crate::store::Store;
-use crate::store::embedded::EmbeddedStore;
-use crate::store::memory_disk::MemoryDisk;
+use crate::store::{Snapshot, Store};
 use crate::wire::decoder::{Decoder, Limits};
 use crate::wire::outbox::{Next, Outbox};
 use crate::wire::reply::{write_reply, write_work};
@@ -59,7 +58,9 @@ pub struct Daemon {
     fsname: String,
     conns: BTreeMap<LinkId, Conn>,
     effects: Effects,
-    store: Option<EmbeddedStore<MemoryDisk>>,
+    store: Option<Keeper>,
+    /// Where the snapshot that the store wants goes on.
+    snapshot: Option<(u64, u32)>,
     /// Commits handed to the store, and those that are durable.
     commits: u64,
     durable: u64,
@@ -95,13 +96,13 @@ impl Daemon {
         config: &HsmConfig,
         seed: u64,
         now: Now,
-        mut store: Option<EmbeddedStore<MemoryDisk>>,
+        mut store: Option<Keeper>,
     ) -> Result<Self, String> {
         let mut core = Coordinator::new(config.clone(), seed, now);
         let mut effects = Effects::default();
         let mut put = BTreeMap::new();
         let mut reports = BTreeSet::new();
-        if let Some(store) = &mut store {
+        if let Some(store) = store.as_mut().map(Keeper::store) {
             let mut found = Vec::new();
             let recovery = store
                 .recover(&mut |item, mover| found.push((item, mover)))
@@ -129,6 +130,7 @@ impl Daemon {
             conns: BTreeMap::new(),
             effects,
             store,
+            snapshot: None,
             commits: 0,
             durable: 0,
             others: VecDeque::new(),
@@ -153,25 +155,51 @@ impl Daemon {
 
     /// The disk has everything that was handed over so far.
     pub fn sync(&mut self, now: Now) -> Result<(), String> {
-        if let Some(store) = &mut self.store {
+        if let Some(store) = self.store.as_mut().map(Keeper::store) {
             store.sync().map_err(|error| format!("sync failed: {error}"))?;
         }
         self.durable = self.commits;
         self.flush(now)
     }
 
-    /// Stops cleanly: what was decided is made durable. Returns the disk.
-    pub fn stop(mut self, now: Now) -> Result<Option<MemoryDisk>, String> {
-        self.sync(now)?;
-        if let Some(store) = &mut self.store {
-            store.close().map_err(|error| format!("close failed: {error}"))?;
+    /// Gives the store what it wants between commits. Returns whether it wants more.
+    pub fn tend(&mut self) -> Result<bool, String> {
+        let Some(Keeper::Redis(redis)) = &mut self.store else { return Ok(false) };
+        redis.look_after();
+        let from = match (redis.wants_snapshot(), self.snapshot) {
+            (Some(number), _) => Some((number, 0)),
+            (None, begun) => begun,
+        };
+        if let Some((number, from)) = from {
+            let mut requests = Vec::new();
+            let next = self.core.stored_slice(from, 3, &mut requests);
+            self.snapshot = next.map(|next| (number, next));
+            let part = Snapshot { number, requests, last: next.is_none() };
+            redis.snapshot(&part).map_err(|error| error.to_string())?;
         }
-        Ok(self.into_disk())
+        Ok(redis.is_behind())
     }
 
-    /// The disk as it is now, synced or not.
-    pub fn into_disk(self) -> Option<MemoryDisk> {
-        self.store.map(EmbeddedStore::into_disk)
+    /// The redis server, if that is the store.
+    pub fn redis(&mut self) -> Option<&mut Redis> {
+        match &mut self.store {
+            Some(Keeper::Redis(redis)) => Some(redis),
+            _ => None,
+        }
+    }
+
+    /// Stops cleanly: what was decided is made durable. Returns what is left of the store.
+    pub fn stop(mut self, now: Now) -> Result<Option<Left>, String> {
+        self.sync(now)?;
+        if let Some(store) = self.store.as_mut().map(Keeper::store) {
+            store.close().map_err(|error| format!("close failed: {error}"))?;
+        }
+        Ok(self.leave())
+    }
+
+    /// What is left of the store, synced or not.
+    pub fn leave(self) -> Option<Left> {
+        self.store.map(Keeper::leave)
     }
 
     /// A peer connected.
@@ -299,7 +327,7 @@ impl Daemon {
         let commit = if self.effects.store.is_empty() { 0 } else { self.commits + 1 };
         if commit > 0 {
             self.commits = commit;
-            if let Some(store) = &mut self.store {
+            if let Some(store) = self.store.as_mut().map(Keeper::store) {
                 store.append(&self.effects.store).map_err(|error| format!("append failed: {error}"))?;
             } else {
                 self.durable = commit;

@@ -3,6 +3,7 @@
 use lustre_sim::mdt::FsEvent;
 
 use super::operator::Errand;
+use super::redis::Loss;
 use super::scenario::SECOND;
 use super::world::{Owner, Task, World};
 use crate::hsm::event::Lock;
@@ -15,8 +16,9 @@ impl World {
         }
         let delay = 1 + self.rng.below(2 * self.scenario.fault_every);
         self.after(delay, Task::Fault);
-        match self.rng.below(16) {
+        match self.rng.below(18) {
             10 => self.pause_mover(),
+            16 | 17 => self.lose_redis(),
             11 => self.set_clock(),
             12 => self.crash_unsynced = true,
             13 => self.slow_until = self.now + self.habit_rng.between(5, 60) * SECOND,
@@ -81,6 +83,7 @@ impl World {
     pub(super) fn calm_down(&mut self) -> Result<(), String> {
         self.note(format_args!("calm"));
         self.calm = true;
+        self.redis_back(Loss::Nothing);
         self.crash_unsynced = false;
         self.slow_until = 0;
         self.movers.iter_mut().for_each(|mover| mover.paused_until = 0);

@@ -56,7 +56,9 @@ impl World {
     /// A mover is stopped for a while; its connections stand, and its kernel answers for it.
     pub(super) fn pause_mover(&mut self) {
         let mover = self.habit_rng.below(self.movers.len() as u64) as usize;
-        let until = self.now + self.habit_rng.between(1, 120) * SECOND;
+        // Nobody can take anything from a mover without a lease: while it may come back it is not to lose its work.
+        let c = self.movers.get(mover).is_some_and(|m| m.plan.c);
+        let until = self.now + self.habit_rng.between(1, if c { 10 } else { 120 }) * SECOND;
         let Some(state) = self.movers.get_mut(mover).filter(|m| m.shim.is_some()) else { return };
         state.paused_until = until;
         self.report.paused += u64::from(!state.attempts.is_empty());

@@ -10,6 +10,8 @@ mod mdts;
 mod mover;
 mod operator;
 mod orders;
+mod outages;
+mod redis;
 mod report;
 mod saving;
 mod scenario;

@@ -133,6 +133,16 @@ report! {
     lost_unseen: "crashes that lost what nobody had seen", true;
     /// Restores that a question about an earlier request of the same cookie had bound.
     bound_by_reuse: "restores bound by a cookie used again", false;
+    /// Outages of redis while it held requests.
+    redis_away: "outages of redis with requests", true;
+    /// Times that redis came back older, with requests.
+    redis_older: "redis servers that came back older", true;
+    /// Times that redis came back empty, with requests.
+    redis_emptied: "redis servers that came back empty", true;
+    /// Daemons that were gone before redis had everything.
+    behind_at_end: "daemons gone before redis had all", true;
+    /// Times that redis and the daemon had both lost something.
+    redis_lost: "daemons that found redis robbed", true;
     /// Files whose owners were looked up.
     looked_up: "files looked up for their owners", true;
     /// Requests whose tapes a locator named.

@@ -20,6 +20,8 @@ pub struct Scenario {
     pub config: HsmConfig,
     /// Whether the daemon has a store.
     pub store: bool,
+    /// Whether that is a redis server.
+    pub redis: bool,
     /// The movers.
     pub movers: Vec<MoverPlan>,
     /// Whether cookies, which begin with the time, do not fit into 31 bits.
@@ -115,6 +117,7 @@ impl Scenario {
             config,
             late: seed.is_multiple_of(8),
             store: !rng.one_in(5),
+            redis: false,
             movers,
             mdts: rng.between(1, 3) as u32,
             max_requests: *rng.pick(&[3, 20, 1000]).unwrap_or(&20),
@@ -127,6 +130,7 @@ impl Scenario {
         super::orders::draw(seed, &mut scenario);
         super::watch::draw(seed, &mut scenario);
         super::site::draw(seed, &mut scenario);
+        super::outages::draw(seed, &mut scenario);
         scenario
     }
 

@@ -4,9 +4,10 @@ use lustre_sim::mdt::{self, Call};
 
 use super::copytool::mdt_action;
 use super::daemon::{Daemon, Wish};
+use super::redis::{Keeper, Redis};
 use super::scenario::SECOND;
 use super::world::{DAEMON, Task, Then, World};
-use crate::hsm::{FileState, LustreAnswer, LustreCall};
+use crate::hsm::{Action, FileState, LustreAnswer, LustreCall};
 use crate::sim::network::{End, LinkId};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::journal::JournalOptions;
@@ -65,7 +66,8 @@ impl World {
             Wish::EndAtLustre(item, errno) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
                 // Cancelled by whomever; EALREADY where an error would harm the file.
-                if errno == ECANCELED || errno == EALREADY {
+                let refused = item.action == Action::Remove && self.released_at.contains_key(&item.fid);
+                if errno == ECANCELED || errno == EALREADY || refused {
                     self.given_up.insert(item.key());
                 }
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);
@@ -93,12 +95,26 @@ impl World {
         if self.daemon.is_some() {
             return Ok(());
         }
+        if self.redis.as_ref().is_some_and(|redis| redis.is_down()) {
+            // It can neither read nor write what it is to remember.
+            self.after(SECOND, Task::DaemonStart);
+            return Ok(());
+        }
         self.boots += 1;
         let clock = self.clock();
         // Small segments, so that the journal turns over and compacts.
         let options = JournalOptions { segment_bytes: 16 << 10, seed: self.seed ^ self.boots };
-        let store = self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
-        let daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
+        let store = match self.redis.take() {
+            Some(redis) => Some(Keeper::Redis(redis)),
+            None if self.scenario.store => {
+                Some(Keeper::Embedded(EmbeddedStore::on(std::mem::take(&mut self.disk), options)))
+            }
+            None => None,
+        };
+        let mut daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
+        if daemon.redis().is_some_and(Redis::take_lost) {
+            self.forget_with_redis();
+        }
         self.judge_recovery(&daemon)?;
         self.daemon = Some(daemon);
         self.sync_planned = false;
@@ -130,6 +146,7 @@ impl World {
         if !self.scenario.store {
             self.promised.keys.clear();
         }
+        self.redis_gone_with_work(&mut daemon);
         let counters = daemon.core.counters();
         self.count(&counters);
         let queued = counters.pending.iter().any(|n| *n > 0);
@@ -140,12 +157,14 @@ impl World {
         let clock = self.clock();
         if cleanly {
             self.report.stop_with_work += u64::from(queued || running);
-            self.disk = daemon.stop(clock)?.unwrap_or_default();
+            let left = daemon.stop(clock)?;
+            self.keep(left);
         } else {
             self.report.crash_with_queued += u64::from(queued);
             self.report.crash_with_running += u64::from(running);
             self.report.crash_with_unsynced += u64::from(daemon.unsynced());
-            self.disk = daemon.into_disk().unwrap_or_default();
+            let left = daemon.leave();
+            self.keep(left);
             let seed = self.rng.next_u64();
             let how = match self.rng.below(3) {
                 0 => Crash::Process,

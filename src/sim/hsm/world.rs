@@ -10,6 +10,7 @@ use super::daemon::Daemon;
 use super::durable::Promised;
 use super::mover::Mover;
 use super::operator::{Errand, Operator};
+use super::redis::{Loss, Redis};
 use super::report::Report;
 use super::scenario::{SECOND, Scenario};
 use super::users::UserFile;
@@ -68,6 +69,10 @@ pub(super) enum Task {
     MdtStart { mdt: u32 },
     /// A mover is stopped until then: this is what comes to it meanwhile.
     Frozen { link: LinkId, arrival: Arrival },
+    /// The redis server is back.
+    RedisBack { loss: Loss },
+    /// The store on the redis server is looked after.
+    Tend,
     /// The daemon learns whose file it is.
     LookedUp { boot: u64, found: (RequestKey, Option<Attributes>) },
     /// The daemon learns where something lies.
@@ -127,6 +132,10 @@ pub(super) struct World {
     pub boots: u64,
     /// The daemon's disk while it is not running.
     pub disk: MemoryDisk,
+    /// The redis server while the daemon is not running.
+    pub redis: Option<Box<Redis>>,
+    /// The daemon's life that began without knowing what movers have.
+    pub amnesia: u64,
     pub pipe_at: u64,
     pub sync_planned: bool,
     /// Deliver the next list twice.
@@ -166,6 +175,8 @@ pub(super) struct World {
     pub rng: Rng,
     /// For comparisons with what the MDTs list.
     pub watch_rng: Rng,
+    /// For the redis server.
+    pub outage_rng: Rng,
     /// For habits of copytools and what processes suffer.
     pub habit_rng: Rng,
     /// For owners and tapes.
@@ -204,8 +215,11 @@ impl World {
             net: Network::new(Rng::stream(seed, "network"), scenario.net_delay),
             users: (0..scenario.files).map(|_| UserFile::default()).collect(),
             disk: MemoryDisk::default(),
+            redis: scenario.redis.then(Box::default),
+            amnesia: 0,
             rng: Rng::stream(seed, "world"),
             watch_rng: Rng::stream(seed, "watch, later"),
+            outage_rng: Rng::stream(seed, "outages, later"),
             habit_rng: Rng::stream(seed, "habits"),
             site_rng: Rng::stream(seed, "site, later"),
             order_rng: Rng::stream(seed, "operators"),
@@ -268,6 +282,9 @@ impl World {
         }
         if world.scenario.config.archives_first_when_full.is_some() {
             world.after(SECOND, Task::Space);
+        }
+        if world.scenario.redis {
+            world.after(SECOND, Task::Tend);
         }
         world.after(world.scenario.busy, Task::Calm);
         world
@@ -494,6 +511,8 @@ impl World {
                     daemon.located(clock, vec![found])?;
                 }
             }
+            Task::RedisBack { loss } => self.redis_back(loss),
+            Task::Tend => return self.tend_redis(),
             Task::Space => return self.measure_space(),
             Task::Calm => return self.calm_down(),
         }
