@@ -106,7 +106,12 @@ impl World {
         // may refuse to take them again.
         let key = RequestKey { cookie: entry.cookie, fid: entry.fid };
         let excused = cancelled || self.given_up.contains(&key) || (!self.scenario.store && self.boots > 1);
-        if done || excused {
+        // A file whose request was looked into after an end with ENOENT is not looked into again for a day: a copytool that
+        // always says so would be asked for ever.
+        let twice = self.fs.ledger().any(|other| {
+            same(other) && other.cookie != entry.cookie && self.forgotten.contains(&(other.mdt, other.cookie))
+        });
+        if done || excused || twice {
             return Ok(false);
         }
         Err(format!(
