@@ -135,7 +135,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => mover.clone().prop_map(Step::Disconnect),
         12 => (mover.clone(), prop::option::of(0..3u8), prop::option::of(0..3u8), 100..600u16)
             .prop_map(|(mover, archive, restore, bytes)| Step::Recv { mover, archive, restore, bytes }),
-        12 => (mover.clone(), any::<u8>(), prop_oneof![3 => Just(0u8), 1 => Just(5), 1 => Just(125), 1 => Just(38)],
+        12 => (mover.clone(), any::<u8>(), prop_oneof![3 => Just(0u8), 1 => Just(2), 1 => Just(5), 1 => Just(125), 1 => Just(38)],
                any::<bool>())
             .prop_map(|(mover, which, status, truncated)| Step::Done { mover, which, status, truncated }),
         1 => (mover.clone(), 0..30u8, 0..12u8)
@@ -201,6 +201,7 @@ fn config(number: u8) -> HsmConfig {
         reporting_hint: (number != 2).then(|| "cr=".into()),
         reporting_interval: Duration::from_secs(3),
         settle: Duration::from_secs(4),
+        ask_lustre: number % 4 == 1,
         request_timeout: Duration::from_secs(if number % 3 == 1 { 80 } else { 3600 }),
         priorities: (number >= 6).then(|| Priorities {
             bulk_restores: if number == 7 { 3 } else { 0 },
@@ -474,7 +475,10 @@ impl World {
             entry.running.remove(&key);
         }
         let cookie = if truncated { item.cookie as u32 as i32 as i64 as u64 } else { item.cookie };
-        self.message(mover, Message::Done(Done { cookie, dfid: item.dfid, status }));
+        let done = Done { cookie, dfid: item.dfid, status };
+        // A mover of ours whose copytool succeeded; some of each kind, so that it matters for removes only.
+        let unheard = status == 2 && which % 2 == 0 && !truncated;
+        self.message(mover, if unheard { Message::Unheard(done) } else { Message::Done(done) });
         if status == 38 {
             let entry = &mut self.movers[usize::from(mover)];
             entry.running.remove(&key);
