@@ -43,7 +43,7 @@ const MOST_LOOKED_INTO: usize = 65_536;
 
 /// What is done about a request in doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// The MDT did not know it: is there anything left to do for the file?
     First,
     /// It is asked again before anything is done.
@@ -120,6 +120,15 @@ impl Doubts {
         self.of.len()
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.of.len() >= MOST
+    }
+
+    /// Whether the MDT may still take its time over this one.
+    pub(super) fn is_young(&self, handle: Handle, now: Mono) -> bool {
+        self.of.get(&handle).is_some_and(|doubt| now.since(doubt.since) < GIVE_UP_AFTER)
+    }
+
     pub(super) fn contains(&self, handle: Handle) -> bool {
         self.of.contains_key(&handle)
     }
@@ -140,7 +149,7 @@ impl Doubts {
     }
 
     /// Notes the answer to a question asked in one of these stages. Returns the stage; `None` when somebody else asked.
-    fn answered(&mut self, handle: Handle, stages: &[Stage]) -> Option<Stage> {
+    pub(super) fn answered(&mut self, handle: Handle, stages: &[Stage]) -> Option<Stage> {
         let doubt = self.of.get_mut(&handle).filter(|doubt| doubt.asked && stages.contains(&doubt.stage))?;
         self.asked -= 1;
         doubt.asked = false;
@@ -158,7 +167,7 @@ impl Doubts {
 
 impl Coordinator {
     /// A loose request is not handed out until it is known whether the MDT still has it.
-    fn doubt(&mut self, handle: Handle, stage: Stage, after: Duration) {
+    pub(super) fn doubt(&mut self, handle: Handle, stage: Stage, after: Duration) {
         let now = self.now.mono;
         self.vetting.forget(handle);
         let linked = self.next_sequence();
@@ -201,7 +210,7 @@ impl Coordinator {
     }
 
     /// The next step comes after a while, twice as long each time.
-    fn doubt_later(&mut self, handle: Handle) {
+    pub(super) fn doubt_later(&mut self, handle: Handle) {
         let longest = self.keepalive_interval().unwrap_or(CONFIRM_AFTER).max(FIRST_RETRY);
         if let Some(doubt) = self.doubts.of.get_mut(&handle) {
             let wait = FIRST_RETRY.saturating_mul(1 << doubt.tries.min(16)).min(longest);
@@ -211,7 +220,7 @@ impl Coordinator {
         self.arm_doubts();
     }
 
-    fn doubt_now(&mut self, handle: Handle, stage: Stage) {
+    pub(super) fn doubt_now(&mut self, handle: Handle, stage: Stage) {
         if let Some(doubt) = self.doubts.of.get_mut(&handle) {
             doubt.stage = stage;
             doubt.tries = 0;
@@ -389,7 +398,7 @@ impl Coordinator {
     }
 
     /// A mover has ended a request, and more is to be done about it.
-    fn doubt_ended(&mut self, handle: Handle, mover: u32, stage: Stage, effects: &mut Effects) {
+    pub(super) fn doubt_ended(&mut self, handle: Handle, mover: u32, stage: Stage, effects: &mut Effects) {
         let request = self.requests.at(handle);
         let (fid, kind) = (request.fid, request.kind);
         self.stop(handle);
@@ -399,63 +408,6 @@ impl Coordinator {
         self.movers.at_mut(mover).done[kind.at()] += 1;
         self.doubt(handle, stage, Duration::ZERO);
         self.release_held(fid);
-    }
-
-    /// A mover has removed the copy, and the MDT answered its end with this errno: it is told once more, or asked for the
-    /// request again when it does not know it.
-    pub(super) fn tell_removed(&mut self, handle: Handle, mover: u32, errno: i32, effects: &mut Effects) {
-        if self.doubts.len() >= MOST {
-            // When its turn comes it is found to be done.
-            return self.requeue(handle, effects);
-        }
-        let stage = if errno == ENOENT { Stage::Look } else { Stage::End };
-        self.doubt_ended(handle, mover, stage, effects);
-    }
-
-    /// A REMOVE that waits has nothing left to remove: the MDT is told that it succeeded.
-    pub(super) fn end_removed(&mut self, handle: Handle) {
-        let request = self.requests.at(handle);
-        let (key, class) = (request.key(), request.class);
-        tracing::info!(%key, "REMOVE of a copy that is gone already: ended with success");
-        self.unqueue(handle);
-        let let_go = self.clear_released(handle);
-        self.refresh_class(class);
-        self.doubt(handle, Stage::End, Duration::ZERO);
-        if let_go {
-            self.release_held(key.fid);
-        }
-    }
-
-    /// The MDT's answer to the success of a REMOVE. Returns whether it was that.
-    pub(super) fn removal_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
-        let Some(handle) = self.requests.find(key) else { return false };
-        if self.doubts.answered(handle, &[Stage::End]).is_none() {
-            return false;
-        }
-        let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
-        let later = LATER.contains(&errno) || errno == ENOSYS;
-        match errno {
-            0 => {
-                self.counts.removes_told += 1;
-                self.note_fate(handle, Outcome::Done, 0);
-                self.note_settled(self.target(handle), effects);
-                self.forget_removed(key.fid, effects);
-                self.drop_waiting(handle, effects);
-            }
-            ENOENT => self.doubt_now(handle, Stage::Look),
-            _ if later && self.now.mono.since(since) < GIVE_UP_AFTER => {
-                self.counts.unanswered += 1;
-                self.doubt_later(handle);
-            }
-            _ => {
-                tracing::error!(%key, errno, "the MDT does not take the end of a REMOVE whose copy is gone: dropped");
-                self.counts.given_up += 1;
-                self.note_fate(handle, Outcome::Dropped, errno);
-                self.note_given_up(handle, errno, effects);
-                self.drop_waiting(handle, effects);
-            }
-        }
-        true
     }
 
     /// A mover ended a restore with an error that it may have begun before we started. That the MDT sent it again meanwhile

@@ -15,8 +15,12 @@ use std::time::Duration;
 use lustreapi_sys::Fid;
 
 use super::Coordinator;
+use super::action::RequestKey;
+use super::cancel::{ENOENT, ENOSYS, LATER};
 use super::effect::{Effects, StoreOp};
+use super::forgotten::Stage;
 use super::requests::{Handle, Kind};
+use super::views::Outcome;
 
 /// Files remembered; beyond that the oldest are forgotten. No more than what movers remove during the restart of an MDT.
 const MOST: usize = 65_536;
@@ -114,6 +118,62 @@ impl Coordinator {
                 value,
                 "this note of a copy that is gone cannot be read, or is one too many"
             ),
+        }
+        true
+    }
+
+    /// A mover has removed the copy, and the MDT answered its end with this errno: it is told once more, or asked for the
+    /// request again when it does not know it.
+    pub(super) fn tell_removed(&mut self, handle: Handle, mover: u32, errno: i32, effects: &mut Effects) {
+        if self.doubts.is_full() {
+            // When its turn comes it is found to be done.
+            return self.requeue(handle, effects);
+        }
+        let stage = if errno == ENOENT { Stage::Look } else { Stage::End };
+        self.doubt_ended(handle, mover, stage, effects);
+    }
+
+    /// A REMOVE that waits has nothing left to remove: the MDT is told that it succeeded.
+    pub(super) fn end_removed(&mut self, handle: Handle) {
+        let request = self.requests.at(handle);
+        let (key, class) = (request.key(), request.class);
+        tracing::info!(%key, "REMOVE of a copy that is gone already: ended with success");
+        self.unqueue(handle);
+        let let_go = self.clear_released(handle);
+        self.refresh_class(class);
+        self.doubt(handle, Stage::End, Duration::ZERO);
+        if let_go {
+            self.release_held(key.fid);
+        }
+    }
+
+    /// The MDT's answer to the success of a REMOVE. Returns whether it was that.
+    pub(super) fn removal_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
+        let Some(handle) = self.requests.find(key) else { return false };
+        if self.doubts.answered(handle, &[Stage::End]).is_none() {
+            return false;
+        }
+        let later = LATER.contains(&errno) || errno == ENOSYS;
+        match errno {
+            0 => {
+                self.counts.removes_told += 1;
+                self.note_fate(handle, Outcome::Done, 0);
+                self.note_settled(self.target(handle), effects);
+                self.forget_removed(key.fid, effects);
+                self.drop_waiting(handle, effects);
+            }
+            ENOENT => self.doubt_now(handle, Stage::Look),
+            _ if later && self.doubts.is_young(handle, self.now.mono) => {
+                self.counts.unanswered += 1;
+                self.doubt_later(handle);
+            }
+            _ => {
+                tracing::error!(%key, errno, "the MDT does not take the end of a REMOVE whose copy is gone: dropped");
+                self.counts.given_up += 1;
+                self.note_fate(handle, Outcome::Dropped, errno);
+                self.note_given_up(handle, errno, effects);
+                self.drop_waiting(handle, effects);
+            }
         }
         true
     }
