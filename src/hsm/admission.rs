@@ -4,6 +4,7 @@ use super::Coordinator;
 use super::action::{Action, ActionItem};
 use super::effect::{Effect, Effects, Reply, StoreOp};
 use super::event::{ConnId, Queue};
+use super::feed::RequestChange;
 use super::index::NIL;
 use super::priorities::Rank;
 use super::requests::{ENDED_BEFORE, Handle, Kind, RECOVERED, REDELIVERED, STORED, State};
@@ -112,7 +113,7 @@ impl Coordinator {
         // Not to be found at the head of its queue by each mover in turn.
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
-        } else if !self.joins_limited(handle) {
+        } else if !self.vet_removed(handle, effects) && !self.joins_limited(handle) {
             self.enqueue(handle, false);
         }
     }
@@ -158,6 +159,7 @@ impl Coordinator {
             effects.store.push(StoreOp::Put(item));
         }
         self.log_admitted(handle);
+        self.tell_request(handle, None, RequestChange::Admitted);
         Some(Admitted::New(handle))
     }
 

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod daemon;
 pub mod files;
 pub mod ha;
+pub mod inputs;
 pub mod listener;
 pub mod local_socket;
 pub mod locator;

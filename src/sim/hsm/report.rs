@@ -111,6 +111,8 @@ report! {
     adopted: "requests adopted from a list", true;
     /// Requests that a restarted MDT had forgotten and that were requested again.
     requested_again: "forgotten requests requested again", true;
+    /// REMOVEs that the daemon ended with success because a mover had removed the copy before.
+    removes_told: "removes ended without a mover", true;
     /// Requests whose queueing was acknowledged to an operator.
     acknowledged: "requests acknowledged to operators", true;
     /// Requests that somebody had seen and that were there after a crash or a stop of the daemon.

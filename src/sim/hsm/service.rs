@@ -65,6 +65,7 @@ impl World {
             }
             Wish::EndAtLustre(item, errno) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                self.may_end(&item, errno)?;
                 // Cancelled by whomever; EALREADY where an error would harm the file.
                 let refused = item.action == Action::Remove && self.released_at.contains_key(&item.fid);
                 if errno == ECANCELED || errno == EALREADY || refused {
