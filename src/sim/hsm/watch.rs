@@ -107,7 +107,6 @@ impl World {
         let key = RequestKey { cookie: entry.cookie, fid: entry.fid };
         let excused = cancelled
             || self.given_up.contains(&key)
-            || self.refused_again.contains(&entry.fid)
             || (!self.scenario.store && self.boots > 1);
         // A file whose request was looked into after an end with ENOENT is not looked into again for a day: a copytool that
         // always says so would be asked for ever.
