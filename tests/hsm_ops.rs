@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use harness::ledger::Entry;
+use harness::ledger::{Entry, Status};
 use harness::{Daemon, FileSet, Gate, MoverSettings, Request, Settings, Testbed, Value};
 
 /// What a command came to.
@@ -103,10 +103,9 @@ fn explain_says_what_a_file_waits_for_and_how_it_ended() {
     assert_eq!(client(&bed, &["history", "--failed"]).code, 3);
 }
 
-/// The MDT was told that it was cancelled. (It notes SUCCEED for such an end of what it had not cancelled itself; Lustre
-/// hsm_cdt_request_completed.)
-fn ended_by_cancel(entry: &Entry) -> bool {
-    entry.has_ended() && entry.errno() == 125
+/// It was ended while it waited: not a success, and with the error that leaves the file as it is.
+fn ended_waiting(entry: &Entry) -> bool {
+    entry.status == Status::Failed && entry.errno() == 114
 }
 
 /// `cancel` ends requests at the MDT: what waits at once, what runs through its mover.
@@ -158,7 +157,7 @@ fn cancel_ends_what_waits_and_what_runs() {
             .into_iter()
             .find(|entry| entry.action == "ARCHIVE" && format!("[{}]", entry.fid) == fid)
     };
-    bed.wait("it is cancelled at the MDT", || of_file().is_some_and(|entry| ended_by_cancel(&entry)));
+    bed.wait("it is cancelled at the MDT", || of_file().is_some_and(|entry| ended_waiting(&entry)));
 
     // All that is left; the mover acknowledges what it runs when it may go on.
     let wait = command(&bed, &["cancel", "--all", "-y", "--wait"])
@@ -173,8 +172,9 @@ fn cancel_ends_what_waits_and_what_runs() {
     let ended = files.wait_ended();
     let archives: Vec<&Entry> = ended.iter().filter(|entry| entry.action == "ARCHIVE").collect();
     assert!(archives.iter().all(|entry| entry.accepted_ends == 1), "{archives:?}");
-    // What ran was finished by its mover, which cannot stop.
-    assert!(archives.iter().filter(|entry| ended_by_cancel(entry)).count() >= 5, "{archives:?}");
+    // What ran was ended by its mover, which acknowledges cancels.
+    assert_eq!(archives.iter().filter(|entry| ended_waiting(entry)).count(), 5, "{archives:?}");
+    assert_eq!(archives.iter().filter(|entry| entry.errno() == 125).count(), 3, "{archives:?}");
     assert!(good(&bed, &["history", "-n", "20"]).matches("cancelled").count() >= 5);
 }
 
