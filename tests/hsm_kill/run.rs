@@ -39,7 +39,8 @@ impl Store {
         }
     }
 
-    fn settings(self, bed: &Testbed) -> Settings {
+    /// What the daemon and movers are told.
+    pub fn settings(self, bed: &Testbed) -> Settings {
         let settings = Settings::new()
             .line(format!("max_archive {MOST}"))
             .line(format!("max_restore {MOST}"))
@@ -113,12 +114,17 @@ fn lustre_client(bed: &Testbed, mount: usize) -> harness::Client {
 impl<'bed> Run<'bed> {
     /// Starts everything.
     pub fn start(bed: &'bed Testbed, store: Store, seed: u64) -> Self {
+        Self::start_with(bed, store, seed, store.settings(bed))
+    }
+
+    /// The same with other settings.
+    pub fn start_with(bed: &'bed Testbed, store: Store, seed: u64, settings: Settings) -> Self {
         let mut random = Random::new(seed);
         let redis = (store == Store::Redis).then(|| Redis::start(bed));
         let mut arguments = vec!["--store".to_owned(), store.name().to_owned()];
         arguments.extend(redis.iter().flat_map(Redis::arguments));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let daemon = Daemon::start_with(bed, &store.settings(bed), &arguments);
+        let daemon = Daemon::start_with(bed, &settings, &arguments);
         let limits = ["ARCHIVE", "RESTORE", "REMOVE"].map(|action| (action, MOST));
         let path = bed.directory().join("marks");
         let marks = Marks::new(&path, &limits);
@@ -209,7 +215,22 @@ impl<'bed> Run<'bed> {
     fn step(&mut self, ledger: &[Entry]) {
         self.users.step(ledger);
         self.marks.read();
+        if self.operator.is_held() && self.movers_are_back() {
+            self.operator.hold(false);
+        }
         std::thread::sleep(Duration::from_millis(5));
+    }
+
+    /// Whether the daemon knows all movers that are not down.
+    fn movers_are_back(&self) -> bool {
+        let names = self.movers.iter().map(Mover::id).chain([HAND]).enumerate();
+        let mut up = names.filter(|(index, _)| self.down.iter().all(|(down, _)| down != index));
+        let Some(status) = self.bed.status() else { return false };
+        let clients = status["clients"].as_array().map_or(&[][..], Vec::as_slice);
+        up.all(|(_, name)| {
+            let mut of_name = clients.iter().filter(|client| client["client_id"] == name);
+            of_name.any(|client| matches!(client["status"].as_str(), Some("ready" | "waiting")))
+        })
     }
 
     fn choose(&mut self) -> Victims {
@@ -283,6 +304,8 @@ impl<'bed> Run<'bed> {
         let Victims { daemon, redis, mover } = victims;
         if daemon {
             self.daemon.freeze();
+            // Without a store nothing tells a new daemon what movers run before they are back.
+            self.operator.hold(self.store == Store::None);
         }
         if let Some(redis) = self.redis.as_mut().filter(|_| redis) {
             redis.freeze();
