@@ -3,7 +3,7 @@
 //! What cannot be written is kept in memory in order and tried again, so that the store is never left with a hole: once
 //! an operation had to wait, all later ones wait behind it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use crate::store::{Health, Snapshot, Store, StoreError};
 
 /// How often a store without room is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Ends that a full store is given at a time: it keeps little room for them.
+const ENDS: usize = 256;
 
 /// What happened to commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,7 +245,10 @@ impl Worker {
     /// Tries to write what waits.
     fn retry(&mut self) {
         if self.full && !self.store.has_room() {
-            return;
+            self.write_ends();
+            if !self.store.has_room() {
+                return;
+            }
         }
         let mut appended = 0;
         while let Some(ops) = self.backlog.groups.get(appended) {
@@ -275,6 +280,31 @@ impl Worker {
             if self.full {
                 self.full = false;
                 (self.report)(Report::Full(false));
+            }
+        }
+    }
+
+    /// Writes first that requests which the store holds have ended: nothing else makes room in it. They would wait for ever
+    /// behind a new request that it cannot take.
+    fn write_ends(&mut self) {
+        let ended = self.backlog.ended(&|key| self.store.may_hold(key));
+        let mut written = BTreeSet::new();
+        for part in ended.chunks(ENDS) {
+            let ops: Vec<StoreOp> = part.iter().map(|&key| StoreOp::Remove { key }).collect();
+            if let Err(error) = self.store.append(&ops) {
+                self.complain(&error);
+                break;
+            }
+            written.extend(part.iter().copied());
+        }
+        if written.is_empty() {
+            return;
+        }
+        match self.store.sync() {
+            Ok(()) => self.backlog.forget(&written),
+            // All of it is written again: that changes nothing if it did reach the disk.
+            Err(error) => {
+                self.complain(&error);
             }
         }
     }
@@ -366,11 +396,6 @@ impl Backlog {
             /// Put and removed in here.
             Gone,
         }
-        let key_of = |op: &StoreOp| match op {
-            StoreOp::Put(item) => item.key(),
-            StoreOp::Assign { key, .. } | StoreOp::Unassign { key } | StoreOp::Remove { key } => *key,
-            StoreOp::Note { name, .. } => crate::store::notes::key(name),
-        };
         let mut lives: BTreeMap<RequestKey, Life> = BTreeMap::new();
         for op in self.groups.iter().flatten() {
             let key = key_of(op);
@@ -383,12 +408,39 @@ impl Backlog {
                 _ => {}
             }
         }
+        self.retain(|key| lives.get(key) != Some(&Life::Gone));
+        self.compacted = self.ops;
+    }
+
+    /// Requests that the store may hold and that have ended.
+    fn ended(&self, held: &dyn Fn(&RequestKey) -> bool) -> Vec<RequestKey> {
+        let last: BTreeMap<RequestKey, &StoreOp> =
+            self.groups.iter().flatten().map(|op| (key_of(op), op)).collect();
+        let ended = last.into_iter().filter(|(key, op)| matches!(op, StoreOp::Remove { .. }) && held(key));
+        ended.map(|(key, _)| key).collect()
+    }
+
+    /// Drops what waits for these requests.
+    fn forget(&mut self, keys: &BTreeSet<RequestKey>) {
+        self.retain(|key| !keys.contains(key));
+        self.compacted = self.compacted.min(self.ops);
+    }
+
+    fn retain(&mut self, keep: impl Fn(&RequestKey) -> bool) {
         for ops in &mut self.groups {
-            ops.retain(|op| lives.get(&key_of(op)) != Some(&Life::Gone));
+            ops.retain(|op| keep(&key_of(op)));
         }
         self.groups.retain(|ops| !ops.is_empty());
         self.ops = self.groups.iter().map(Vec::len).sum();
-        self.compacted = self.ops;
+    }
+}
+
+/// What an operation is about.
+fn key_of(op: &StoreOp) -> RequestKey {
+    match op {
+        StoreOp::Put(item) => item.key(),
+        StoreOp::Assign { key, .. } | StoreOp::Unassign { key } | StoreOp::Remove { key } => *key,
+        StoreOp::Note { name, .. } => crate::store::notes::key(name),
     }
 }
 
@@ -408,6 +460,8 @@ mod tests {
         durable: Vec<StoreOp>,
         appended: Vec<StoreOp>,
         full: bool,
+        /// When it is full it has some room for these left, and the rest again when the last one has ended.
+        takes_ends: bool,
         sync_fails: u32,
         syncs: u32,
         closed: bool,
@@ -509,7 +563,7 @@ mod tests {
 
         fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
             let mut disk = self.0.lock().unwrap();
-            if disk.full {
+            if disk.full && !(disk.takes_ends && ops.iter().all(|op| matches!(op, StoreOp::Remove { .. }))) {
                 return Err(full());
             }
             for op in ops {
@@ -549,7 +603,9 @@ mod tests {
         }
 
         fn has_room(&mut self) -> bool {
-            !self.0.lock().unwrap().full
+            let mut disk = self.0.lock().unwrap();
+            disk.full &= !(disk.takes_ends && disk.held.is_empty());
+            !disk.full
         }
 
         fn close(&mut self) -> Result<(), StoreError> {
@@ -659,6 +715,24 @@ mod tests {
         bench.wait_until_stored(&[put(1), put(2), remove(1), put(3)]);
         bench.committer.commit(4, vec![put(4)]);
         assert_eq!(bench.done(4), []);
+    }
+
+    /// The ends wait behind a request that the store has no room for, and are what makes room.
+    #[test]
+    fn a_full_store_has_room_again_when_its_requests_have_ended() {
+        let bench = bench();
+        bench.committer.commit(1, vec![put(1), put(2)]);
+        assert_eq!(bench.done(1), []);
+        {
+            let mut disk = bench.disk.lock().unwrap();
+            (disk.full, disk.takes_ends) = (true, true);
+        }
+        bench.committer.commit(2, vec![put(3)]);
+        let assign = StoreOp::Assign { key: item(1).key(), mover: "m".into() };
+        bench.committer.commit(3, vec![assign, put(4), remove(1), remove(4)]);
+        bench.committer.commit(4, vec![remove(2), put(2), remove(2)]);
+        assert_eq!(bench.done(4), [(2, libc::ENOSPC), (3, libc::ENOSPC), (4, libc::ENOSPC)]);
+        bench.wait_until_stored(&[put(1), put(2), remove(1), remove(2), put(3), put(4), remove(4)]);
     }
 
     #[test]
