@@ -19,6 +19,8 @@ const MOST: usize = 3;
 const FILES: u32 = 60;
 /// Longest time between two kills.
 const GAP: Duration = Duration::from_millis(2500);
+/// The last words of a daemon that came too early.
+const REGISTERED_TWICE: &str = "(another copytool is registered through this mount: only one can be)\n";
 /// The mover that is spoken by hand.
 const HAND: &str = "hand";
 
@@ -208,7 +210,7 @@ impl<'bed> Run<'bed> {
     pub fn crash(&mut self, meanwhile: impl FnOnce(&mut Self)) {
         let before = self.kill(Victims { daemon: true, ..Victims::default() });
         meanwhile(self);
-        self.daemon.start_again();
+        self.start_daemon();
         self.look_for(&before);
     }
 
@@ -282,7 +284,7 @@ impl<'bed> Run<'bed> {
                 std::thread::sleep(Duration::from_millis(self.random.below(150)));
                 self.kill(Victims { daemon: true, ..Victims::default() });
             }
-            self.daemon.start_again();
+            self.start_daemon();
             self.look_for(&before);
         }
         let back: Vec<usize> =
@@ -297,6 +299,20 @@ impl<'bed> Run<'bed> {
             Some(mover) => mover.start_again(),
             None => self.hand.start_again(),
         }
+    }
+
+    /// Starts the daemon as its unit does: again when it ends, which it does as long as Lustre has not noticed that the one
+    /// before is gone.
+    fn start_daemon(&mut self) {
+        self.daemon.start_unready();
+        let (bed, daemon) = (self.bed, &mut self.daemon);
+        bed.wait("the daemon is ready", || {
+            if !daemon.is_running() {
+                assert!(daemon.log().ends_with(REGISTERED_TWICE), "the daemon ended: {}", daemon.log());
+                daemon.start_unready();
+            }
+            bed.status().is_some() && bed.lustre().agents() == bed.mdts()
+        });
     }
 
     /// Stops them, looks at what they were doing, and kills them. Returns what was acknowledged and has not ended.
