@@ -3,12 +3,16 @@
 //! `docs/performance.md` says what the figures mean.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "hsm/asking.rs"]
+mod asking;
 #[path = "hsm/baselines.rs"]
 mod baselines;
 #[path = "hsm/bench.rs"]
 mod bench;
 #[path = "hsm/drain.rs"]
 mod drain;
+#[path = "hsm/features.rs"]
+mod features;
 #[path = "hsm/latency.rs"]
 mod latency;
 #[path = "hsm/load.rs"]
@@ -22,6 +26,8 @@ mod messages;
 mod queue;
 #[path = "hsm/restart.rs"]
 mod restart;
+#[path = "hsm/scale.rs"]
+mod scale;
 #[path = "hsm/server.rs"]
 mod server;
 #[path = "hsm/table.rs"]
@@ -49,6 +55,9 @@ struct Options {
     /// Where to make files: the embedded store and fdatasync depend on the disk
     #[arg(long, value_name = "DIR")]
     directory: Option<std::path::PathBuf>,
+    /// Only with this store (repeatable)
+    #[arg(long = "store")]
+    stores: Vec<server::Store>,
     /// Rows to measure (default: all)
     names: Vec<String>,
     /// From cargo
@@ -64,10 +73,26 @@ type Row = (&'static str, fn(&mut Bench) -> Result<(), String>);
 
 const ROWS: &[Row] = &[
     ("queue", queue::measure),
-    ("drain", drain::measure),
+    ("drain", drain::single),
+    ("drain-many", drain::many),
+    ("drain-one", drain::one_mover),
     ("latency", latency::measure),
     ("restart", restart::measure),
+    ("batching", features::batching),
+    ("mappings", features::mappings),
+    ("status", asking::status),
+    ("list", asking::list),
+    ("requests", scale::requests),
+    ("movers", scale::movers),
 ];
+
+/// Each mover needs a descriptor here.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -86,8 +111,9 @@ fn main() -> ExitCode {
     }
     println!("{}\n", machine::describe());
     server::keep_to_load_cores();
+    raise_file_limit();
     let begun = Instant::now();
-    let mut bench = Bench::new(options.quick, options.runs, options.requests);
+    let mut bench = Bench::new(options.quick, options.runs, options.requests, &options.stores);
     let mut wrong = Vec::new();
     for (name, measure) in ROWS {
         if !options.names.is_empty() && !options.names.iter().any(|one| one == name) {

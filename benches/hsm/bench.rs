@@ -19,16 +19,23 @@ pub struct Bench {
     pub requests: u32,
     /// Where files go.
     pub directory: TestDirectory,
+    stores: Vec<Store>,
     redis: Option<Redis>,
     lines: Vec<Line>,
 }
 
 impl Bench {
     /// Nothing is measured yet. Where only correctness matters, little is done.
-    pub fn new(quick: bool, runs: usize, requests: u32) -> Self {
+    pub fn new(quick: bool, runs: usize, requests: u32, stores: &[Store]) -> Self {
         let directory = TestDirectory::new("bench");
         let (runs, requests) = if quick { (1, 5000) } else { (runs, requests) };
-        Self { quick, runs, requests, directory, redis: None, lines: Vec::new() }
+        Self { quick, runs, requests, directory, stores: stores.to_vec(), redis: None, lines: Vec::new() }
+    }
+
+    /// Stores that are measured, the quickest first.
+    pub fn stores(&self) -> Vec<Store> {
+        let wanted = |store: &Store| self.stores.is_empty() || self.stores.contains(store);
+        [Store::None, Store::Embedded, Store::Redis].into_iter().filter(wanted).collect()
     }
 
     /// An empty redis.

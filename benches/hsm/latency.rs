@@ -14,7 +14,8 @@ use crate::table::{Aim, Line};
 /// With each store.
 pub fn measure(bench: &mut Bench) -> Result<(), String> {
     let count = if bench.quick { 100 } else { 5000 };
-    let mut lines: Vec<(Store, [Vec<f64>; 4])> = Store::ALL.map(|store| (store, Default::default())).into();
+    let mut lines: Vec<(Store, [Vec<f64>; 4])> =
+        bench.stores().into_iter().map(|store| (store, Default::default())).collect();
     let mut bare: [Vec<f64>; 6] = Default::default();
     for _ in 0..bench.runs {
         for (store, runs) in &mut lines {

@@ -11,7 +11,7 @@ use crate::table::{Aim, Line};
 
 /// All stores.
 pub fn measure(bench: &mut Bench) -> Result<(), String> {
-    for store in Store::ALL {
+    for store in bench.stores() {
         measure_with(bench, store)?;
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::table::{Aim, Line};
 
 /// Stores that outlive the daemon.
 pub fn measure(bench: &mut Bench) -> Result<(), String> {
-    for store in [Store::Embedded, Store::Redis] {
+    for store in bench.stores().into_iter().filter(|store| *store != Store::None) {
         let requests = bench.requests;
         let (mut all, mut accepted, mut scans, mut shares) = (vec![], vec![], vec![], vec![]);
         for _ in 0..bench.runs {

@@ -12,7 +12,7 @@ use crate::machine::Watched;
 use crate::messages::FSNAME;
 
 /// Where requests are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Store {
     /// In memory.
     None,
@@ -23,9 +23,6 @@ pub enum Store {
 }
 
 impl Store {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::None, Self::Embedded, Self::Redis];
-
     /// Its name in tables.
     pub fn name(self) -> &'static str {
         match self {

@@ -104,7 +104,7 @@ pub fn replies(data: &[u8]) {
                 mover.event(if line[1] == b'a' {
                     Event::Abandoned { key }
                 } else {
-                    Event::Ended(End { key, dfid, status, cancel: status == 38 })
+                    Event::Ended(End { key, dfid, status, unheard: status == 2, cancel: status == 38 })
                 });
             }
             [b'!', b'x', ..] => {

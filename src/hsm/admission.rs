@@ -4,6 +4,7 @@ use super::Coordinator;
 use super::action::{Action, ActionItem};
 use super::effect::{Effect, Effects, Reply, StoreOp};
 use super::event::{ConnId, Queue};
+use super::feed::RequestChange;
 use super::index::NIL;
 use super::priorities::Rank;
 use super::requests::{ENDED_BEFORE, Handle, Kind, REDELIVERED, STORED, State};
@@ -22,6 +23,9 @@ pub(super) enum Admitted {
 /// Whether the client that read a request from `active_requests` saw only the first bytes of its data.
 fn is_truncated(item: &ActionItem) -> bool {
     const MARK: &str = "\"hai_data_truncated\"";
+    if item.extra.is_empty() {
+        return false;
+    }
     let Some(at) = item.extra.find(MARK) else {
         return false;
     };
@@ -102,7 +106,7 @@ impl Coordinator {
         // Not to be found at the head of its queue by each mover in turn.
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
-        } else if !self.joins_limited(handle) {
+        } else if !self.vet_removed(handle, effects) && !self.joins_limited(handle) {
             self.enqueue(handle, false);
         }
     }
@@ -148,6 +152,7 @@ impl Coordinator {
             effects.store.push(StoreOp::Put(item));
         }
         self.log_admitted(handle);
+        self.tell_request(handle, None, RequestChange::Admitted);
         Some(Admitted::New(handle))
     }
 

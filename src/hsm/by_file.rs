@@ -1,100 +1,69 @@
-//! Requests by the FID of their file.
+//! Requests by file and cookie.
 //!
-//! The first request of a file is in an index, others of the same file are in an ordered set beside it, so that a file with
-//! very many requests makes no long chains.
+//! The first request of a file is in an index, others of the same file are in an ordered map beside it, so that a file with
+//! very many requests costs no more than any other. As most files have one request, this finds a request by its identity
+//! with one look at the index.
 
-use std::collections::BTreeSet;
-use std::hash::{Hash, Hasher};
+use std::collections::BTreeMap;
 
 use lustreapi_sys::Fid;
-use rustc_hash::FxHasher;
 
-use super::index::{Chained, Index};
+use super::index::{Index, hash_of};
 use super::requests::{Handle, Slab};
 
 /// The index.
 #[derive(Debug)]
 pub(super) struct ByFile {
     first: Index,
-    others: BTreeSet<(Fid, Handle)>,
-}
-
-/// The slab, chained by file.
-struct Files<'a>(&'a mut Slab);
-
-fn hash_fid(fid: Fid) -> u64 {
-    let mut hasher = FxHasher::default();
-    fid.hash(&mut hasher);
-    let hash = hasher.finish();
-    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-impl Chained for Files<'_> {
-    fn hash_of(&self, handle: Handle) -> u64 {
-        hash_fid(self.0.at(handle).fid)
-    }
-
-    fn chain(&self, handle: Handle) -> Handle {
-        self.0.at(handle).file_chain
-    }
-
-    fn set_chain(&mut self, handle: Handle, next: Handle) {
-        self.0.at_mut(handle).file_chain = next;
-    }
-}
-
-/// The same for looking only.
-struct Look<'a>(&'a Slab);
-
-impl Chained for Look<'_> {
-    fn hash_of(&self, handle: Handle) -> u64 {
-        hash_fid(self.0.at(handle).fid)
-    }
-
-    fn chain(&self, handle: Handle) -> Handle {
-        self.0.at(handle).file_chain
-    }
-
-    fn set_chain(&mut self, _: Handle, _: Handle) {}
+    others: BTreeMap<(Fid, u64), Handle>,
 }
 
 impl ByFile {
     pub(super) fn new() -> Self {
-        Self { first: Index::new(), others: BTreeSet::new() }
+        Self { first: Index::new(), others: BTreeMap::new() }
     }
 
     fn first(&self, slab: &Slab, fid: Fid) -> Option<Handle> {
-        self.first.find(&Look(slab), hash_fid(fid), |at| slab.at(at).fid == fid)
+        self.first.find(hash_of(fid), |at| slab.at(at).fid == fid)
+    }
+
+    /// The request with this identity.
+    pub(super) fn find(&self, slab: &Slab, fid: Fid, cookie: u64) -> Option<Handle> {
+        let first = self.first(slab, fid)?;
+        if slab.at(first).cookie == cookie {
+            return Some(first);
+        }
+        self.others.get(&(fid, cookie)).copied()
     }
 
     /// Adds a request that is not there.
-    pub(super) fn insert(&mut self, slab: &mut Slab, handle: Handle) {
-        let fid = slab.at(handle).fid;
-        if self.first(slab, fid).is_some() {
-            self.others.insert((fid, handle));
+    pub(super) fn insert(&mut self, slab: &Slab, handle: Handle) {
+        let request = slab.at(handle);
+        if self.first(slab, request.fid).is_some() {
+            self.others.insert((request.fid, request.cookie), handle);
         } else {
-            self.first.insert(&mut Files(slab), hash_fid(fid), handle);
+            self.first.insert(hash_of(request.fid), handle);
         }
     }
 
     /// Removes a request that is there.
-    pub(super) fn remove(&mut self, slab: &mut Slab, handle: Handle) {
-        let fid = slab.at(handle).fid;
+    pub(super) fn remove(&mut self, slab: &Slab, handle: Handle) {
+        let (fid, cookie) = (slab.at(handle).fid, slab.at(handle).cookie);
         if self.first(slab, fid) != Some(handle) {
-            self.others.remove(&(fid, handle));
+            self.others.remove(&(fid, cookie));
             return;
         }
-        self.first.remove(&mut Files(slab), hash_fid(fid), handle);
-        let next = self.others.range((fid, 0)..=(fid, Handle::MAX)).next().copied();
-        if let Some((fid, next)) = next {
-            self.others.remove(&(fid, next));
-            self.first.insert(&mut Files(slab), hash_fid(fid), next);
+        self.first.remove(hash_of(fid), handle);
+        let next = self.others.range((fid, 0)..=(fid, u64::MAX)).next().map(|(&key, &next)| (key, next));
+        if let Some((key, next)) = next {
+            self.others.remove(&key);
+            self.first.insert(hash_of(fid), next);
         }
     }
 
     /// Requests of a file, at most so many.
     pub(super) fn all(&self, slab: &Slab, fid: Fid, most: usize) -> Vec<Handle> {
-        let others = self.others.range((fid, 0)..=(fid, Handle::MAX)).map(|&(_, handle)| handle);
+        let others = self.others.range((fid, 0)..=(fid, u64::MAX)).map(|(_, &handle)| handle);
         self.first(slab, fid).into_iter().chain(others).take(most).collect()
     }
 

@@ -22,6 +22,7 @@ impl Coordinator {
         self.check_shelves();
         self.vetting.check(|handle| self.requests.at(handle).state);
         self.bound.check();
+        self.removed.check();
         self.check_shares();
         self.check_tapes();
     }
@@ -215,7 +216,7 @@ impl Coordinator {
         }
         assert_eq!(busy.len(), self.busy.len());
         for (fid, running) in busy {
-            let mut known = self.busy.get(&fid).cloned().unwrap_or_default();
+            let mut known = self.busy.get(&fid).map(|known| known.to_vec()).unwrap_or_default();
             known.sort_unstable();
             assert_eq!(known, running, "what runs for {fid}");
             // What a mover brought was not dispatched by us.

@@ -1,21 +1,22 @@
 //! The data of requests, interned: what follows from it is worked out once for all requests that carry it.
 
-use std::hash::{Hash, Hasher};
+use smallvec::SmallVec;
 
-use rustc_hash::FxHasher;
-
-use super::index::{Chained, Index, NIL};
+use super::index::{Index, NIL, hash_of};
 use super::queues::Place;
 use super::reporting::NO_REPORT;
+
+/// Entries in one piece of memory.
+const CHUNK: usize = 4096;
 
 /// Data that at least one request carries.
 #[derive(Debug)]
 pub(super) struct Data {
-    pub(super) bytes: Box<[u8]>,
+    /// Little as a rule, and then without memory of its own.
+    pub(super) bytes: SmallVec<[u8; 16]>,
     /// Only the beginning of what the user gave is known.
     pub(super) truncated: bool,
     refs: u32,
-    chain: u32,
     /// The configuration for which the following was worked out; 0 for none.
     pub(super) planned: u32,
     /// Where archives with this data go.
@@ -36,29 +37,35 @@ pub(super) struct DataTable {
     free: Vec<u32>,
 }
 
+/// In chunks, so that none has to be moved when there are more.
 #[derive(Debug, Default)]
-struct Entries(Vec<Data>);
+struct Entries {
+    chunks: Vec<Vec<Data>>,
+    len: usize,
+}
 
-impl Chained for Entries {
-    fn hash_of(&self, handle: u32) -> u64 {
-        let data = &self.0[handle as usize];
-        hash_data(&data.bytes, data.truncated)
+impl Entries {
+    fn at(&self, id: u32) -> &Data {
+        &self.chunks[id as usize / CHUNK][id as usize % CHUNK]
     }
 
-    fn chain(&self, handle: u32) -> u32 {
-        self.0[handle as usize].chain
+    fn at_mut(&mut self, id: u32) -> &mut Data {
+        &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK]
     }
 
-    fn set_chain(&mut self, handle: u32, next: u32) {
-        self.0[handle as usize].chain = next;
+    fn push(&mut self, data: Data) {
+        if self.len.is_multiple_of(CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.push(data);
+            self.len += 1;
+        }
     }
 }
 
 fn hash_data(bytes: &[u8], truncated: bool) -> u64 {
-    let mut hasher = FxHasher::default();
-    (bytes, truncated).hash(&mut hasher);
-    let hash = hasher.finish();
-    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    hash_of((bytes, truncated))
 }
 
 impl DataTable {
@@ -67,30 +74,29 @@ impl DataTable {
     }
 
     pub(super) fn at(&self, id: u32) -> &Data {
-        &self.entries.0[id as usize]
+        self.entries.at(id)
     }
 
     pub(super) fn at_mut(&mut self, id: u32) -> &mut Data {
-        &mut self.entries.0[id as usize]
+        self.entries.at_mut(id)
     }
 
     /// Takes a reference to the entry for these bytes.
     pub(super) fn intern(&mut self, bytes: &[u8], truncated: bool) -> u32 {
         let hash = hash_data(bytes, truncated);
         let entries = &self.entries;
-        let found = self.index.find(entries, hash, |at| {
-            let data = &entries.0[at as usize];
+        let found = self.index.find(hash, |at| {
+            let data = entries.at(at);
             data.truncated == truncated && *data.bytes == *bytes
         });
         if let Some(id) = found {
-            self.entries.0[id as usize].refs += 1;
+            self.entries.at_mut(id).refs += 1;
             return id;
         }
         let data = Data {
             bytes: bytes.into(),
             truncated,
             refs: 1,
-            chain: NIL,
             planned: 0,
             place: Place::Any,
             sent: NIL,
@@ -99,17 +105,17 @@ impl DataTable {
         };
         let id = match self.free.pop() {
             Some(id) => {
-                self.entries.0[id as usize] = data;
+                *self.entries.at_mut(id) = data;
                 id
             }
             None => {
-                let id = u32::try_from(self.entries.0.len()).unwrap_or(NIL);
+                let id = u32::try_from(self.entries.len).unwrap_or(NIL);
                 assert!(id < NIL, "more than 4 billion different data");
-                self.entries.0.push(data);
+                self.entries.push(data);
                 id
             }
         };
-        self.index.insert(&mut self.entries, hash, id);
+        self.index.insert(hash, id);
         id
     }
 
@@ -126,9 +132,9 @@ impl DataTable {
             return;
         }
         let (sent, label) = (data.sent, data.label);
-        let hash = self.entries.hash_of(id);
-        self.index.remove(&mut self.entries, hash, id);
-        self.at_mut(id).bytes = Box::default();
+        let hash = hash_data(&data.bytes, data.truncated);
+        self.index.remove(hash, id);
+        self.at_mut(id).bytes = SmallVec::new();
         self.free.push(id);
         // Not deep: what an entry refers to refers to its own label at most.
         for other in [sent, label] {
@@ -152,7 +158,7 @@ impl DataTable {
 
     /// How many entries are in use.
     pub(super) fn len(&self) -> usize {
-        self.entries.0.len() - self.free.len()
+        self.entries.len - self.free.len()
     }
 }
 

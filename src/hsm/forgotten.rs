@@ -56,6 +56,8 @@ enum Stage {
     Look,
     /// The MDT is to take it again.
     Request,
+    /// A REMOVE whose copy is gone: the MDT is told that it succeeded.
+    End,
 }
 
 #[derive(Debug)]
@@ -225,6 +227,11 @@ impl Coordinator {
             self.doubts.asked += 1;
             let key = self.requests.at(handle).key();
             let call = match doubt.stage {
+                Stage::End => {
+                    let item = Box::new(self.item(handle, true));
+                    effects.visible.push(Effect::EndAtLustre { item, errno: 0 });
+                    continue;
+                }
                 Stage::Confirm | Stage::Redelivery => LustreCall::KeepAlive { key },
                 Stage::First | Stage::Wanted | Stage::Look => LustreCall::State { key },
                 Stage::Request => LustreCall::Request { item: Box::new(self.item(handle, true)) },
@@ -260,7 +267,7 @@ impl Coordinator {
                 // The MDT may be about to take it a second time: wait for what it says.
                 Some(doubt) if doubt.stage == Stage::Request && doubt.asked => doubt.back = true,
                 // A mover has ended it: that it was known before does not matter.
-                Some(doubt) if doubt.stage == Stage::Look => {}
+                Some(doubt) if matches!(doubt.stage, Stage::Look | Stage::End) => {}
                 _ => self.no_doubt(handle, effects),
             },
             _ => {}
@@ -366,13 +373,77 @@ impl Coordinator {
             return false;
         }
         tracing::info!(%key, forgotten, "ended with an error: was it the MDT that did not know it?");
+        self.doubt_ended(handle, mover, Stage::Look, effects);
+        true
+    }
+
+    /// A mover has ended a request, and more is to be done about it.
+    fn doubt_ended(&mut self, handle: Handle, mover: u32, stage: Stage, effects: &mut Effects) {
+        let request = self.requests.at(handle);
+        let (fid, kind) = (request.fid, request.kind);
         self.stop(handle);
         self.renew_class(handle);
         self.unassign(handle, effects);
         self.counts.done[kind.at()] += 1;
         self.movers.at_mut(mover).done[kind.at()] += 1;
-        self.doubt(handle, Stage::Look, Duration::ZERO);
-        self.release_held(key.fid);
+        self.doubt(handle, stage, Duration::ZERO);
+        self.release_held(fid);
+    }
+
+    /// A mover has removed the copy, and the MDT answered its end with this errno: it is told once more, or asked for the
+    /// request again when it does not know it.
+    pub(super) fn tell_removed(&mut self, handle: Handle, mover: u32, errno: i32, effects: &mut Effects) {
+        if self.doubts.len() >= MOST {
+            // When its turn comes it is found to be done.
+            return self.requeue(handle, effects);
+        }
+        let stage = if errno == ENOENT { Stage::Look } else { Stage::End };
+        self.doubt_ended(handle, mover, stage, effects);
+    }
+
+    /// A REMOVE that waits has nothing left to remove: the MDT is told that it succeeded.
+    pub(super) fn end_removed(&mut self, handle: Handle) {
+        let request = self.requests.at(handle);
+        let (key, class) = (request.key(), request.class);
+        tracing::info!(%key, "REMOVE of a copy that is gone already: ended with success");
+        self.unqueue(handle);
+        let let_go = self.clear_released(handle);
+        self.refresh_class(class);
+        self.doubt(handle, Stage::End, Duration::ZERO);
+        if let_go {
+            self.release_held(key.fid);
+        }
+    }
+
+    /// The MDT's answer to the success of a REMOVE. Returns whether it was that.
+    pub(super) fn removal_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
+        let Some(handle) = self.requests.find(key) else { return false };
+        if self.doubts.answered(handle, &[Stage::End]).is_none() {
+            return false;
+        }
+        let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
+        let later = LATER.contains(&errno) || errno == ENOSYS;
+        match errno {
+            0 => {
+                self.counts.removes_told += 1;
+                self.note_fate(handle, Outcome::Done, 0);
+                self.note_settled(self.target(handle), effects);
+                self.forget_removed(key.fid, effects);
+                self.drop_waiting(handle, effects);
+            }
+            ENOENT => self.doubt_now(handle, Stage::Look),
+            _ if later && self.now.mono.since(since) < GIVE_UP_AFTER => {
+                self.counts.unanswered += 1;
+                self.doubt_later(handle);
+            }
+            _ => {
+                tracing::error!(%key, errno, "the MDT does not take the end of a REMOVE whose copy is gone: dropped");
+                self.counts.given_up += 1;
+                self.note_fate(handle, Outcome::Dropped, errno);
+                self.note_given_up(handle, errno, effects);
+                self.drop_waiting(handle, effects);
+            }
+        }
         true
     }
 
@@ -400,8 +471,14 @@ impl Coordinator {
             return;
         };
         let kind = self.requests.at(handle).kind;
+        let removed = self.is_removed(handle);
         let wanted = match state {
+            Ok(state) if removed && state.is_released() => {
+                tracing::error!(%key, "this file was released after a mover had removed its copy: its data is lost");
+                false
+            }
             Ok(state) => is_wanted(kind, state),
+            Err(ENOENT) if removed => false,
             // The copy of a file that is gone may still have to be removed.
             Err(ENOENT) => kind == Kind::Remove,
             // As long as nothing says that it is done, it is not.
@@ -418,7 +495,12 @@ impl Coordinator {
             }
         };
         match stage {
-            _ if !wanted || self.requests.at(handle).has(ENDED_BEFORE) => self.drop_waiting(handle, effects),
+            _ if !wanted || self.requests.at(handle).has(ENDED_BEFORE) => {
+                if removed {
+                    self.forget_removed(key.fid, effects);
+                }
+                self.drop_waiting(handle, effects);
+            }
             Stage::First => self.confirm(handle),
             Stage::Wanted if kind == Kind::Restore => {
                 tracing::info!(%key, "the MDT should send this restore again");

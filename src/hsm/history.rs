@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Coordinator;
 use super::action::Action;
 use super::cancel::ENOENT;
+use super::feed::RequestChange;
 use super::index::NIL;
 use super::life::End;
 use super::mover_views::Flow;
@@ -129,6 +130,9 @@ impl Coordinator {
         let ran_ms = fate.ran.as_ref().map(|(_, ran)| u64::try_from(ran.as_millis()).unwrap_or(u64::MAX));
         let mover = fate.ran.as_ref().map(|(mover, _)| &**mover);
         self.log_ended(handle, End { mover, outcome: fate.outcome, errno: fate.status, ran_ms });
+        let mover = fate.ran.as_ref().map(|(mover, _)| mover.clone());
+        let change = RequestChange::Ended { outcome: fate.outcome, status: fate.status };
+        self.tell_request(handle, mover, change);
         let request = self.requests.at(handle);
         let (key, kind) = (request.key(), request.kind);
         let (queued, waited_ms, data) = (Wall(request.timestamp), request.waited_ms, request.data);

@@ -1,114 +1,83 @@
-//! A sharded hash index whose chains run through the entries themselves.
+//! A sharded hash index of handles.
 //!
-//! It holds handles only, four bytes per bucket, and each shard grows on its own, so that no insertion has to move more
-//! than a 256th of all entries.
+//! The entries themselves are elsewhere: the index holds a handle and half of the hash of each, so that only entries that are
+//! looked for are looked at. (An entry is anywhere in memory: a look at it takes longer than all the rest.) Each shard grows
+//! on its own, so that no insertion has to move more than a 256th of all handles.
+
+use std::hash::{Hash, Hasher};
+
+use hashbrown::HashTable;
+use rustc_hash::FxHasher;
 
 /// No handle.
 pub(super) const NIL: u32 = u32::MAX;
 
 const SHARDS: usize = 256;
-const FIRST_BUCKETS: usize = 4;
 
-/// What an index needs to know about the entries it refers to.
-pub(super) trait Chained {
-    /// The entry's hash, always the same.
-    fn hash_of(&self, handle: u32) -> u64;
-    /// The next entry of its chain.
-    fn chain(&self, handle: u32) -> u32;
-    /// Changes the next entry of its chain.
-    fn set_chain(&mut self, handle: u32, next: u32);
+/// A hash of which all bits are good.
+pub(super) fn hash_of(value: impl Hash) -> u64 {
+    let mut hasher = FxHasher::default();
+    value.hash(&mut hasher);
+    let hash = hasher.finish();
+    // FxHash's upper bits are weak when only low bits of the input differ, and those of a product are weak below.
+    let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ (hash >> 32)
+}
+
+/// A handle, and half of its hash.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    handle: u32,
+    hash: u32,
+}
+
+impl Slot {
+    fn new(handle: u32, hash: u64) -> Self {
+        Self { handle, hash: hash as u32 }
+    }
+
+    /// The hash by which it lies in its shard, which needs the lowest bits for the place and the highest for a first look.
+    fn place(&self) -> u64 {
+        u64::from(self.hash) << 32 | u64::from(self.hash)
+    }
 }
 
 /// The index.
 #[derive(Debug)]
 pub(super) struct Index {
-    shards: Vec<Shard>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Shard {
-    buckets: Vec<u32>,
-    len: usize,
+    shards: Vec<HashTable<Slot>>,
 }
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { shards: vec![Shard::default(); SHARDS] }
+        Self { shards: vec![HashTable::new(); SHARDS] }
     }
 
     fn shard(hash: u64) -> usize {
-        (hash >> 56) as usize % SHARDS
-    }
-
-    fn bucket(hash: u64, buckets: usize) -> usize {
-        // The low bits of the hash are its worst; `buckets` is a power of two.
-        (hash >> 20) as usize & (buckets - 1)
+        (hash >> 40) as usize % SHARDS
     }
 
     /// The entry with this hash for which `same` holds.
-    pub(super) fn find<T: Chained>(
-        &self,
-        entries: &T,
-        hash: u64,
-        mut same: impl FnMut(u32) -> bool,
-    ) -> Option<u32> {
-        let shard = &self.shards[Self::shard(hash)];
-        if shard.buckets.is_empty() {
-            return None;
-        }
-        let mut at = shard.buckets[Self::bucket(hash, shard.buckets.len())];
-        while at != NIL {
-            if same(at) {
-                return Some(at);
-            }
-            at = entries.chain(at);
-        }
-        None
+    pub(super) fn find(&self, hash: u64, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
+        let wanted = Slot::new(NIL, hash);
+        let found = self.shards[Self::shard(hash)]
+            .find(wanted.place(), |slot| slot.hash == wanted.hash && same(slot.handle));
+        found.map(|slot| slot.handle)
     }
 
     /// Adds an entry that is not there yet.
-    pub(super) fn insert<T: Chained>(&mut self, entries: &mut T, hash: u64, handle: u32) {
-        let shard = &mut self.shards[Self::shard(hash)];
-        if shard.len >= shard.buckets.len() {
-            let size = (shard.buckets.len() * 2).max(FIRST_BUCKETS);
-            let old = std::mem::replace(&mut shard.buckets, vec![NIL; size]);
-            for mut at in old {
-                while at != NIL {
-                    let next = entries.chain(at);
-                    let to = Self::bucket(entries.hash_of(at), size);
-                    entries.set_chain(at, shard.buckets[to]);
-                    shard.buckets[to] = at;
-                    at = next;
-                }
-            }
-        }
-        let to = Self::bucket(hash, shard.buckets.len());
-        entries.set_chain(handle, shard.buckets[to]);
-        shard.buckets[to] = handle;
-        shard.len += 1;
+    pub(super) fn insert(&mut self, hash: u64, handle: u32) {
+        let slot = Slot::new(handle, hash);
+        self.shards[Self::shard(hash)].insert_unique(slot.place(), slot, Slot::place);
     }
 
     /// Removes an entry.
-    pub(super) fn remove<T: Chained>(&mut self, entries: &mut T, hash: u64, handle: u32) {
-        let shard = &mut self.shards[Self::shard(hash)];
-        if shard.buckets.is_empty() {
-            return;
-        }
-        let bucket = Self::bucket(hash, shard.buckets.len());
-        let mut at = shard.buckets[bucket];
-        let mut before = NIL;
-        while at != NIL {
-            let next = entries.chain(at);
-            if at == handle {
-                match before {
-                    NIL => shard.buckets[bucket] = next,
-                    before => entries.set_chain(before, next),
-                }
-                shard.len -= 1;
-                return;
-            }
-            before = at;
-            at = next;
+    pub(super) fn remove(&mut self, hash: u64, handle: u32) {
+        let slot = Slot::new(handle, hash);
+        if let Ok(entry) =
+            self.shards[Self::shard(hash)].find_entry(slot.place(), |other| other.handle == handle)
+        {
+            entry.remove();
         }
     }
 }
@@ -117,38 +86,36 @@ impl Index {
 mod tests {
     use super::*;
 
-    struct Numbers(Vec<(u64, u32)>);
-
-    impl Chained for Numbers {
-        fn hash_of(&self, handle: u32) -> u64 {
-            self.0[handle as usize].0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    #[test]
+    fn finds_what_was_put_in_and_not_what_was_taken_out() {
+        let hash = |handle: u32| hash_of(u64::from(handle) * 3);
+        let mut index = Index::new();
+        for handle in 0..20_000 {
+            index.insert(hash(handle), handle);
         }
-
-        fn chain(&self, handle: u32) -> u32 {
-            self.0[handle as usize].1
+        for handle in (0..20_000).step_by(2) {
+            index.remove(hash(handle), handle);
         }
-
-        fn set_chain(&mut self, handle: u32, next: u32) {
-            self.0[handle as usize].1 = next;
+        for handle in 0..20_000 {
+            let found = index.find(hash(handle), |at| at == handle);
+            assert_eq!(found, (handle % 2 == 1).then_some(handle));
         }
     }
 
+    /// Cookies and FIDs come in sequence.
     #[test]
-    fn finds_what_was_put_in_and_not_what_was_taken_out() {
-        let mut entries = Numbers((0..20_000).map(|n| (n * 3, NIL)).collect());
-        let mut index = Index::new();
-        for handle in 0..20_000 {
-            let hash = entries.hash_of(handle);
-            index.insert(&mut entries, hash, handle);
+    fn what_comes_in_sequence_is_spread_evenly() {
+        let mut shards = [0u32; SHARDS];
+        let mut low = [0u32; 256];
+        let mut high = [0u32; 128];
+        for number in 0..65_536_u32 {
+            let hash = hash_of((1_795_270_000 + u64::from(number), 0x2_0000_0401_u64, number, 0_u32));
+            shards[Index::shard(hash)] += 1;
+            low[(hash & 255) as usize] += 1;
+            high[(Slot::new(0, hash).place() >> 57) as usize] += 1;
         }
-        for handle in (0..20_000).step_by(2) {
-            let hash = entries.hash_of(handle);
-            index.remove(&mut entries, hash, handle);
-        }
-        for handle in 0..20_000 {
-            let hash = entries.hash_of(handle);
-            let found = index.find(&entries, hash, |at| at == handle);
-            assert_eq!(found, (handle % 2 == 1).then_some(handle));
+        for (parts, mean) in [(&shards[..], 256), (&low[..], 256), (&high[..], 512)] {
+            assert!(parts.iter().all(|&part| part > mean / 2 && part < mean * 2), "{parts:?}");
         }
     }
 }

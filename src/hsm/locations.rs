@@ -213,7 +213,7 @@ impl Coordinator {
                 action: request.kind.action(),
                 archive_id: self.classes.at(request.class).key.archive_id,
                 focus: None,
-                data: self.data.at(request.data).bytes.clone(),
+                data: self.data.at(request.data).bytes[..].into(),
             });
         }
         self.focus(&mut sought);

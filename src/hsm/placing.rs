@@ -7,6 +7,7 @@ use lustreapi_sys::Fid;
 use super::Coordinator;
 use super::action::ActionItem;
 use super::effect::{Effects, StoreOp};
+use super::feed::RequestChange;
 use super::index::NIL;
 use super::priorities::Rank;
 use super::queues::{ClassKey, Shelf, Standing, restand};
@@ -352,6 +353,9 @@ impl Coordinator {
         let class = self.classes.at(class).key;
         self.count_on_tape(&class, 1);
         self.note_start(handle);
+        if kind == Kind::Archive {
+            self.forget_removed(fid, effects);
+        }
         self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
@@ -390,7 +394,7 @@ impl Coordinator {
             self.tags.at_mut(tag).running -= 1;
         }
         if let Some(running) = self.busy.get_mut(&fid) {
-            running.retain(|&other| other != handle);
+            running.retain(|other| *other != handle);
             if running.is_empty() {
                 self.busy.remove(&fid);
             }
@@ -416,11 +420,13 @@ impl Coordinator {
     pub(super) fn requeue(&mut self, handle: Handle, effects: &mut Effects) {
         let request = self.requests.at_mut(handle);
         request.set(MOVED, true);
-        let (fid, forgotten) = (request.fid, request.has(FORGOTTEN));
+        let (fid, forgotten, mover) = (request.fid, request.has(FORGOTTEN), request.owner);
+        let mover = self.movers.at(mover).id.clone();
         self.stop(handle);
         self.renew_class(handle);
         self.counts.requeued += 1;
         self.unassign(handle, effects);
+        self.tell_request(handle, Some(mover), RequestChange::Requeued);
         if !forgotten || !self.doubt_first(handle) {
             self.enqueue(handle, false);
         }

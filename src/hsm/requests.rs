@@ -1,17 +1,19 @@
 //! The requests themselves: a slab, the lists that run through it and the index by identity.
 
-use std::hash::{Hash, Hasher};
-
 use lustreapi_sys::Fid;
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 
 use super::action::{Action, ActionItem, RequestKey};
 use super::by_file::ByFile;
-use super::index::{Chained, Index, NIL};
+use super::index::NIL;
 use super::time::Mono;
 
 /// A request's place in the slab.
 pub(super) type Handle = u32;
+
+/// Requests of which there is one as a rule.
+pub(super) type Few = SmallVec<[Handle; 4]>;
 
 const CHUNK_BITS: u32 = 12;
 const CHUNK: usize = 1 << CHUNK_BITS;
@@ -120,8 +122,6 @@ pub(super) struct Request {
     pub(super) class: u32,
     pub(super) next: Handle,
     pub(super) prev: Handle,
-    chain: Handle,
-    pub(super) file_chain: Handle,
     /// From admission until it was sent to its mover, in milliseconds; for what runs.
     pub(super) waited_ms: u32,
     /// Interned data.
@@ -231,8 +231,6 @@ impl Slab {
                     class: NIL,
                     next: if handle + 1 == last { NIL } else { handle + 1 },
                     prev: NIL,
-                    chain: NIL,
-                    file_chain: NIL,
                     waited_ms: 0,
                     data: NIL,
                     owner: NIL,
@@ -322,39 +320,15 @@ impl Slab {
     }
 }
 
-impl Chained for Slab {
-    fn hash_of(&self, handle: Handle) -> u64 {
-        let request = self.at(handle);
-        hash_key(request.cookie, request.fid)
-    }
-
-    fn chain(&self, handle: Handle) -> Handle {
-        self.at(handle).chain
-    }
-
-    fn set_chain(&mut self, handle: Handle, next: Handle) {
-        self.at_mut(handle).chain = next;
-    }
-}
-
-fn hash_key(cookie: u64, fid: Fid) -> u64 {
-    let mut hasher = FxHasher::default();
-    (cookie, fid).hash(&mut hasher);
-    // FxHash's upper bits are weak when only low bits of the input differ.
-    let hash = hasher.finish();
-    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
 /// All requests.
 #[derive(Debug)]
 pub(super) struct Requests {
     pub(super) slab: Slab,
-    index: Index,
     pub(super) by_file: ByFile,
     /// (cookie, data FID) of requests whose data FID is not the file's own.
     aliases: FxHashMap<(u64, Fid), Handle>,
     /// What runs, by the low half of the cookie and each of its FIDs: C movers truncate cookies.
-    short: FxHashMap<(u32, Fid), Vec<Handle>>,
+    short: FxHashMap<(u32, Fid), Few>,
     rare: FxHashMap<Handle, Box<Rare>>,
 }
 
@@ -362,7 +336,6 @@ impl Requests {
     pub(super) fn new() -> Self {
         Self {
             slab: Slab::default(),
-            index: Index::new(),
             by_file: ByFile::new(),
             aliases: FxHashMap::default(),
             short: FxHashMap::default(),
@@ -380,11 +353,7 @@ impl Requests {
 
     /// The request with this identity.
     pub(super) fn find(&self, key: RequestKey) -> Option<Handle> {
-        let slab = &self.slab;
-        self.index.find(slab, hash_key(key.cookie, key.fid), |at| {
-            let request = slab.at(at);
-            request.cookie == key.cookie && request.fid == key.fid
-        })
+        self.by_file.find(&self.slab, key.fid, key.cookie)
     }
 
     /// The request known to have had this data FID.
@@ -434,8 +403,7 @@ impl Requests {
             request.kind = kind;
             request.bits = 0;
         }
-        self.index.insert(&mut self.slab, hash_key(item.cookie, item.fid), handle);
-        self.by_file.insert(&mut self.slab, handle);
+        self.by_file.insert(&self.slab, handle);
         let usual = item.dfid == item.fid
             && item.extent_offset == 0
             && item.extent_length == u64::MAX
@@ -499,14 +467,14 @@ impl Requests {
         self.rare(handle).map_or(self.at(handle).fid, |rare| rare.dfid)
     }
 
-    fn fids(&self, handle: Handle) -> Vec<Fid> {
+    fn fids(&self, handle: Handle) -> SmallVec<[Fid; 2]> {
         let fid = self.at(handle).fid;
-        let mut fids = vec![fid];
+        let mut fids = smallvec![fid];
         if let Some(rare) = self.rare(handle) {
             if rare.dfid != fid {
                 fids.push(rare.dfid);
             }
-            fids.extend(&rare.aliases);
+            fids.extend(rare.aliases.iter().copied());
         }
         fids
     }
@@ -532,7 +500,7 @@ impl Requests {
         let cookie = self.at(handle).cookie as u32;
         for fid in self.fids(handle) {
             if let Some(running) = self.short.get_mut(&(cookie, fid)) {
-                running.retain(|&other| other != handle);
+                running.retain(|other| *other != handle);
                 if running.is_empty() {
                     self.short.remove(&(cookie, fid));
                 }
@@ -546,7 +514,7 @@ impl Requests {
     /// Forgets a loose request.
     pub(super) fn remove(&mut self, handle: Handle) {
         assert_eq!(self.at(handle).state, State::Loose, "only a loose request can be forgotten");
-        let (cookie, fid) = (self.at(handle).cookie, self.at(handle).fid);
+        let cookie = self.at(handle).cookie;
         if self.at(handle).has(RARE) {
             for dfid in self.fids(handle) {
                 if self.aliases.get(&(cookie, dfid)) == Some(&handle) {
@@ -555,8 +523,7 @@ impl Requests {
             }
             self.rare.remove(&handle);
         }
-        self.index.remove(&mut self.slab, hash_key(cookie, fid), handle);
-        self.by_file.remove(&mut self.slab, handle);
+        self.by_file.remove(&self.slab, handle);
         self.slab.release(handle);
     }
 }

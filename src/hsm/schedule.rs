@@ -5,6 +5,7 @@ use lustreapi_sys::Fid;
 use super::Coordinator;
 use super::effect::{Effect, Effects, WorkList};
 use super::event::Lock;
+use super::feed::RequestChange;
 use super::index::NIL;
 use super::placing::ITEM_BYTES;
 use super::priorities::{Ballot, LANES, Lane};
@@ -179,10 +180,12 @@ impl Coordinator {
 
     /// Answers a mover that waits, if there is anything for it. Returns whether it was answered.
     fn serve(&mut self, mover: u32, effects: &mut Effects) -> bool {
-        let entry = self.movers.at(mover);
-        let (Some(recv), Some(conn), Some(_)) = (entry.recv, entry.conn, entry.waiting) else {
+        let entry = self.movers.at_mut(mover);
+        let (Some(recv), Some(conn), Some(since)) = (entry.recv, entry.conn, entry.waiting) else {
             return false;
         };
+        // Each request that it is given would move it among those that wait.
+        entry.waiting = None;
         let mut draft = Draft {
             pair: None,
             list: Vec::new(),
@@ -203,11 +206,11 @@ impl Coordinator {
             self.timers.set(Timer::Slice, self.now.mono);
         }
         let Some((archive_id, flags)) = draft.pair.filter(|_| !draft.list.is_empty()) else {
+            self.movers.at_mut(mover).waiting = Some(since);
+            self.refresh_mover(mover);
             return false;
         };
-        let entry = self.movers.at_mut(mover);
-        entry.waiting = None;
-        let binary_data = entry.features.binary_data;
+        let binary_data = self.movers.at(mover).features.binary_data;
         if !binary_data {
             for item in draft.list.iter().filter(|item| std::str::from_utf8(&item.data).is_err()) {
                 tracing::warn!(
@@ -565,6 +568,7 @@ impl Coordinator {
         self.start(handle, mover, effects);
         let item = self.item(handle, false);
         self.log_sent(handle);
+        self.tell_request(handle, None, RequestChange::Sent);
         draft.list.push(item);
         true
     }

@@ -6,6 +6,7 @@ use super::admission::Admitted;
 use super::coordinator::reply_error;
 use super::effect::{Effect, Effects, EhloReply, Reply};
 use super::event::{ConnId, Ehlo, Recv};
+use super::feed::{MoverChange, RequestChange};
 use super::index::NIL;
 use super::requests::{CLAIMED, Handle, Kind, State};
 use super::timers::Timer;
@@ -111,6 +112,8 @@ impl Coordinator {
         entry.is_mover = true;
         self.introduce(mover, &ehlo);
         self.note_movable(mover, effects);
+        let id = self.movers.at(mover).id.clone();
+        self.tell_mover(&id, MoverChange::Connected);
         self.claim(mover, ehlo, conn, effects);
         self.refresh_allowance(mover);
         self.refresh_mover(mover);
@@ -175,6 +178,7 @@ impl Coordinator {
             self.refresh_class(class);
             self.start(handle, mover, effects);
             self.requests.at_mut(handle).set(CLAIMED, true);
+            self.tell_request(handle, None, RequestChange::Claimed);
             return true;
         }
         if self.tombstones.contains(key) {
@@ -189,6 +193,7 @@ impl Coordinator {
             self.report_new(handle, effects);
             self.start(handle, mover, effects);
             self.requests.at_mut(handle).set(CLAIMED, true);
+            self.tell_request(handle, None, RequestChange::Claimed);
         }
         true
     }
@@ -239,11 +244,10 @@ impl Coordinator {
         entry.is_mover = true;
         if new {
             self.refresh_allowance(mover);
-        }
-        self.refresh_mover(mover);
-        if new {
+            self.refresh_mover(mover);
             self.fill_slots(mover);
         }
+        // What it can be given is looked for at the end of this step; it joins those that wait if that is nothing.
         self.fresh_movers.insert(mover);
     }
 

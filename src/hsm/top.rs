@@ -167,7 +167,7 @@ impl Coordinator {
             }
             let entry = self.tags.at(id);
             let load = TagLoad {
-                tag: self.data.at(entry.key.label).bytes.clone(),
+                tag: self.data.at(entry.key.label).bytes[..].into(),
                 archive_id: entry.key.archive_id,
                 waiting: entry.queued,
                 running: entry.running,
@@ -293,7 +293,8 @@ impl Coordinator {
         let entry = self.movers.at(mover);
         let duty = self.duty(mover);
         let grace = self.timers.at(Timer::Grace(mover)).unwrap_or(now.mono);
-        let slot = |tag: u32| (tag != NIL).then(|| self.data.at(self.tags.at(tag).key.label).bytes.clone());
+        let slot =
+            |tag: u32| (tag != NIL).then(|| self.data.at(self.tags.at(tag).key.label).bytes[..].into());
         let held_back = duty.is_some_and(|duty| duty.drained || duty.quarantine.is_some());
         let view = MoverView {
             id: entry.id.to_string(),
@@ -323,8 +324,11 @@ impl Coordinator {
         };
         MoverView {
             failed: duty.failed,
+            errors: duty.errors.iter().map(|(&errno, &count)| (errno, count)).collect(),
+            bytes: duty.moved.iter().map(|(&(kind, id), &bytes)| (kind.action(), id, bytes)).collect(),
             recent: duty.window.counts(self.config.quarantine.window, now.mono),
             drained: duty.drained,
+            limit: duty.most,
             quarantined: match duty.quarantine {
                 Some(Quarantine::Until(at)) => Some(now.wall_at(at)),
                 _ => None,

@@ -3,6 +3,7 @@
 //! Members are added, never changed; readers ignore what they do not know and take what is missing for nothing.
 
 mod alerts;
+mod event;
 mod flow;
 mod request;
 mod select;
@@ -11,8 +12,10 @@ mod text;
 
 pub use crate::hsm::reconcile::Reconciled;
 pub use alerts::{Alert, Facts, Severity, alerts, store_alerts};
+pub use event::{Event, Kind as EventKind};
 pub use flow::{
-    CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, OwnerLoad, Stranded, TagLoad, Top,
+    ByteCount, CancelReport, ClassLoad, DeadLetter, ErrorCount, Load, Mover, NamedLoad, OwnerLoad, Stranded,
+    TagLoad, Top,
 };
 pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
 pub use select::{Select, action};

@@ -7,12 +7,14 @@
 
 pub mod api;
 pub mod attributes;
+mod backlog;
 pub mod committer;
 pub mod config;
 pub mod connection;
 pub mod daemon;
 pub mod files;
 pub mod ha;
+pub mod inputs;
 pub mod listener;
 pub mod local_socket;
 pub mod locator;

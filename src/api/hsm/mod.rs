@@ -4,6 +4,7 @@
 //! can delay a mover. `status` and `questions` show, `orders` act, `metrics` is for Prometheus.
 
 mod body;
+pub mod events;
 mod metrics;
 mod openapi;
 mod orders;
@@ -20,6 +21,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 
+use super::caller::Groups;
 use super::envelope::{self, Problem};
 use super::serve;
 use crate::hsm::{Coordinator, TopWalk};
@@ -39,6 +41,8 @@ pub struct Context {
     pub store: Arc<str>,
     /// When the daemon started, in nanoseconds since the epoch.
     pub started: i64,
+    /// Those who follow what happens.
+    pub follow: Arc<events::Follow>,
 }
 
 type Answer = Result<Response, Problem>;
@@ -82,6 +86,7 @@ fn router(context: Context) -> Router {
         .route("/hsm/top", get(questions::top))
         .route("/hsm/movers", get(questions::movers))
         .route("/hsm/dead-letters", get(questions::dead_letters))
+        .route("/hsm/events", get(events::events))
         .route("/hsm/lock", post(orders::lock))
         .route("/hsm/cancel", post(orders::cancel))
         .route("/hsm/movers/{id}/{verb}", post(orders::mover))
@@ -108,12 +113,14 @@ fn metrics_router(context: Context) -> Router {
 pub async fn run(
     socket: Option<std::os::unix::net::UnixListener>,
     metrics: Option<std::net::TcpListener>,
+    groups: Groups,
     context: Context,
 ) {
+    tokio::task::spawn_local(events::watch_alerts(context.clone()));
     let local = async {
         let Some(socket) = socket else { return };
         match tokio::net::UnixListener::from_std(socket) {
-            Ok(socket) => serve::serve(socket, router(context.clone())).await,
+            Ok(socket) => serve::serve(socket, router(context.clone()), groups).await,
             Err(error) => tracing::error!("the API cannot be served: {error}"),
         }
     };

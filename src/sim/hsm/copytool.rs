@@ -397,7 +397,10 @@ impl World {
         let status = if attempt.error != 0 { attempt.error } else { errno };
         self.note(format_args!("mover{mover}: ended {} with {status}", attempt.item.key()));
         let (key, dfid) = (attempt.item.key(), attempt.item.dfid);
-        self.shim(mover, Event::Ended(EndOf { key, dfid, status, cancel: false }))
+        // C movers cannot say it.
+        let c = self.movers.get(mover).is_some_and(|mover| mover.plan.c);
+        let unheard = attempt.error == 0 && status != 0 && !c;
+        self.shim(mover, Event::Ended(EndOf { key, dfid, status, unheard, cancel: false }))
     }
 
     /// An attempt that lost its right to go on: descriptors are freed, the MDT hears nothing of it.
@@ -442,7 +445,10 @@ impl World {
             Some(CancelHabit::Acknowledge) => ECANCELED,
             _ => ENOSYS,
         };
-        self.shim(mover, Event::Ended(EndOf { key: item.key(), dfid: item.dfid, status, cancel: true }))
+        self.shim(
+            mover,
+            Event::Ended(EndOf { key: item.key(), dfid: item.dfid, status, unheard: false, cancel: true }),
+        )
     }
 
     /// The oracle for "one running request for each file": nobody else may be at it with a lease that holds.

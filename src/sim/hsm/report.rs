@@ -89,10 +89,12 @@ pub struct Report {
     pub adopted: u64,
     /// Requests that a restarted MDT had forgotten and that were requested again.
     pub requested_again: u64,
+    /// REMOVEs that the daemon ended with success because a mover had removed the copy before.
+    pub removes_told: u64,
 }
 
 impl Report {
-    fn rows(&self) -> [(&'static str, u64, bool); 41] {
+    fn rows(&self) -> [(&'static str, u64, bool); 42] {
         // Name, count, and whether a zero over many seeds means that the simulator does not do its job.
         [
             ("events", self.events, true),
@@ -136,6 +138,7 @@ impl Report {
             ("comparisons with the MDTs", self.compared, true),
             ("requests adopted from a list", self.adopted, true),
             ("forgotten requests requested again", self.requested_again, true),
+            ("removes ended without a mover", self.removes_told, true),
         ]
     }
 
@@ -184,6 +187,7 @@ impl Report {
             compared,
             adopted,
             requested_again,
+            removes_told,
         } = other;
         self.fingerprint ^= fingerprint.rotate_left((self.requests % 64) as u32);
         self.events += events;
@@ -227,6 +231,7 @@ impl Report {
         self.compared += compared;
         self.adopted += adopted;
         self.requested_again += requested_again;
+        self.removes_told += removes_told;
     }
 
     /// Rows that stayed at zero although many runs should have moved them.

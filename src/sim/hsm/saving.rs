@@ -76,6 +76,21 @@ impl World {
         Ok(())
     }
 
+    /// The daemon ends a request: with success only a REMOVE that a mover has carried out.
+    pub(super) fn may_end(&mut self, item: &ActionItem, errno: i32) -> Result<(), String> {
+        if errno != 0 {
+            return Ok(());
+        }
+        self.report.removes_told += 1;
+        if item.action != Action::Remove {
+            return Err(format!("the daemon ends {} {} with success", item.action, item.key()));
+        }
+        if self.backend.contains_key(&item.fid) {
+            return Err(format!("the daemon ends REMOVE {} with success, and its copy is there", item.key()));
+        }
+        Ok(())
+    }
+
     /// The MDT has answered an end: the error of an ARCHIVE makes an archived file dirty, and one that is released as well
     /// cannot be restored any more. Movers may do that, the daemon must not.
     pub(super) fn look_at_end(&mut self, then: &Then) -> Result<(), String> {

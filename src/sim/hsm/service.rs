@@ -61,6 +61,7 @@ impl World {
             }
             Wish::EndAtLustre(item, errno) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                self.may_end(&item, errno)?;
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);
                 self.call(DAEMON, Call::CopyEnd(end), Then::DaemonEnd { boot, key: item.key() });
             }

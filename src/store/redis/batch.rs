@@ -1,10 +1,13 @@
 //! Many operations as few commands: of each field only the last change counts, since a batch is one transaction.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
 
+use lustreapi_sys::Fid;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::names::{Hash, Names};
+use super::names::{self, Hash as Table, Names};
 use super::values::{self, Place};
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
@@ -59,12 +62,45 @@ impl Places {
     }
 }
 
+/// What a field is named for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Name {
+    /// A request: its cookie and one of its FIDs.
+    Request(u64, Fid),
+    /// A note.
+    Note(Box<str>),
+}
+
+impl Name {
+    fn of(place: Place, key: &RequestKey) -> Self {
+        let (cookie, fid) = place.field_of(key);
+        Self::Request(cookie, fid)
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Request(cookie, fid) => names::field(*cookie, *fid).into(),
+            Self::Note(name) => (&**name).into(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Change {
+    hash: Table,
+    name: Name,
+    /// Where the new value is; `None` removes.
+    value: Option<Range<usize>>,
+}
+
 /// What a transaction does to the hashes.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Batch {
-    /// New values of fields; `None` removes.
-    changes: BTreeMap<(Hash, String), Option<Vec<u8>>>,
-    bytes: usize,
+    /// One for each field, in the order in which the first came.
+    changes: Vec<Change>,
+    index: FxHashMap<(Table, Name), usize>,
+    /// All values.
+    text: Vec<u8>,
 }
 
 impl Batch {
@@ -75,12 +111,30 @@ impl Batch {
 
     /// About how many bytes it has.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.text.len() + 112 * self.changes.len()
     }
 
-    fn change(&mut self, hash: Hash, field: String, value: Option<Vec<u8>>) {
-        self.bytes += 64 + field.len() + value.as_ref().map_or(0, Vec::len);
-        self.changes.insert((hash, field), value);
+    fn change(&mut self, hash: Table, name: Name, write: Option<impl FnOnce(&mut Vec<u8>)>) {
+        let value = write.map(|write| {
+            let start = self.text.len();
+            write(&mut self.text);
+            start..self.text.len()
+        });
+        match self.index.entry((hash, name.clone())) {
+            Entry::Occupied(at) => self.changes[*at.get()].value = value,
+            Entry::Vacant(at) => {
+                at.insert(self.changes.len());
+                self.changes.push(Change { hash, name, value });
+            }
+        }
+    }
+
+    fn set(&mut self, hash: Table, name: Name, value: &[u8]) {
+        self.change(hash, name, Some(|text: &mut Vec<u8>| text.extend_from_slice(value)));
+    }
+
+    fn drop(&mut self, hash: Table, name: Name) {
+        self.change(hash, name, None::<fn(&mut Vec<u8>)>);
     }
 
     /// Adds an operation.
@@ -89,23 +143,25 @@ impl Batch {
             StoreOp::Put(item) => self.put(item, places),
             StoreOp::Assign { key, mover } => self.assign(key, mover, places),
             StoreOp::Unassign { key } => {
-                let (_, assigned, field) = hashes(places.of(key), key);
-                self.change(assigned, field, None);
+                let (_, assigned, name) = hashes(places.of(key), key);
+                self.drop(assigned, name);
                 self.forget_odd_mover(key, places);
             }
             StoreOp::Remove { key } => {
-                let (requests, assigned, field) = hashes(places.of(key), key);
-                self.change(requests, field.clone(), None);
-                self.change(assigned, field, None);
+                let (requests, assigned, name) = hashes(places.of(key), key);
+                self.drop(requests, name.clone());
+                self.drop(assigned, name);
                 self.forget_odd_mover(key, places);
                 places.forget(key);
             }
-            StoreOp::Note { name, value } => self.note(name, value.clone()),
+            StoreOp::Note { name, value } => {
+                let name = Name::Note(name.as_str().into());
+                match value {
+                    Some(value) => self.set(Table::Notes, name, value.as_bytes()),
+                    None => self.drop(Table::Notes, name),
+                }
+            }
         }
-    }
-
-    fn note(&mut self, name: &str, value: Option<String>) {
-        self.change(Hash::Notes, name.to_owned(), value.map(String::into_bytes));
     }
 
     fn put(&mut self, item: &ActionItem, places: &mut Places) {
@@ -113,49 +169,50 @@ impl Batch {
         let place = values::place_of(item);
         let old = places.set(key, place);
         if old != place {
-            let (requests, assigned, field) = hashes(old, &key);
-            self.change(requests, field.clone(), None);
-            self.change(assigned, field, None);
+            let (requests, assigned, name) = hashes(old, &key);
+            self.drop(requests, name.clone());
+            self.drop(assigned, name);
         }
-        let (requests, _, field) = hashes(place, &key);
-        self.change(requests, field, Some(values::item_text(item)));
+        let (requests, _, name) = hashes(place, &key);
+        self.change(requests, name, Some(|text: &mut Vec<u8>| values::write_item_text(item, text)));
     }
 
     fn assign(&mut self, key: &RequestKey, mover: &str, places: &mut Places) {
-        let (_, assigned, field) = hashes(places.of(key), key);
-        if assigned == Hash::Assigned && !values::mover_is_readable(mover) {
-            self.change(assigned, field, None);
-            self.change(Hash::OwnAssigned, Place::Own.field(key), Some(mover.as_bytes().to_vec()));
+        let (_, assigned, name) = hashes(places.of(key), key);
+        if assigned == Table::Assigned && !values::mover_is_readable(mover) {
+            self.drop(assigned, name);
+            self.set(Table::OwnAssigned, Name::of(Place::Own, key), mover.as_bytes());
             places.set_odd_mover(*key);
             return;
         }
         self.forget_odd_mover(key, places);
-        self.change(assigned, field, Some(mover.as_bytes().to_vec()));
+        self.set(assigned, name, mover.as_bytes());
     }
 
     fn forget_odd_mover(&mut self, key: &RequestKey, places: &mut Places) {
-        if places.odd_movers.remove(key) {
-            self.change(Hash::OwnAssigned, Place::Own.field(key), None);
+        if !places.odd_movers.is_empty() && places.odd_movers.remove(key) {
+            self.drop(Table::OwnAssigned, Name::of(Place::Own, key));
         }
     }
 
     /// The commands, with the names that `name` gives to hashes.
-    pub fn commands(&self, name: impl Fn(Hash) -> String, pipe: &mut redis::Pipeline) {
-        for hash in Hash::ALL {
-            let of_hash =
-                || self.changes.iter().filter(move |((of, _), _)| *of == hash).map(|((_, f), v)| (f, v));
-            let set: Vec<_> = of_hash().filter_map(|(field, value)| Some((field, value.as_ref()?))).collect();
-            let removed: Vec<_> = of_hash().filter(|(_, value)| value.is_none()).map(|(f, _)| f).collect();
+    pub fn commands(&self, name: impl Fn(Table) -> String, pipe: &mut redis::Pipeline) {
+        for hash in Table::ALL {
+            let of_hash = || self.changes.iter().filter(move |change| change.hash == hash);
+            let set: Vec<_> =
+                of_hash().filter_map(|change| Some((&change.name, change.value.clone()?))).collect();
+            let removed: Vec<_> =
+                of_hash().filter(|change| change.value.is_none()).map(|change| &change.name).collect();
             for part in set.chunks(FIELDS) {
                 let command = pipe.cmd("HSET").arg(name(hash));
-                for (field, value) in part {
-                    command.arg(field.as_bytes()).arg(value.as_slice());
+                for (name, value) in part {
+                    command.arg(name.text().as_bytes()).arg(&self.text[value.clone()]);
                 }
             }
             for part in removed.chunks(FIELDS) {
                 let command = pipe.cmd("HDEL").arg(name(hash));
-                for field in part {
-                    command.arg(field.as_bytes());
+                for name in part {
+                    command.arg(name.text().as_bytes());
                 }
             }
         }
@@ -168,18 +225,16 @@ impl Batch {
 }
 
 /// The hashes of requests and of assignments for a place, and the field in both.
-fn hashes(place: Place, key: &RequestKey) -> (Hash, Hash, String) {
-    let field = place.field(key);
+fn hashes(place: Place, key: &RequestKey) -> (Table, Table, Name) {
+    let name = Name::of(place, key);
     match place {
-        Place::Shared(_) => (Hash::Requests, Hash::Assigned, field),
-        Place::Own => (Hash::OwnRequests, Hash::OwnAssigned, field),
+        Place::Shared(_) => (Table::Requests, Table::Assigned, name),
+        Place::Own => (Table::OwnRequests, Table::OwnAssigned, name),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lustreapi_sys::Fid;
-
     use super::*;
     use crate::hsm::Action;
 
@@ -292,7 +347,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.add(&StoreOp::Put(moved.clone()), &mut places);
         batch.add(&StoreOp::Remove { key: moved.key() }, &mut places);
-        let field = super::super::names::field(1, moved.dfid);
-        assert_eq!(batch.changes.get(&(Hash::Requests, field)), Some(&None));
+        let at = batch.index[&(Table::Requests, Name::Request(1, moved.dfid))];
+        assert_eq!(batch.changes[at].value, None);
     }
 }

@@ -201,6 +201,23 @@ impl Link {
     pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, RedisError> {
         command.query(&mut self.connection)
     }
+
+    /// Sends one command; [`Link::end`] reads its answer before anything else is sent.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn begin(&mut self, command: &redis::Cmd) -> Result<(), RedisError> {
+        self.connection.send_packed_command(&command.get_packed_command())
+    }
+
+    /// Reads the answer to what was sent by [`Link::begin`].
+    ///
+    /// # Errors
+    /// Of the connection or of the command.
+    pub fn end<T: redis::FromRedisValue>(&mut self) -> Result<T, RedisError> {
+        let value = self.connection.recv_response()?.extract_error()?;
+        Ok(redis::from_redis_value(value)?)
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub const C_NAMESPACE: &str = "coordinatool";
 pub const CANARY: &str = "ffffffffffffffffffffffffffffffffffffffffffffffff";
 
 /// The hashes that hold requests, assignments and notes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hash {
     /// C's requests: JSON items.
     Requests,
@@ -110,7 +110,13 @@ pub fn check_namespace(name: &str) -> Result<(), String> {
 
 /// A field: cookie and FID in hexadecimal digits, as C writes it (`%016x%016x%08x%08x`).
 pub fn field(cookie: u64, fid: Fid) -> String {
-    format!("{cookie:016x}{:016x}{:08x}{:08x}", fid.seq, fid.oid, fid.ver)
+    let mut text = String::with_capacity(48);
+    for (value, digits) in [(cookie, 16), (fid.seq, 16), (fid.oid.into(), 8), (fid.ver.into(), 8)] {
+        for digit in (0..digits).rev() {
+            text.push(char::from_digit((value >> (4 * digit)) as u32 & 15, 16).unwrap_or('0'));
+        }
+    }
+    text
 }
 
 /// What a field says: cookie and FID.

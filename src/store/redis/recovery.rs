@@ -182,24 +182,32 @@ impl RedisStore {
         mut take: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<(), String>,
     ) -> Result<(), RedisError> {
         let key = self.names.hash(hash);
-        let mut cursor = 0_u64;
-        loop {
+        let command = |cursor: u64| {
             let mut command = redis::cmd("HSCAN");
             command.arg(&key).arg(cursor).arg("COUNT").arg(SCAN);
-            let (next, pairs): (u64, Vec<Pair>) = link.ask(&command)?;
+            command
+        };
+        let mut found: (u64, Vec<Pair>) = link.ask(&command(0))?;
+        loop {
+            let (next, pairs) = found;
+            // Redis looks for the next ones while we read these.
+            if next != 0 {
+                link.begin(&command(next))?;
+            }
             let mut bad = Vec::new();
             for (field, value) in pairs {
                 if let Err(reason) = take(self, &field, &value) {
                     bad.push((field, value, reason));
                 }
             }
+            let following = (next != 0).then(|| link.end());
             if !bad.is_empty() {
                 self.set_aside(link, &key, bad, recovery)?;
             }
-            if next == 0 {
-                return Ok(());
+            match following {
+                None => return Ok(()),
+                Some(following) => found = following?,
             }
-            cursor = next;
         }
     }
 

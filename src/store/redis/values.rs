@@ -21,12 +21,18 @@ impl Place {
         Self::Shared(key.fid)
     }
 
+    /// The cookie and the FID in the field of a request that is kept here.
+    pub fn field_of(self, key: &RequestKey) -> (u64, Fid) {
+        match self {
+            Self::Shared(dfid) => (key.cookie, dfid),
+            Self::Own => (key.cookie, key.fid),
+        }
+    }
+
     /// The field of a request that is kept here.
     pub fn field(self, key: &RequestKey) -> String {
-        match self {
-            Self::Shared(dfid) => names::field(key.cookie, dfid),
-            Self::Own => names::own_field(key),
-        }
+        let (cookie, fid) = self.field_of(key);
+        names::field(cookie, fid)
     }
 }
 
@@ -47,8 +53,13 @@ pub fn place_of(item: &ActionItem) -> Place {
 /// The text of a request: compact, and with its exact data where that is no text.
 pub fn item_text(item: &ActionItem) -> Vec<u8> {
     let mut text = Vec::with_capacity(384 + item.data.len() + item.extra.len());
-    write_item(item, ItemStyle { binary_data: true, ..ItemStyle::STORED }, &mut text);
+    write_item_text(item, &mut text);
     text
+}
+
+/// Appends the text of a request.
+pub fn write_item_text(item: &ActionItem, text: &mut Vec<u8>) {
+    write_item(item, ItemStyle { binary_data: true, ..ItemStyle::STORED }, text);
 }
 
 /// Whether C reads the id of a mover as we wrote it: it ends strings at a NUL.
