@@ -68,6 +68,12 @@ impl Descriptor {
         fd >= 0 && identity(fd) == Some(self.opened_as())
     }
 
+    /// Whether it is what the kernel calls `anon_inode:[kind]`. As near to [`Self::is_ours`] as one can get for those.
+    pub fn is_still(&self, kind: &str) -> bool {
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", self.get()));
+        link.is_ok_and(|link| link.as_os_str() == format!("anon_inode:[{kind}]").as_str())
+    }
+
     /// Forgets it without closing: it is somebody else's by now, or it may be.
     pub fn forget(&self) {
         self.fd.store(-1, Ordering::Release);

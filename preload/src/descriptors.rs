@@ -61,7 +61,7 @@ impl Descriptors {
             all.open_timer()?;
             all.open_wake()?;
             all.open_pipe()?;
-            all.watch_for_input(&all.records)
+            [&all.timer, &all.wake, &all.records].into_iter().try_for_each(|one| all.watch_for_input(one))
         })();
         opened.inspect_err(|_| all.close())?;
         Ok(all)
@@ -119,14 +119,14 @@ impl Descriptors {
         let timer =
             unsafe { libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
         self.timer.keep(timer).map_err(because("cannot make a timer"))?;
-        self.watch_for_input(&self.timer)
+        Ok(())
     }
 
     fn open_wake(&self) -> Result<(), Failure> {
         // SAFETY: no pointers.
         let wake = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         self.wake.keep(wake).map_err(because("cannot make an eventfd"))?;
-        self.watch_for_input(&self.wake)
+        Ok(())
     }
 
     fn watch_for_input(&self, descriptor: &Descriptor) -> Result<(), Failure> {
@@ -160,17 +160,17 @@ impl Descriptors {
         }
         let same_epoll = [&self.timer, &self.wake, &self.records].into_iter().any(|one| self.watches(one));
         if !same_epoll {
-            // Whether these are ours nothing tells now; if they are, they stay open for nothing.
-            for descriptor in [&self.epoll, &self.timer, &self.wake] {
-                descriptor.forget();
+            self.epoll.forget();
+            for (descriptor, kind) in [(&self.timer, "timerfd"), (&self.wake, "eventfd")] {
+                if !descriptor.is_still(kind) {
+                    descriptor.forget();
+                }
             }
         }
         self.mend_waiting(nonblocking, same_epoll).inspect_err(|_| {
             if !same_epoll {
-                // All of these are new.
-                for descriptor in [&self.epoll, &self.timer, &self.wake] {
-                    descriptor.close();
-                }
+                // So that the next attempt begins with nothing again.
+                self.epoll.close();
             }
         })?;
         Ok(!same_epoll)
@@ -180,13 +180,18 @@ impl Descriptors {
         if !same_epoll {
             self.open_epoll(nonblocking)?;
         }
-        if !self.watches(&self.timer) {
+        if self.timer.get() < 0 || (same_epoll && !self.watches(&self.timer)) {
             self.timer.forget();
             self.open_timer()?;
         }
-        if !self.watches(&self.wake) {
+        if self.wake.get() < 0 || (same_epoll && !self.watches(&self.wake)) {
             self.wake.forget();
             self.open_wake()?;
+        }
+        for descriptor in [&self.timer, &self.wake] {
+            if !self.watches(descriptor) {
+                self.watch_for_input(descriptor)?;
+            }
         }
         if !self.watches(&self.records) {
             self.watch_for_input(&self.records)?;

@@ -18,6 +18,7 @@ mod engine;
 mod handle;
 mod lock;
 mod log;
+mod memory;
 mod net;
 mod real;
 mod record;
@@ -422,6 +423,9 @@ pub unsafe extern "C" fn llapi_hsm_action_end(
         let Some(attempt) = attempts::take(hcp as usize) else { return call(hp_flags, errval) };
         let Attempt { key, handle, .. } = attempt;
         let _inside = handle.enter();
+        // That the cancel succeeded, the MDT would take for the success of what was cancelled (it knows one cookie for both):
+        // a file would be called archived without a copy.
+        let errval = if attempt.action == abi::HSMA_CANCEL && errval == 0 { libc::ECANCELED } else { errval };
         if attempt.action != abi::HSMA_CANCEL && !handle.is_dead() && must_withhold(&attempt, errval) {
             // SAFETY: the real begin made it and nobody else uses it during end.
             unsafe { withhold(hcp) };

@@ -5,7 +5,7 @@
 //! Ours is below `/api/v1` (`ha`): GET reads, POST acts, every answer is in an `envelope`. HALO's own paths are answered
 //! as HALO answers them (`halo`). `openapi` describes both.
 
-mod caller;
+pub mod caller;
 mod envelope;
 mod events;
 mod ha;
@@ -64,5 +64,6 @@ pub fn router(context: Context) -> Router {
 
 /// Answers requests for as long as the manager runs.
 pub async fn serve(socket: UnixListener, context: Context) {
-    serve::serve(socket, serve::with_whole_bodies(router(context))).await;
+    // Its socket is its owner's alone.
+    serve::serve(socket, serve::with_whole_bodies(router(context)), caller::Groups::default()).await;
 }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::caller::Caller;
+use super::caller::{self, Caller, Groups};
 use super::envelope::Problem;
 use super::stall::Stalling;
 use crate::server::listener::Complaint;
@@ -36,8 +36,9 @@ pub fn with_whole_bodies<S: Clone + Send + Sync + 'static>(router: Router<S>) ->
     router.layer(middleware::from_fn(with_whole_body))
 }
 
-/// Answers requests for as long as the process runs.
-pub async fn serve(socket: UnixListener, router: Router) {
+/// Answers requests for as long as the process runs, those that the caller may make.
+pub async fn serve(socket: UnixListener, router: Router, groups: Groups) {
+    let router = router.layer(middleware::from_fn(caller::guard));
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     let complaint = Complaint::default();
     loop {
@@ -53,7 +54,7 @@ pub async fn serve(socket: UnixListener, router: Router) {
         };
         let router = router.clone();
         tokio::task::spawn_local(async move {
-            let caller = Caller::of(&stream).await;
+            let caller = Caller::of(&stream, groups).await;
             answer(stream, router.layer(Extension(ConnectInfo(caller)))).await;
             drop(slot);
         });

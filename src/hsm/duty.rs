@@ -13,7 +13,7 @@ use super::effect::{Effects, StoreOp};
 use super::feed::MoverChange;
 use super::index::NIL;
 use super::quarantine::Quarantine;
-use super::requests::Handle;
+use super::requests::{Handle, Kind};
 use super::time::{Mono, Wall};
 use super::timers::Timer;
 use super::window::Window;
@@ -34,12 +34,33 @@ pub(super) struct Duty {
     pub(super) times: u32,
     pub(super) window: Window,
     pub(super) failed: u64,
+    /// What it told, by errno.
+    pub(super) errors: BTreeMap<i32, u64>,
+    /// Bytes of what it ended well, by kind and archive id, as far as they are known.
+    pub(super) moved: BTreeMap<(Kind, u32), u64>,
     /// Of `limit_mover`: the rate, and bytes in flight.
     pub(super) bucket: Bucket,
     pub(super) bytes: u64,
 }
 
+/// Errors, and archives, that are counted each on its own for one mover.
+const MOST_KINDS: usize = 64;
+
 impl Duty {
+    /// Counts an error that the mover told. Beyond so many different ones they are somebody's invention.
+    pub(super) fn count_error(&mut self, errno: i32) {
+        let known = self.errors.contains_key(&errno) || self.errors.len() < MOST_KINDS;
+        *self.errors.entry(if known { errno } else { i32::MAX }).or_insert(0) += 1;
+    }
+
+    /// Counts what the mover moved.
+    pub(super) fn count_bytes(&mut self, kind: Kind, archive_id: u32, bytes: u64) {
+        let key = (kind, archive_id);
+        let known = self.moved.contains_key(&key) || self.moved.len() < MOST_KINDS;
+        let count = self.moved.entry(if known { key } else { (kind, u32::MAX) }).or_insert(0);
+        *count = count.saturating_add(bytes);
+    }
+
     /// Whether it has to be kept, and shown, although the mover is not known.
     pub(super) fn matters(&self) -> bool {
         self.drained || self.most.is_some() || self.quarantine.is_some()

@@ -31,6 +31,10 @@ pub struct MoverView {
     pub done: [u64; 3],
     /// Of those, how many failed.
     pub failed: u64,
+    /// Errors that it told, by errno, also those that say nothing about it.
+    pub errors: Vec<(i32, u64)>,
+    /// Bytes of what it ended well, by action and archive id, as far as sizes are known.
+    pub bytes: Vec<(Action, u32, u64)>,
     /// Errors and successes within the window of `quarantine_window_ms`.
     pub recent: (u32, u32),
     /// Requests that only it may take.
@@ -76,6 +80,8 @@ pub struct DeadLetter {
     pub retry: Option<Wall>,
     /// The MDT is being asked for it now.
     pub asking: bool,
+    /// There is a request for it again, or soon will be.
+    pub trying: bool,
     /// What came of asking the MDT last: a positive errno.
     pub refused: Option<i32>,
     /// The last attempts, as far as they are known, the oldest first.

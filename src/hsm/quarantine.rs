@@ -10,7 +10,7 @@ use super::Coordinator;
 use super::cancel::{ECANCELED, ENOENT, ENOSYS};
 use super::feed::MoverChange;
 use super::index::NIL;
-use super::requests::Handle;
+use super::requests::{Handle, Kind};
 use super::time::Mono;
 
 /// The file changed while it was archived.
@@ -31,10 +31,11 @@ pub(super) enum Quarantine {
 impl Coordinator {
     /// A mover has finished a request that nobody cancelled.
     pub(super) fn judge_mover(&mut self, mover: u32, handle: Handle, errno: i32) {
+        let name = self.movers.at(mover).id.clone();
+        self.count_result(&name, handle, errno);
         if [ECANCELED, ENOENT, ENOSYS, EBUSY].contains(&errno) {
             return;
         }
-        let name = self.movers.at(mover).id.clone();
         let (length, now) = (self.config.quarantine.window, self.now.mono);
         let duty = self.duties.get_mut(&name);
         duty.window.add(length, now, errno == 0);
@@ -54,6 +55,18 @@ impl Coordinator {
         let (errors, successes) = duty.window.counts(length, now);
         if errors >= self.config.quarantine.errors && errors > successes && self.can_spare(mover) {
             self.begin_quarantine(mover, &name);
+        }
+    }
+
+    fn count_result(&mut self, name: &str, handle: Handle, errno: i32) {
+        let request = self.requests.at(handle);
+        let (kind, archive_id) = (request.kind, self.classes.at(request.class).key.archive_id);
+        if errno != 0 {
+            self.duties.get_mut(name).count_error(errno);
+        } else if kind != Kind::Remove
+            && let Some(bytes) = self.size_of(handle)
+        {
+            self.duties.get_mut(name).count_bytes(kind, archive_id, bytes);
         }
     }
 

@@ -323,6 +323,8 @@ impl Coordinator {
         };
         MoverView {
             failed: duty.failed,
+            errors: duty.errors.iter().map(|(&errno, &count)| (errno, count)).collect(),
+            bytes: duty.moved.iter().map(|(&(kind, id), &bytes)| (kind.action(), id, bytes)).collect(),
             recent: duty.window.counts(self.config.quarantine.window, now.mono),
             drained: duty.drained,
             limit: duty.most,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::flow::{DeadLetter, Mover, Stranded, Top};
+use super::flow::{Mover, Stranded, Top};
 use super::status::{Counters, Lock, Store};
 
 /// How bad it is.
@@ -48,8 +48,8 @@ pub struct Facts<'a> {
     pub movers: &'a [Mover],
     /// What is going on.
     pub top: &'a Top,
-    /// What failed.
-    pub letters: &'a [DeadLetter],
+    /// Failed requests that are not tried again by themselves.
+    pub given_up: u64,
     /// What no connected mover can take.
     pub stranded: &'a [Stranded],
 }
@@ -151,12 +151,9 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
             add(Severity::Warning, "drained", &mover.id, text, client(&format!("undrain {}", mover.id)));
         }
     }
-    if !facts.letters.is_empty() {
-        let given_up = facts.letters.iter().filter(|letter| letter.retry.is_none() && !letter.asking).count();
-        if given_up > 0 {
-            let text = format!("{} failed and will not be tried again", plural(given_up as u64, "request"));
-            add(Severity::Warning, "failed", "", text, client("dead-letters"));
-        }
+    if facts.given_up > 0 {
+        let text = format!("{} failed and will not be tried again", plural(facts.given_up, "request"));
+        add(Severity::Warning, "failed", "", text, client("dead-letters"));
     }
     if facts.counters.ending > 0 {
         let text = format!("{} wait for an MDT to take them", plural(facts.counters.ending, "end"));
@@ -216,7 +213,7 @@ mod tests {
             counters: &counters,
             movers: &movers,
             top: &top,
-            letters: &[],
+            given_up: 0,
             stranded: &[],
         };
         alerts(&facts).into_iter().map(|alert| alert.kind).collect()

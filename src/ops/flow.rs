@@ -9,6 +9,34 @@ use crate::hsm::mover_views as core;
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::time::Wall;
 
+/// How often there was an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ErrorCount {
+    /// A positive errno.
+    pub errno: i32,
+    /// How often.
+    pub count: u64,
+}
+
+/// How much was moved.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ByteCount {
+    /// `ARCHIVE`, `RESTORE`.
+    pub action: String,
+    /// Archive id.
+    pub archive_id: u32,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl From<&(crate::hsm::Action, u32, u64)> for ByteCount {
+    fn from(&(action, archive_id, bytes): &(crate::hsm::Action, u32, u64)) -> Self {
+        Self { action: action.name().to_owned(), archive_id, bytes }
+    }
+}
+
 /// A mover, connected or awaited.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -37,6 +65,10 @@ pub struct Mover {
     pub done: Counts,
     /// Of those, how many failed.
     pub failed: u64,
+    /// Errors that it told, by errno.
+    pub errors: Vec<ErrorCount>,
+    /// Bytes of what it ended well, as far as sizes are known.
+    pub bytes: Vec<ByteCount>,
     /// Errors within the window of quarantine.
     pub recent_errors: u32,
     /// Successes within it.
@@ -76,6 +108,8 @@ impl From<&core::MoverView> for Mover {
             most: of.most,
             done: Counts::from(of.done),
             failed: of.failed,
+            errors: of.errors.iter().map(|&(errno, count)| ErrorCount { errno, count }).collect(),
+            bytes: of.bytes.iter().map(ByteCount::from).collect(),
             recent_errors: of.recent.0,
             recent_successes: of.recent.1,
             own_queue: of.own_queue,
@@ -138,6 +172,8 @@ pub struct DeadLetter {
     pub retry: Option<i64>,
     /// The MDT is being asked for it now.
     pub asking: bool,
+    /// There is a request for it again, or soon will be.
+    pub trying: bool,
     /// What came of asking the MDT last: a positive errno.
     pub refused: Option<i32>,
     /// The last attempts, the oldest first.
@@ -158,6 +194,7 @@ impl From<&core::DeadLetter> for DeadLetter {
             mover: of.mover.clone(),
             retry: of.retry.map(|at| at.0),
             asking: of.asking,
+            trying: of.trying,
             refused: of.refused,
             attempts: of.attempts.iter().map(Attempt::from).collect(),
         }

@@ -14,7 +14,8 @@ pub use crate::hsm::reconcile::Reconciled;
 pub use alerts::{Alert, Facts, Severity, alerts, store_alerts};
 pub use event::{Event, Kind as EventKind};
 pub use flow::{
-    CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, OwnerLoad, Stranded, TagLoad, Top,
+    ByteCount, CancelReport, ClassLoad, DeadLetter, ErrorCount, Load, Mover, NamedLoad, OwnerLoad, Stranded,
+    TagLoad, Top,
 };
 pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
 pub use select::{Select, action};

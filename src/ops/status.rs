@@ -145,6 +145,12 @@ pub struct Counters {
     pub different_data: u64,
     /// Now: queues in use.
     pub classes: u64,
+    /// Now: shares that are remembered.
+    pub shares: u64,
+    /// Now: tapes that are known.
+    pub tapes: u64,
+    /// Now: requests about which an MDT is asked before they are sent.
+    pub asking: u64,
 }
 
 impl From<hsm::Counters> for Counters {
@@ -188,6 +194,9 @@ impl From<hsm::Counters> for Counters {
             waiting_for_file: of.waiting_for_file,
             different_data: of.different_data,
             classes: of.classes,
+            shares: of.shares,
+            tapes: of.tapes,
+            asking: of.asking,
         }
     }
 }

@@ -113,8 +113,7 @@ pub enum Effect {
         /// Which.
         key: RequestKey,
     },
-    /// The copytool silently dropped the request of a file that is gone: tell the MDT that it failed with this errno. Any
-    /// later begin must be refused ([`Effect::Refused`] comes with it).
+    /// The copytool silently dropped a request: tell the MDT that it failed with this errno. Any later begin must be refused ([`Effect::Refused`] comes with it).
     EndAtLustre {
         /// The request.
         item: Box<ActionItem>,

@@ -510,6 +510,42 @@ fn a_request_that_was_never_begun_is_looked_at() {
     assert_eq!(rig.dones(), [(1, 2)]);
 }
 
+/// A copytool that does nothing for ten times as long as a begin may take has dropped what it took, whatever it is.
+#[test]
+fn what_an_idle_copytool_took_is_ended() {
+    for (action, errno) in [(Action::Remove, 5), (Action::Restore, 5), (Action::Archive, 114)] {
+        let config = ShimConfig { begin_timeout: Duration::from_secs(60), ..ShimConfig::default() };
+        let mut rig = Rig::ready(config, Duration::ZERO);
+        rig.feed(Event::WorkWanted);
+        rig.work(vec![item(action, 1), item(Action::Archive, 2)]);
+        rig.take();
+        // One that is under way keeps the other in the copytool's queue, for hours.
+        rig.feed(Event::Begun { key: key(2) });
+        let probed = |rig: &mut Rig| {
+            rig.asked();
+            rig.wait(Duration::from_secs(60));
+            assert!(rig.asked().contains(&Effect::Probe { key: key(1) }));
+            rig.feed(Event::Probed { key: key(1), gone: action == Action::Remove });
+            rig.asked()
+        };
+        for _ in 0..120 {
+            assert_eq!(probed(&mut rig), [], "{action}");
+        }
+        rig.feed(Event::Ended(end(2, 0)));
+        // The process is stopped for a day.
+        rig.wait(Duration::from_secs(86_400));
+        for _ in 0..8 {
+            assert_eq!(probed(&mut rig), [], "{action}");
+        }
+        let asked = probed(&mut rig);
+        let told = Effect::EndAtLustre { item: Box::new(item(action, 1)), errno };
+        assert_eq!(asked[..2], [Effect::Refused { key: key(1) }, told], "{action}");
+        rig.effects = asked;
+        assert_eq!(rig.dones(), [(1, 5)], "{action}");
+        assert_eq!(rig.shim.in_flight(), 0);
+    }
+}
+
 #[test]
 fn any_nonsense_of_the_server_ends_the_connection_only() {
     let unasked: &[u8] =

@@ -48,6 +48,9 @@ pub struct Options {
     /// Drop a restore without an end if its file cannot be found, as lhsmtool_posix does.
     #[arg(long)]
     pub early_return_on_missing: bool,
+    /// Drop every REMOVE without begin and end, as a copytool does whose thread dies.
+    #[arg(long)]
+    pub drop_removes: bool,
     /// End every action with this errno instead of carrying it out.
     #[arg(long, value_name = "ERRNO")]
     pub fail: Option<i32>,

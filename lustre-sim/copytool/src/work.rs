@@ -85,6 +85,10 @@ pub fn process(context: &Context, item: &Item) {
         }
         return;
     }
+    if context.options.drop_removes && item.action == HSMA_REMOVE {
+        log(&format!("{what}: dropped without an end"));
+        return note(context, item, Step::Dropped);
+    }
     if let Some(errno) = context.options.fail {
         return end_only(context, item, errno, &what);
     }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,6 +104,19 @@ static void *work(void *argument)
 	return NULL;
 }
 
+static pthread_barrier_t barrier;
+
+static void *burst(void *argument)
+{
+	struct extent all = { 0, 100 };
+	struct hcp *hcp;
+	long i = (long)argument, rc;
+
+	rc = llapi_hsm_action_begin(&hcp, ct, &items[i], -1, 0, false);
+	pthread_barrier_wait(&barrier);
+	return (void *)(rc ? rc : llapi_hsm_action_end(&hcp, &all, 0, 0));
+}
+
 int main(void)
 {
 	struct extent extent = { 0, 0 };
@@ -194,6 +208,29 @@ int main(void)
 			while ((a = open("/dev/null", O_RDONLY)) >= 0)
 				b = a;
 			rc = errno == EMFILE ? (int)b : -errno;
+		} else if (!strcmp(word, "starve") || !strcmp(word, "feed")) {
+			struct rlimit limit;
+
+			getrlimit(RLIMIT_DATA, &limit);
+			limit.rlim_cur = word[0] == 's' ? 4096 : limit.rlim_max;
+			rc = setrlimit(RLIMIT_DATA, &limit);
+		} else if (!strcmp(word, "burst")) {
+			/* A thread for each item; all end at the same moment. */
+			pthread_t *threads;
+
+			sscanf(line, "%*s %li", &a);
+			pthread_barrier_init(&barrier, NULL, a);
+			threads = calloc(a, sizeof(*threads));
+			for (b = 0; b < a; b++)
+				if (pthread_create(&threads[b], NULL, burst, (void *)b))
+					abort();
+			for (b = 0; b < a; b++) {
+				void *result;
+
+				pthread_join(threads[b], &result);
+				rc |= (long)result;
+			}
+			free(threads);
 		} else if (!strcmp(word, "relax")) {
 			sscanf(line, "%*s %li", &b);
 			for (a = b; a > b - 64; a--)

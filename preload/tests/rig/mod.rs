@@ -55,12 +55,28 @@ pub struct Puppet {
     pending: VecDeque<String>,
     dir: tempfile::TempDir,
     seen: usize,
+    /// The other end of its standard error.
+    #[allow(dead_code)]
+    reader: Option<std::io::PipeReader>,
 }
 
 impl Puppet {
     /// Starts a copytool whose servers are at these ports. It has not registered yet.
     pub fn start(hosts: &str, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let errors = std::fs::File::create(dir.path().join("errors")).unwrap();
+        Self::start_in(dir, hosts, env, errors.into())
+    }
+
+    /// The same with a standard error that is a pipe, which nobody reads, or which nobody can read any more.
+    pub fn start_mute(hosts: &str, env: &[(&str, &str)], reader_is_there: bool) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut puppet = Self::start_in(tempfile::tempdir().unwrap(), hosts, env, writer.into());
+        puppet.reader = Some(reader).filter(|_| reader_is_there);
+        puppet
+    }
+
+    fn start_in(dir: tempfile::TempDir, hosts: &str, env: &[(&str, &str)], errors: Stdio) -> Self {
         std::fs::create_dir_all(dir.path().join("mnt/.lustre/fid")).unwrap();
         let mut command = match std::env::var("PUPPET_WRAPPER") {
             // For instance `valgrind -q --error-exitcode=99`.
@@ -84,7 +100,7 @@ impl Puppet {
             .env("COORDINATOOL_HOST", hosts)
             .env("COORDINATOOL_CLIENT_ID", "m0")
             .envs(env.iter().copied());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let (sender, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -95,7 +111,7 @@ impl Puppet {
             }
         });
         let input = child.stdin.take();
-        Self { child, input, lines, pending: VecDeque::new(), dir, seen: 0 }
+        Self { child, input, lines, pending: VecDeque::new(), dir, seen: 0, reader: None }
     }
 
     /// The directory that stands for the file system.
@@ -116,7 +132,7 @@ impl Puppet {
         }
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| {
-                panic!("no `{word}` from the copytool ({error}); log:\n{}", self.log())
+                panic!("no `{word}` from the copytool ({error}); log:\n{}\n{}", self.log(), self.errors())
             });
             if is(&line) {
                 return line;
@@ -141,6 +157,17 @@ impl Puppet {
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// What it wrote to standard error.
+    fn errors(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default()
+    }
+
+    /// Waits until it has said something with this text on standard error.
+    pub fn wait_error(&self, text: &str) {
+        let said = harness::poll(PATIENCE, || self.errors().contains(text).then_some(()));
+        assert!(said.is_some(), "`{text}` was not said, but: {}", self.errors());
     }
 
     /// What the real library was asked since this was last called.
@@ -171,7 +198,8 @@ impl Puppet {
     /// Checks that it is alive and did nothing wrong, and ends it.
     pub fn finish(mut self) {
         self.input = None;
-        assert_eq!(self.exit(), Some(0));
+        let code = self.exit();
+        assert_eq!(code, Some(0), "{}", self.errors());
     }
 }
 
@@ -301,7 +329,15 @@ impl Peer {
     /// Whether the copytool closed the connection, reading all that it sent before.
     pub fn wait_closed(&mut self) {
         let mut buffer = [0; 4096];
-        while !matches!(self.stream.read(&mut buffer), Ok(0)) {}
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(_) => {}
+                // It was closed before all that was sent had been read.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("the copytool does not close the connection: {error}"),
+            }
+        }
     }
 
     pub fn send(&mut self, message: &Value) {
@@ -310,6 +346,11 @@ impl Peer {
 
     pub fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The same to one that may not listen any more.
+    pub fn try_send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
     }
 
     /// Answers a `recv` with this work.

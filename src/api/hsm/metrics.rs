@@ -162,6 +162,21 @@ fn movers(page: &mut Page, movers: &[MoverView]) {
     for mover in named() {
         page.value(&[("mover", &mover.id)], mover.failed as f64);
     }
+    page.family("lustre_hsm_mover_errors_total", "counter", "Errors told by a mover, by errno.");
+    for mover in named() {
+        for (errno, count) in &mover.errors {
+            page.value(&[("mover", &mover.id), ("errno", &errno.to_string())], *count as f64);
+        }
+    }
+    let help = "Bytes of requests that a mover ended well, as far as their files' sizes are known.";
+    page.family("lustre_hsm_bytes_total", "counter", help);
+    for mover in named() {
+        for (action, archive, bytes) in &mover.bytes {
+            let labels =
+                [("mover", &*mover.id), ("action", action.name()), ("archive", &*archive.to_string())];
+            page.value(&labels, *bytes as f64);
+        }
+    }
     page.family("lustre_hsm_mover_queue", "gauge", "Requests that only this mover may take.");
     for mover in named() {
         page.value(&[("mover", &mover.id)], mover.own_queue as f64);
@@ -302,6 +317,9 @@ fn counters(page: &mut Page, counters: &Counters) {
             counters.waiting_for_file,
         ),
         ("lustre_hsm_queues", "Queues in use.", counters.classes),
+        ("lustre_hsm_shares", "Owners among whom requests are shared out.", counters.shares),
+        ("lustre_hsm_tapes", "Tapes that are known.", counters.tapes),
+        ("lustre_hsm_asking", "Requests about which an MDT is asked before they are sent.", counters.asking),
     ];
     for (name, help, value) in gauges {
         page.single(name, "gauge", help, value as f64);

@@ -21,6 +21,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 
+use super::caller::Groups;
 use super::envelope::{self, Problem};
 use super::serve;
 use crate::hsm::{Coordinator, TopWalk};
@@ -112,13 +113,14 @@ fn metrics_router(context: Context) -> Router {
 pub async fn run(
     socket: Option<std::os::unix::net::UnixListener>,
     metrics: Option<std::net::TcpListener>,
+    groups: Groups,
     context: Context,
 ) {
     tokio::task::spawn_local(events::watch_alerts(context.clone()));
     let local = async {
         let Some(socket) = socket else { return };
         match tokio::net::UnixListener::from_std(socket) {
-            Ok(socket) => serve::serve(socket, router(context.clone())).await,
+            Ok(socket) => serve::serve(socket, router(context.clone()), groups).await,
             Err(error) => tracing::error!("the API cannot be served: {error}"),
         }
     };

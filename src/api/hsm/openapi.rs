@@ -82,7 +82,19 @@ const OPERATIONS: &[Operation] = &[
         "Cancel requests, or count what would be cancelled (`preview`)",
         &[("select", "object"), ("preview", "boolean"), ("examples", "integer")],
     ),
-    read("/api/v1/hsm/dead-letters", "Requests that failed and may be asked for again", &[]),
+    read(
+        "/api/v1/hsm/dead-letters",
+        "Requests that failed and may be asked for again; with `trying` also those for which there is a request again",
+        &[
+            ("fid", "string"),
+            ("cookie", "string"),
+            ("hint", "string"),
+            ("mover", "string"),
+            ("archive_id", "integer"),
+            ("action", "string"),
+            ("trying", "boolean"),
+        ],
+    ),
     act("/api/v1/hsm/dead-letters/retry", "Ask the MDT for failed requests again", &[("select", "object")]),
     act("/api/v1/hsm/dead-letters/forget", "Forget failed requests", &[("select", "object")]),
     Operation {

@@ -6,13 +6,10 @@ use axum::http::StatusCode;
 use super::super::envelope::good;
 use super::{Answer, Context};
 use crate::hsm::Stranded as CoreStranded;
-use crate::hsm::mover_views::DeadLetter as CoreLetter;
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::overview::Overview;
 use crate::hsm::time::Wall;
-use crate::ops::{
-    CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts,
-};
+use crate::ops::{CancelReport, Counts, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts};
 use crate::server::api::Stopping;
 use crate::server::shell::{Shell, StoreState};
 use crate::store::Health;
@@ -24,7 +21,7 @@ const TAGS: usize = 20;
 struct Moment {
     counters: crate::hsm::Counters,
     overview: Overview,
-    letters: Vec<CoreLetter>,
+    letters: (u64, u64),
     orders: Vec<CoreReport>,
     stranded: Vec<CoreStranded>,
     store: StoreState,
@@ -36,7 +33,7 @@ fn moment(shell: &Shell) -> Moment {
     shell.look(|core, now| Moment {
         counters: core.counters(),
         overview: core.overview(now),
-        letters: core.dead_letters(),
+        letters: core.letter_counts(),
         orders: core.orders().into_iter().map(|(_, report)| report).collect(),
         stranded: core.stranded(),
         store,
@@ -54,7 +51,7 @@ pub async fn gather(context: &Context) -> Result<Status, Stopping> {
     let walk = context.walk(TAGS).await?;
     let moment = context.core.with(moment).await?;
     let movers: Vec<Mover> = walk.movers.iter().map(Mover::from).collect();
-    let letters: Vec<DeadLetter> = moment.letters.iter().map(DeadLetter::from).collect();
+    let (given_up, letters) = moment.letters;
     let (top, counters) = (Top::from(&walk.top), moment.counters.into());
     let stranded: Vec<Stranded> = moment.stranded.iter().map(Stranded::from).collect();
     let lock = moment.overview.lock.into();
@@ -66,7 +63,7 @@ pub async fn gather(context: &Context) -> Result<Status, Stopping> {
         counters: &counters,
         movers: &movers,
         top: &top,
-        letters: &letters,
+        given_up,
         stranded: &stranded,
     };
     let store = Store {
@@ -94,7 +91,7 @@ pub async fn gather(context: &Context) -> Result<Status, Stopping> {
         running: Counts::from(moment.counters.running),
         done: Counts::from(moment.counters.done),
         counters,
-        dead_letters: letters.len() as u64,
+        dead_letters: letters,
         stranded: stranded.clone(),
         orders: moment.orders.iter().map(|order| CancelReport::new(order, now)).collect(),
         movers,

@@ -130,6 +130,30 @@ pub fn overview(status: &Status) -> String {
     for (count, what) in more.iter().filter(|(count, _)| *count > 0) {
         out.push_str(&format!("         {count} {what}\n"));
     }
+    let since = [
+        (status.counters.keepalives, "keepalives"),
+        (status.counters.found_cancelled, "cancels found by them"),
+        (status.counters.forgotten_at_mdt, "forgotten by an MDT"),
+        (status.counters.requested_again, "of these requested again"),
+        (status.counters.given_up, "of these given up"),
+        (status.counters.adopted, "adopted"),
+        (status.counters.retried, "failed ones tried again"),
+    ];
+    let now = [
+        (status.counters.asking, "asked about before they are sent"),
+        (status.counters.shares, "shares"),
+        (status.counters.tapes, "tapes"),
+    ];
+    for (title, counts) in [("so far", &since[..]), ("now", &now[..])] {
+        let some: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !some.is_empty() {
+            out.push_str(&format!("{title:<8} {}\n", some.join(", ")));
+        }
+    }
     for order in &status.orders {
         let share = order.progress / 10;
         out.push_str(&format!(
@@ -256,6 +280,17 @@ mod tests {
             "          -> coordinatool-client movers",
         ];
         assert_eq!(lines, want);
+    }
+
+    #[test]
+    fn counters_are_shown_where_something_was_counted() {
+        let counters =
+            crate::ops::Counters { keepalives: 7, requested_again: 1, shares: 2, ..Default::default() };
+        let text = overview(&Status { counters, ..Status::default() });
+        let counts: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("so far") || line.starts_with("now")).collect();
+        assert_eq!(counts, ["so far   7 keepalives, 1 of these requested again", "now      2 shares"]);
+        assert!(!overview(&Status::default()).contains("keepalives"));
     }
 
     #[test]

@@ -167,8 +167,8 @@ async fn run(options: Options) -> Run {
         Command::Undrain(options) => act::mover(&api, "undrain", &options, false).await,
         Command::Limit(options) => act::limit(&api, &options).await,
         Command::Release(options) => act::mover(&api, "release", &options, false).await,
-        Command::Retry(options) => act::letters(&api, "retry", options).await,
-        Command::Forget(options) => act::letters(&api, "forget", options).await,
+        Command::Retry(options) => act::retry(&api, options).await,
+        Command::Forget(options) => act::forget(&api, options).await,
         Command::Reconcile(options) => reconcile::reconcile(&api, &options).await,
         // Needs no daemon: done before.
         Command::Completion { .. } => Ok(Outcome::Done),

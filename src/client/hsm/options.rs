@@ -72,7 +72,7 @@ pub enum Command {
     /// Show requests that failed and may be asked for again
     DeadLetters(Plain),
     /// Ask the MDT again for requests that failed
-    Retry(LettersOptions),
+    Retry(RetryOptions),
     /// Forget requests that failed
     Forget(LettersOptions),
     /// Compare what is here with a listing of the MDTs: lctl get_param -n mdt.*.hsm.actions
@@ -311,6 +311,17 @@ pub struct LettersOptions {
     /// How to show it.
     #[command(flatten)]
     pub plain: Plain,
+}
+
+/// `retry`.
+#[derive(Debug, Clone, Args)]
+pub struct RetryOptions {
+    /// Which.
+    #[command(flatten)]
+    pub letters: LettersOptions,
+    /// Wait until each has ended well, failed again, or was refused by the MDT
+    #[arg(long)]
+    pub wait: bool,
 }
 
 /// `reconcile`.

@@ -95,6 +95,7 @@ impl World {
         };
         // What dies with the daemon, or on its way to it, it cannot know of; operators may throw it away.
         let excused = cancelled
+            || self.refused_again.contains(&entry.fid)
             || !self.scenario.store
             || self.report.frames_lost > 0
             || self.report.cancelled_by_operator > 0

@@ -17,6 +17,7 @@ use crate::sim::network::{Arrival, End, LinkId, Network};
 use crate::sim::rng::Rng;
 use crate::store::memory_disk::MemoryDisk;
 
+const EPERM: i32 = 1;
 /// Wall-clock second at which every run starts.
 const EPOCH: i64 = 1_795_216_572;
 /// The client mount of everybody who is no mover and not the daemon.
@@ -133,6 +134,8 @@ pub(super) struct World {
     pub removed: BTreeSet<Fid>,
     /// Files that Lustre made dirty although they are released, after an end that a mover gave.
     pub locked: BTreeSet<Fid>,
+    /// Files for which an MDT refused to take a request again: they were not in a state for it then.
+    pub refused_again: BTreeSet<Fid>,
     /// What the back end holds.
     pub backend: BTreeMap<Fid, u64>,
     /// MDTs that restarted while they had these requests in memory.
@@ -199,6 +202,7 @@ impl World {
             given_at: BTreeMap::new(),
             removed: BTreeSet::new(),
             locked: BTreeSet::new(),
+            refused_again: BTreeSet::new(),
             backend: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             calm: false,
@@ -423,6 +427,11 @@ impl World {
                 }
             }
             Then::DaemonAsk { boot, call } => {
+                if let crate::hsm::LustreCall::Request { item } = &call
+                    && errno == EPERM
+                {
+                    self.refused_again.insert(item.fid);
+                }
                 let answer = super::service::answer_of(&call, result);
                 let clock = self.clock();
                 if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {

@@ -22,6 +22,7 @@ pub struct MoverSettings {
     without_library: bool,
     prefix: Vec<String>,
     journal: Option<PathBuf>,
+    program: PathBuf,
 }
 
 impl MoverSettings {
@@ -36,7 +37,15 @@ impl MoverSettings {
             without_library: false,
             prefix: Vec::new(),
             journal: None,
+            program: bed.programs().path("lustre-sim-copytool"),
         }
+    }
+
+    /// Another copytool, which takes `--hsm-root DIR`, `--steps FILE` and a mount as well.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
     }
 
     /// Serves only these archive ids.
@@ -108,7 +117,7 @@ impl MoverSettings {
     }
 
     fn spawn(&self, bed: &Testbed) -> Process {
-        let copytool = bed.programs().path("lustre-sim-copytool");
+        let copytool = &self.program;
         let mut command = match self.prefix.split_first() {
             None => Command::new(copytool),
             Some((program, arguments)) => {
@@ -130,9 +139,8 @@ impl MoverSettings {
             .env("COORDINATOOL_VERBOSE", "debug")
             .env(TEST_VARIABLE, bed.directory())
             .env("RUST_BACKTRACE", "1");
-        if !self.without_library {
-            command.env("LD_PRELOAD", bed.programs().path("libcoordinatool_client.so"));
-        }
+        let library = bed.programs().path("libcoordinatool_client.so");
+        bed.set_preload(&mut command, (!self.without_library).then_some(library.as_path()));
         for (name, value) in &self.variables {
             command.env(name, value);
         }
