@@ -8,13 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
 
 use coordinatool::wire::{Decoder, Limits};
+use harness::{patience, poll};
 use serde_json::{Value, json};
-
-/// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn programs() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
@@ -131,7 +128,7 @@ impl Puppet {
             return self.pending.remove(at).unwrap();
         }
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| {
+            let line = self.lines.recv_timeout(patience()).unwrap_or_else(|error| {
                 panic!("no `{word}` from the copytool ({error}); log:\n{}\n{}", self.log(), self.errors())
             });
             if is(&line) {
@@ -166,7 +163,7 @@ impl Puppet {
 
     /// Waits until it has said something with this text on standard error.
     pub fn wait_error(&self, text: &str) {
-        let said = harness::poll(PATIENCE, || self.errors().contains(text).then_some(()));
+        let said = poll(patience(), || self.errors().contains(text).then_some(()));
         assert!(said.is_some(), "`{text}` was not said, but: {}", self.errors());
     }
 
@@ -185,14 +182,8 @@ impl Puppet {
 
     /// Waits for its end: the exit code, or none after a signal.
     pub fn exit(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the copytool does not end");
-            std::thread::yield_now();
-        }
+        let status = poll(patience(), || self.child.try_wait().unwrap());
+        status.expect("the copytool does not end").code()
     }
 
     /// Checks that it is alive and did nothing wrong, and ends it.
@@ -233,17 +224,14 @@ impl Server {
     /// The next connection.
     pub fn accept(&self) -> Peer {
         self.listener.set_nonblocking(true).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        let stream = loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => break stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-            assert!(Instant::now() < deadline, "nobody connects");
-        };
+        let accepted = poll(patience(), || match self.listener.accept() {
+            Ok((stream, _)) => Some(stream),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        });
+        let stream = accepted.expect("nobody connects");
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(patience())).unwrap();
         stream.set_nodelay(true).unwrap();
         Peer { stream, decoder: Decoder::new(Limits::default()), pending: VecDeque::new() }
     }
