@@ -93,7 +93,7 @@ impl Engine {
     /// Begins a reign. The effects hold the record of its epoch and the first connections.
     pub fn new(now: Now, start: Start, effects: &mut Effects) -> Self {
         let manager = start.state.manager.unwrap_or(start.new_manager);
-        let epoch = Epoch(start.state.epoch.0 + 1);
+        let epoch = Epoch(start.state.epoch.0.saturating_add(1));
         let mut engine = Self {
             manage: start.config.settings.manage.unwrap_or(start.manage),
             manage_by_default: start.manage,
