@@ -78,6 +78,8 @@ fn every_habit_under_a_bad_network() {
                 settings = settings.argument("--nonblock");
             }
             if let Some(wrapper) = &wrapper {
+                // A handler takes longer than the usual pause there.
+                settings = settings.argument("--alarm").argument("100000");
                 settings = settings.prefix(wrapper.split_whitespace().map(str::to_owned).collect());
             }
             settings.start(&bed)
