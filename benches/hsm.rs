@@ -3,12 +3,16 @@
 //! `docs/performance.md` says what the figures mean.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "hsm/asking.rs"]
+mod asking;
 #[path = "hsm/baselines.rs"]
 mod baselines;
 #[path = "hsm/bench.rs"]
 mod bench;
 #[path = "hsm/drain.rs"]
 mod drain;
+#[path = "hsm/features.rs"]
+mod features;
 #[path = "hsm/latency.rs"]
 mod latency;
 #[path = "hsm/load.rs"]
@@ -22,6 +26,8 @@ mod messages;
 mod queue;
 #[path = "hsm/restart.rs"]
 mod restart;
+#[path = "hsm/scale.rs"]
+mod scale;
 #[path = "hsm/server.rs"]
 mod server;
 #[path = "hsm/table.rs"]
@@ -72,7 +78,21 @@ const ROWS: &[Row] = &[
     ("drain-one", drain::one_mover),
     ("latency", latency::measure),
     ("restart", restart::measure),
+    ("batching", features::batching),
+    ("mappings", features::mappings),
+    ("status", asking::status),
+    ("list", asking::list),
+    ("requests", scale::requests),
+    ("movers", scale::movers),
 ];
+
+/// Each mover needs a descriptor here.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -91,6 +111,7 @@ fn main() -> ExitCode {
     }
     println!("{}\n", machine::describe());
     server::keep_to_load_cores();
+    raise_file_limit();
     let begun = Instant::now();
     let mut bench = Bench::new(options.quick, options.runs, options.requests, &options.stores);
     let mut wrong = Vec::new();

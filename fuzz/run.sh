@@ -10,8 +10,8 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
 export RUSTC_BOOTSTRAP=1
-if ! cargo fuzz --version >/dev/null 2>&1; then
-	echo "Missing: cargo-fuzz. Install it (cargo install cargo-fuzz) and try again." >&2
+if ! cargo fuzz --version >/dev/null 2>&1 || ! command -v c++ >/dev/null; then
+	echo "Missing: cargo-fuzz or a C++ compiler. Install them (cargo install --locked cargo-fuzz; g++) and try again." >&2
 	exit 1
 fi
 cargo fuzz build --sanitizer none
@@ -24,7 +24,7 @@ for target in "${targets[@]}"; do
 	# Big inputs are slow and find no more.
 	if ! cargo fuzz run --sanitizer none "$target" "$found" "fuzz/corpus/$target" -- \
 		-max_total_time="$seconds" -max_len=8192 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 2>&1 |
-		grep -E '^(==|Panicked|thread|stat::|.*(panicked|ERROR|Test unit written|SUMMARY))' ; then
+		grep -aE 'panicked|ERROR|Test unit written|stat::(number_of|new_units|slowest|peak)' -A2; then
 		failed+=("$target")
 	fi
 done

@@ -14,6 +14,9 @@ mod entries;
 /// Inputs grow no longer.
 const MAX_INPUT: usize = 8192;
 
+/// These take milliseconds for an input: a quarter of the inputs will do.
+const SLOW: &[&str] = &["coordinator", "server_config"];
+
 struct Random(u64);
 
 impl Random {
@@ -130,7 +133,9 @@ fn run(target: &str) {
         check(&format!("example {i}"), input);
     }
     let first = number("COORDINATOOL_FUZZ_SEED", 1);
-    for seed in first..first + number("COORDINATOOL_FUZZ_RUNS", 1000) {
+    let runs = number("COORDINATOOL_FUZZ_RUNS", 1000);
+    let runs = if SLOW.contains(&target) { runs / 4 } else { runs };
+    for seed in first..first + runs {
         check(&format!("COORDINATOOL_FUZZ_SEED={seed}"), &mutate(&mut Random(seed), &corpus));
     }
 }
@@ -161,7 +166,12 @@ targets! {
     frames_to_agent
     frames_from_agent
     ha_config
+    store_frames
+    spill_frames
     halo_state
+    client_config
+    ocf_metadata
+    ha_records
     server_config
     psk_file
     peer_certificate

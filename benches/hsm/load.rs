@@ -33,6 +33,8 @@ pub struct Drained {
 
 /// What all threads look at.
 struct Shared {
+    /// Ends that are enough.
+    ends: usize,
     /// How often each request was given out.
     given: Vec<AtomicU8>,
     /// Answers to `done`.
@@ -46,7 +48,24 @@ struct Shared {
 /// # Errors
 /// Says which request was given out twice, or that some were not given out for a minute.
 pub fn drain(address: SocketAddr, requests: u32, habit: Habit) -> Result<Drained, String> {
+    let (drained, shared) = work(address, requests, requests, habit)?;
+    if let Some(missing) = shared.given.iter().position(|given| given.load(Ordering::Relaxed) != 1) {
+        return Err(format!("request {missing} was not given out"));
+    }
+    Ok(drained)
+}
+
+/// Has movers end some of all requests.
+///
+/// # Errors
+/// As [`drain`].
+pub fn drain_some(address: SocketAddr, requests: u32, some: u32, habit: Habit) -> Result<Drained, String> {
+    work(address, requests, some, habit).map(|(drained, _)| drained)
+}
+
+fn work(address: SocketAddr, requests: u32, ends: u32, habit: Habit) -> Result<(Drained, Shared), String> {
     let shared = Shared {
+        ends: ends as usize,
         given: (0..requests).map(|_| AtomicU8::new(0)).collect(),
         ended: AtomicUsize::new(0),
         finished: Mutex::new(None),
@@ -75,10 +94,7 @@ pub fn drain(address: SocketAddr, requests: u32, habit: Habit) -> Result<Drained
         if wrong.is_empty() { Ok(begun) } else { Err(wrong.join("; ")) }
     })?;
     let finished = shared.finished.lock().map_or(None, |finished| *finished).ok_or("not all has ended")?;
-    if let Some(missing) = shared.given.iter().position(|given| given.load(Ordering::Relaxed) != 1) {
-        return Err(format!("request {missing} was not given out"));
-    }
-    Ok(Drained { wall: finished - begun })
+    Ok((Drained { wall: finished - begun }, shared))
 }
 
 struct Mover {
@@ -139,7 +155,7 @@ impl Crew {
                 Err(error) => return Err(format!("epoll: {error}")),
             }
             if events.is_empty() && last.elapsed() > Duration::from_secs(60) {
-                let left = shared.given.len() - shared.ended.load(Ordering::Relaxed);
+                let left = shared.ends - shared.ended.load(Ordering::Relaxed);
                 return Err(format!("nothing came for a minute, {left} requests have not ended"));
             }
             for event in &events {
@@ -160,8 +176,8 @@ impl Crew {
                 }
                 mover.dones = mover.dones.checked_sub(dones).ok_or("an answer to no `done`")?;
                 mover.waits &= recvs == 0;
-                if dones > 0 && shared.ended.fetch_add(dones, Ordering::Relaxed) + dones == shared.given.len()
-                {
+                let ended = shared.ended.fetch_add(dones, Ordering::Relaxed);
+                if ended < shared.ends && ended + dones >= shared.ends {
                     if let Ok(mut finished) = shared.finished.lock() {
                         *finished = Some(Instant::now());
                     }

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use coordinatool::client::args::Options as ClientOptions;
+use coordinatool::client::settings::{Settings, Surroundings};
 use coordinatool::security::psk::Psk;
 use coordinatool::server::config::{Note, Sources, load};
 use coordinatool::server::options::Options;
@@ -25,6 +27,29 @@ impl Sources for OneFile<'_> {
         self.opened.set(self.opened.get() + 1);
         Ok(self.text.to_vec())
     }
+}
+
+impl Surroundings for OneFile<'_> {
+    fn variable(&self, _: &str) -> Option<OsString> {
+        None
+    }
+
+    fn file(&self, path: &str) -> io::Result<Vec<u8>> {
+        Sources::file(self, Path::new(path))
+    }
+}
+
+/// The same file, as the command line reads it.
+pub fn client(data: &[u8]) {
+    let around = OneFile { text: data, opened: Cell::new(0) };
+    let options = ClientOptions { config: Some("/f.conf".into()), ..ClientOptions::default() };
+    let mut problems = Vec::new();
+    if let Err(problem) = Settings::resolve(&options, &around, &mut problems) {
+        problems.push(problem);
+    }
+    let lines = data.split(|byte| *byte == b'\n').count();
+    assert!(around.opened.get() == 1 && problems.len() <= lines + 1);
+    assert!(problems.iter().all(|problem| !problem.to_string().contains('\n')));
 }
 
 /// A configuration is taken, or refused with places that exist, each in one line of the log.
@@ -72,7 +97,8 @@ pub fn key(data: &[u8]) {
             assert!(text.split_whitespace().all(|word| word.len() < 40 || !shown.contains(word)));
         }
         Err(why) => {
-            let word = text.split_whitespace().find(|word| word.len() >= 16 && why.contains(word));
+            let secret = |word: &&str| word.len() >= 16 && word.chars().all(|c| c.is_ascii_alphanumeric());
+            let word = text.split_whitespace().filter(secret).find(|word| why.contains(word));
             assert_eq!(word, None, "{why}");
         }
     }

@@ -42,7 +42,7 @@ impl ByFile {
         if self.first(slab, request.fid).is_some() {
             self.others.insert((request.fid, request.cookie), handle);
         } else {
-            self.first.insert(hash_of(request.fid), handle, |other| hash_of(slab.at(other).fid));
+            self.first.insert(hash_of(request.fid), handle);
         }
     }
 
@@ -57,7 +57,7 @@ impl ByFile {
         let next = self.others.range((fid, 0)..=(fid, u64::MAX)).next().map(|(&key, &next)| (key, next));
         if let Some((key, next)) = next {
             self.others.remove(&key);
-            self.first.insert(hash_of(fid), next, |other| hash_of(slab.at(other).fid));
+            self.first.insert(hash_of(fid), next);
         }
     }
 

@@ -1,5 +1,7 @@
 //! The data of requests, interned: what follows from it is worked out once for all requests that carry it.
 
+use smallvec::SmallVec;
+
 use super::index::{Index, NIL, hash_of};
 use super::queues::Place;
 use super::reporting::NO_REPORT;
@@ -10,7 +12,8 @@ const CHUNK: usize = 4096;
 /// Data that at least one request carries.
 #[derive(Debug)]
 pub(super) struct Data {
-    pub(super) bytes: Box<[u8]>,
+    /// Little as a rule, and then without memory of its own.
+    pub(super) bytes: SmallVec<[u8; 16]>,
     /// Only the beginning of what the user gave is known.
     pub(super) truncated: bool,
     refs: u32,
@@ -112,12 +115,7 @@ impl DataTable {
                 id
             }
         };
-        let entries = &self.entries;
-        let hash_of = |id| {
-            let data = entries.at(id);
-            hash_data(&data.bytes, data.truncated)
-        };
-        self.index.insert(hash, id, hash_of);
+        self.index.insert(hash, id);
         id
     }
 
@@ -136,7 +134,7 @@ impl DataTable {
         let (sent, label) = (data.sent, data.label);
         let hash = hash_data(&data.bytes, data.truncated);
         self.index.remove(hash, id);
-        self.at_mut(id).bytes = Box::default();
+        self.at_mut(id).bytes = SmallVec::new();
         self.free.push(id);
         // Not deep: what an entry refers to refers to its own label at most.
         for other in [sent, label] {

@@ -118,6 +118,9 @@ impl Coordinator {
             self.movers.at_mut(mover).done[kind.at()] += 1;
         }
         self.forget(handle, effects);
+        if kind == Kind::Remove && done.status == 0 {
+            self.copy_removed(fid);
+        }
         self.release_held(fid);
     }
 }

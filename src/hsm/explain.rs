@@ -43,7 +43,7 @@ impl Coordinator {
         Explanation {
             request: self.request_view(handle),
             position,
-            tag: (tag != NIL).then(|| self.data.at(self.tags.at(tag).key.label).bytes.clone()),
+            tag: (tag != NIL).then(|| self.data.at(self.tags.at(tag).key.label).bytes[..].into()),
             reasons,
             cancel: request
                 .has(CANCELLING)
@@ -354,7 +354,7 @@ impl Coordinator {
                 let until = if idle { Some(slot.idle_at) } else { slot.max_at };
                 reasons.push(Reason::SlotHeld {
                     mover: self.name(mover),
-                    tag: self.data.at(tag.key.label).bytes.clone(),
+                    tag: self.data.at(tag.key.label).bytes[..].into(),
                     until: until.map(|at| self.wall(at)),
                 });
             }

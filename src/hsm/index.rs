@@ -1,8 +1,8 @@
 //! A sharded hash index of handles.
 //!
-//! The entries themselves are elsewhere: the index holds a handle and one byte of the hash of each, so that what is not there
-//! is as a rule not found without a look at any entry. Each shard grows on its own, so that no insertion has to move more
-//! than a 256th of all handles.
+//! The entries themselves are elsewhere: the index holds a handle and half of the hash of each, so that only entries that are
+//! looked for are looked at. (An entry is anywhere in memory: a look at it takes longer than all the rest.) Each shard grows
+//! on its own, so that no insertion has to move more than a 256th of all handles.
 
 use std::hash::{Hash, Hasher};
 
@@ -24,10 +24,28 @@ pub(super) fn hash_of(value: impl Hash) -> u64 {
     hash ^ (hash >> 32)
 }
 
+/// A handle, and half of its hash.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    handle: u32,
+    hash: u32,
+}
+
+impl Slot {
+    fn new(handle: u32, hash: u64) -> Self {
+        Self { handle, hash: hash as u32 }
+    }
+
+    /// The hash by which it lies in its shard, which needs the lowest bits for the place and the highest for a first look.
+    fn place(&self) -> u64 {
+        u64::from(self.hash) << 32 | u64::from(self.hash)
+    }
+}
+
 /// The index.
 #[derive(Debug)]
 pub(super) struct Index {
-    shards: Vec<HashTable<u32>>,
+    shards: Vec<HashTable<Slot>>,
 }
 
 impl Index {
@@ -36,23 +54,29 @@ impl Index {
     }
 
     fn shard(hash: u64) -> usize {
-        // A shard needs the lowest bits for the place and the highest for what it keeps of the hash.
         (hash >> 40) as usize % SHARDS
     }
 
     /// The entry with this hash for which `same` holds.
     pub(super) fn find(&self, hash: u64, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.shards[Self::shard(hash)].find(hash, |&handle| same(handle)).copied()
+        let wanted = Slot::new(NIL, hash);
+        let found = self.shards[Self::shard(hash)]
+            .find(wanted.place(), |slot| slot.hash == wanted.hash && same(slot.handle));
+        found.map(|slot| slot.handle)
     }
 
-    /// Adds an entry that is not there yet. `hash_of` gives the hash of any that is.
-    pub(super) fn insert(&mut self, hash: u64, handle: u32, hash_of: impl Fn(u32) -> u64) {
-        self.shards[Self::shard(hash)].insert_unique(hash, handle, |&handle| hash_of(handle));
+    /// Adds an entry that is not there yet.
+    pub(super) fn insert(&mut self, hash: u64, handle: u32) {
+        let slot = Slot::new(handle, hash);
+        self.shards[Self::shard(hash)].insert_unique(slot.place(), slot, Slot::place);
     }
 
     /// Removes an entry.
     pub(super) fn remove(&mut self, hash: u64, handle: u32) {
-        if let Ok(entry) = self.shards[Self::shard(hash)].find_entry(hash, |&other| other == handle) {
+        let slot = Slot::new(handle, hash);
+        if let Ok(entry) =
+            self.shards[Self::shard(hash)].find_entry(slot.place(), |other| other.handle == handle)
+        {
             entry.remove();
         }
     }
@@ -67,7 +91,7 @@ mod tests {
         let hash = |handle: u32| hash_of(u64::from(handle) * 3);
         let mut index = Index::new();
         for handle in 0..20_000 {
-            index.insert(hash(handle), handle, hash);
+            index.insert(hash(handle), handle);
         }
         for handle in (0..20_000).step_by(2) {
             index.remove(hash(handle), handle);
@@ -88,7 +112,7 @@ mod tests {
             let hash = hash_of((1_795_270_000 + u64::from(number), 0x2_0000_0401_u64, number, 0_u32));
             shards[Index::shard(hash)] += 1;
             low[(hash & 255) as usize] += 1;
-            high[(hash >> 57) as usize] += 1;
+            high[(Slot::new(0, hash).place() >> 57) as usize] += 1;
         }
         for (parts, mean) in [(&shards[..], 256), (&low[..], 256), (&high[..], 512)] {
             assert!(parts.iter().all(|&part| part > mean / 2 && part < mean * 2), "{parts:?}");

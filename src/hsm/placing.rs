@@ -420,14 +420,16 @@ impl Coordinator {
     pub(super) fn requeue(&mut self, handle: Handle, effects: &mut Effects) {
         let request = self.requests.at_mut(handle);
         request.set(MOVED, true);
-        let (fid, mover) = (request.fid, request.owner);
+        let (fid, forgotten, mover) = (request.fid, request.has(FORGOTTEN), request.owner);
         let mover = self.movers.at(mover).id.clone();
         self.stop(handle);
         self.renew_class(handle);
         self.counts.requeued += 1;
         self.unassign(handle, effects);
         self.tell_request(handle, Some(mover), RequestChange::Requeued);
-        self.enqueue(handle, false);
+        if !forgotten || !self.doubt_first(handle) {
+            self.enqueue(handle, false);
+        }
         self.report_assign(handle, effects);
         self.release_held(fid);
     }

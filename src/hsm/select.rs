@@ -70,7 +70,7 @@ impl Coordinator {
             action: request.kind.action(),
             archive_id: class.archive_id,
             flags: class.flags,
-            data: self.data.at(request.data).bytes.clone(),
+            data: self.data.at(request.data).bytes[..].into(),
             queued: super::Wall(request.timestamp),
             age: std::time::Duration::from_nanos(age),
             state: match request.state {

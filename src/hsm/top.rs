@@ -167,7 +167,7 @@ impl Coordinator {
             }
             let entry = self.tags.at(id);
             let load = TagLoad {
-                tag: self.data.at(entry.key.label).bytes.clone(),
+                tag: self.data.at(entry.key.label).bytes[..].into(),
                 archive_id: entry.key.archive_id,
                 waiting: entry.queued,
                 running: entry.running,
@@ -293,7 +293,8 @@ impl Coordinator {
         let entry = self.movers.at(mover);
         let duty = self.duty(mover);
         let grace = self.timers.at(Timer::Grace(mover)).unwrap_or(now.mono);
-        let slot = |tag: u32| (tag != NIL).then(|| self.data.at(self.tags.at(tag).key.label).bytes.clone());
+        let slot =
+            |tag: u32| (tag != NIL).then(|| self.data.at(self.tags.at(tag).key.label).bytes[..].into());
         let held_back = duty.is_some_and(|duty| duty.drained || duty.quarantine.is_some());
         let view = MoverView {
             id: entry.id.to_string(),

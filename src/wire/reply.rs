@@ -64,6 +64,8 @@ fn write_extensions(ehlo: &EhloReply, object: &mut ObjectWriter<'_>) {
 
 /// Appends the answer to a `recv`.
 pub fn write_work(list: &WorkList, fsname: &str, out: &mut Vec<u8>) {
+    // Most items take less.
+    out.reserve(128 + list.items.iter().map(|item| 400 + item.data.len() + item.extra.len()).sum::<usize>());
     let style = if list.binary_data { ItemStyle::WIRE_EXACT } else { ItemStyle::WIRE };
     let mut reply = ObjectWriter::new(out, true);
     let mut hal = ObjectWriter::new(reply.key("hsm_action_list"), true);

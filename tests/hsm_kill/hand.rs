@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use coordinatool::wire::{Decoder, Limits};
-use harness::{Client, Random, Value, json};
+use harness::{Client, Random, Value, json, patience, poll};
 use lustreapi_sys::Fid;
 use lustreapi_sys::abi::{HSMA_ARCHIVE, HSMA_REMOVE};
 use lustreapi_sys::ioctl::{HSM_COPY_END, HSM_COPY_START};
@@ -44,6 +44,8 @@ struct Work {
 #[derive(Debug)]
 struct State {
     order: Order,
+    /// Its connection is closed since it was told so.
+    gone: bool,
     works: Vec<Work>,
 }
 
@@ -76,7 +78,7 @@ pub struct HandMover {
 impl HandMover {
     /// Starts it.
     pub fn start(place: Place, seed: u64) -> Self {
-        let state = Arc::new(Mutex::new(State { order: Order::Work, works: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { order: Order::Work, gone: false, works: Vec::new() }));
         let (id, marker, shared) = (place.id.clone(), place.marker.clone(), Arc::clone(&state));
         let thread = std::thread::spawn(move || Hand::new(place, seed, shared).run());
         Self { id, marker, state, thread: Some(thread) }
@@ -98,6 +100,10 @@ impl HandMover {
         let mut state = self.order(Order::Dead);
         self.marker.killed(&self.id);
         state.works.clear();
+        state.gone = false;
+        drop(state);
+        let gone = || self.state.lock().expect("the mover goes on").gone.then_some(());
+        poll(patience(), gone).expect("a killed mover closes its connection");
     }
 
     /// It starts anew.
@@ -198,7 +204,10 @@ impl Hand {
                     }
                 }
                 Order::StandStill => {}
-                Order::Dead => self.hang_up(&mut state),
+                Order::Dead => {
+                    self.hang_up(&mut state);
+                    state.gone = true;
+                }
             }
             drop(state);
             // The connection is read without the lock; what it says counts only once it is held again.

@@ -8,7 +8,7 @@ use super::marks::{Key, Marks};
 use super::tally::Tally;
 
 /// No such file or directory.
-const ENOENT: u16 = 2;
+pub const ENOENT: u16 = 2;
 
 /// The request of an entry.
 pub fn key(entry: &Entry) -> Key {

@@ -4,6 +4,7 @@
 //! from, `COORDINATOOL_KILL_LOG` a file to which each kill is added.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod faults;
 mod hand;
 mod judge;
 mod marks;

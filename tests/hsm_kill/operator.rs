@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,10 +17,14 @@ use super::marks::Key;
 /// Most requests in one message.
 const BATCH: u64 = 8;
 
+/// The answer when the store is full: -ENOSPC.
+const NO_ROOM: i64 = -28;
+
 /// Runs until it is dropped.
 #[derive(Debug)]
 pub struct Operator {
     acknowledged: Arc<Mutex<BTreeSet<Key>>>,
+    refused: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,16 +34,22 @@ impl Operator {
     pub fn start(client: Client, address: SocketAddr, seed: u64) -> Self {
         let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let (known, stopped) = (Arc::clone(&acknowledged), Arc::clone(&stop));
+        let refused = Arc::new(AtomicUsize::new(0));
+        let (known, no, stopped) = (Arc::clone(&acknowledged), Arc::clone(&refused), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             let mut random = Random::new(seed);
             while !stopped.load(Ordering::Relaxed) {
                 // The daemon is killed as it goes.
-                let _ = queue_some(&client, address, &mut random, &known, &stopped);
+                let _ = queue_some(&client, address, &mut random, &known, &no, &stopped);
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
-        Self { acknowledged, stop, thread: Some(thread) }
+        Self { acknowledged, refused, stop, thread: Some(thread) }
+    }
+
+    /// How often the daemon has refused because there was no room for more.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// What the daemon has acknowledged so far.
@@ -63,6 +73,7 @@ fn queue_some(
     address: SocketAddr,
     random: &mut Random,
     acknowledged: &Mutex<BTreeSet<Key>>,
+    refused: &AtomicUsize,
     stop: &AtomicBool,
 ) -> Option<()> {
     let mut peer = Peer::connect(address).ok()?;
@@ -93,6 +104,11 @@ fn queue_some(
         writer.end(&mut message);
         peer.send_bytes(&message).ok()?;
         let answer = peer.receive_within(patience())?;
+        if answer["status"] == NO_ROOM {
+            refused.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        }
         let counted = ["enqueued", "skipped"].iter().filter_map(|name| answer[name].as_u64()).sum::<u64>();
         assert!(answer["status"].is_null() && counted == keys.len() as u64, "{keys:?}: {answer}");
         acknowledged.lock().ok()?.extend(keys);

@@ -62,6 +62,9 @@ impl Store {
     }
 }
 
+/// Says what is wrong in the end.
+pub type Judge = fn(&[Entry], &Marks, &mut Tally) -> Vec<String>;
+
 /// Who is killed at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Victims {
@@ -71,15 +74,19 @@ struct Victims {
     mover: Option<usize>,
 }
 
-struct Run<'bed> {
+/// A busy system.
+pub struct Run<'bed> {
     bed: &'bed Testbed,
     store: Store,
     random: Random,
     marks: Marks,
     users: Users<'bed>,
-    operator: Operator,
-    redis: Option<Redis<'bed>>,
-    daemon: Daemon<'bed>,
+    /// Who queues what the MDTs list.
+    pub operator: Operator,
+    /// The server, with [`Store::Redis`].
+    pub redis: Option<Redis<'bed>>,
+    /// The daemon.
+    pub daemon: Daemon<'bed>,
     movers: Vec<Mover<'bed>>,
     hand: HandMover,
     /// Movers that are down, and for how many kills they stay so.
@@ -91,63 +98,67 @@ struct Run<'bed> {
 /// So many kills from this seed.
 pub fn round(store: Store, seed: u64, kills: usize) -> Tally {
     let bed = TestbedSettings::new(&format!("kill-{}", store.name())).start();
-    let mut random = Random::new(seed);
-    let redis = (store == Store::Redis).then(|| Redis::start(&bed));
-    let mut arguments = vec!["--store".to_owned(), store.name().to_owned()];
-    arguments.extend(redis.iter().flat_map(Redis::arguments));
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let daemon = Daemon::start_with(&bed, &store.settings(&bed), &arguments);
-    let limits = ["ARCHIVE", "RESTORE", "REMOVE"].map(|action| (action, MOST));
-    let path = bed.directory().join("marks");
-    let marks = Marks::new(&path, &limits);
-    let mover = |id: &str, mount| {
-        let mover = MoverSettings::new(&bed, id, mount).journal(&path).archives(&[1]);
-        mover.argument("--delay-ms").argument("150").argument("--progress-interval").argument("40")
-    };
-    let movers =
-        vec![mover("threads", 1).start(&bed), mover("forks", 2).argument("--fork-per-action").start(&bed)];
-    let place = Place {
-        id: HAND.to_owned(),
-        address: bed.address(),
-        client: lustre_client(&bed, 3),
-        archive: movers[0].archive().to_owned(),
-        marker: marks.marker(),
-        most: MOST as i64,
-    };
-    let hand = HandMover::start(place, random.below(u64::MAX));
-    let operator = Operator::start(lustre_client(&bed, 0), bed.address(), random.below(u64::MAX));
-    let users = Users::start(&bed, FILES, random.below(u64::MAX));
-    let tally = Tally::default();
-    let down = Vec::new();
-    let mut run = Run {
-        bed: &bed,
-        store,
-        random,
-        marks,
-        users,
-        operator,
-        redis,
-        daemon,
-        movers,
-        hand,
-        down,
-        tally,
-        kills: 0,
-    };
+    let mut run = Run::start(&bed, store, seed);
     while run.kills < kills {
         run.be_busy();
         run.kill_somebody();
     }
-    run.finish()
+    run.finish(judge)
 }
 
 fn lustre_client(bed: &Testbed, mount: usize) -> harness::Client {
     harness::Client::of(bed.mount(mount)).expect("an embedded Lustre")
 }
 
-impl Run<'_> {
+impl<'bed> Run<'bed> {
+    /// Starts everything.
+    pub fn start(bed: &'bed Testbed, store: Store, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let redis = (store == Store::Redis).then(|| Redis::start(bed));
+        let mut arguments = vec!["--store".to_owned(), store.name().to_owned()];
+        arguments.extend(redis.iter().flat_map(Redis::arguments));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let daemon = Daemon::start_with(bed, &store.settings(bed), &arguments);
+        let limits = ["ARCHIVE", "RESTORE", "REMOVE"].map(|action| (action, MOST));
+        let path = bed.directory().join("marks");
+        let marks = Marks::new(&path, &limits);
+        let mover = |id: &str, mount| {
+            let mover = MoverSettings::new(bed, id, mount).journal(&path).archives(&[1]);
+            mover.argument("--delay-ms").argument("150").argument("--progress-interval").argument("40")
+        };
+        let movers =
+            vec![mover("threads", 1).start(bed), mover("forks", 2).argument("--fork-per-action").start(bed)];
+        let place = Place {
+            id: HAND.to_owned(),
+            address: bed.address(),
+            client: lustre_client(bed, 3),
+            archive: movers[0].archive().to_owned(),
+            marker: marks.marker(),
+            most: MOST as i64,
+        };
+        let hand = HandMover::start(place, random.below(u64::MAX));
+        let operator = Operator::start(lustre_client(bed, 0), bed.address(), random.below(u64::MAX));
+        let users = Users::start(bed, FILES, random.below(u64::MAX));
+        let (down, tally) = (Vec::new(), Tally::default());
+        Self {
+            bed,
+            store,
+            random,
+            marks,
+            users,
+            operator,
+            redis,
+            daemon,
+            movers,
+            hand,
+            down,
+            tally,
+            kills: 0,
+        }
+    }
+
     /// Goes on for some time: until copytools have done some random number of things.
-    fn be_busy(&mut self) {
+    pub fn be_busy(&mut self) {
         let most = if self.random.chance(25) { 4 } else { 60 };
         let until = self.marks.done_by_copytools() + self.random.below(most) as usize;
         let deadline = Instant::now() + GAP;
@@ -156,6 +167,43 @@ impl Run<'_> {
         }
         // Not always just after one of those things.
         std::thread::sleep(Duration::from_micros(self.random.below(20_000)));
+    }
+
+    /// Goes on until copytools have done so many more things.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn go_on(&mut self, things: usize) {
+        let until = self.marks.done_by_copytools() + things;
+        let deadline = Instant::now() + harness::patience();
+        while self.marks.done_by_copytools() < until {
+            self.step(&[]);
+            if Instant::now() > deadline {
+                self.bed.fail("nothing is done any more");
+            }
+        }
+    }
+
+    /// Goes on until `condition` holds.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub fn go_on_until(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + harness::patience();
+        while !condition(self) {
+            self.step(&[]);
+            if Instant::now() > deadline {
+                self.bed.fail(&format!("waited in vain: {what}"));
+            }
+        }
+    }
+
+    /// Kills the daemon and starts it again; it knows what it acknowledged.
+    pub fn crash(&mut self, meanwhile: impl FnOnce(&mut Self)) {
+        let before = self.kill(Victims { daemon: true, ..Victims::default() });
+        meanwhile(self);
+        self.daemon.start_again();
+        self.look_for(&before);
     }
 
     fn step(&mut self, ledger: &[Entry]) {
@@ -313,7 +361,7 @@ impl Run<'_> {
     }
 
     /// Everything ends, and is judged.
-    fn finish(mut self) -> Tally {
+    pub fn finish(mut self, judge: Judge) -> Tally {
         // One may stay away until its work is given to others.
         let last = self.random.chance(30).then(|| self.down.pop()).flatten();
         for (mover, _) in std::mem::take(&mut self.down) {

@@ -211,10 +211,10 @@ fn spawn(bed: &Testbed, arguments: &[String]) -> Process {
         .args(["-v", "-v", "--config"])
         .arg(bed.configuration())
         .args(arguments)
-        .env("LD_PRELOAD", bed.liblustreapi())
         .env("COORDINATOOL_REDIS_HOST", "")
         .env(TEST_VARIABLE, bed.directory())
         .env("RUST_BACKTRACE", "1");
+    bed.set_preload(&mut command, Some(bed.liblustreapi()));
     if !arguments.iter().any(|argument| argument == "--lustre") {
         command.arg(bed.mount(0));
     }

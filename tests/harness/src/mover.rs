@@ -139,9 +139,8 @@ impl MoverSettings {
             .env("COORDINATOOL_VERBOSE", "debug")
             .env(TEST_VARIABLE, bed.directory())
             .env("RUST_BACKTRACE", "1");
-        if !self.without_library {
-            command.env("LD_PRELOAD", bed.programs().path("libcoordinatool_client.so"));
-        }
+        let library = bed.programs().path("libcoordinatool_client.so");
+        bed.set_preload(&mut command, (!self.without_library).then_some(library.as_path()));
         for (name, value) in &self.variables {
             command.env(name, value);
         }

@@ -1,0 +1,90 @@
+//! Operations that the store could not take yet.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::hsm::RequestKey;
+use crate::hsm::effect::StoreOp;
+use crate::store::Store;
+
+/// Operations that wait for room, in order.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    pub(super) groups: VecDeque<Vec<StoreOp>>,
+    ops: usize,
+    compacted: usize,
+}
+
+impl Backlog {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Operations that wait.
+    pub(super) fn len(&self) -> usize {
+        self.ops
+    }
+
+    /// Adds operations at the end.
+    pub(super) fn push(&mut self, ops: Vec<StoreOp>, store: &dyn Store) {
+        if ops.is_empty() {
+            return;
+        }
+        self.ops += ops.len();
+        self.groups.push_back(ops);
+        if self.ops > 2 * self.compacted + 10_000 {
+            self.compact(&|key| store.may_hold(key));
+        }
+    }
+
+    /// Adds all that waits elsewhere.
+    pub(super) fn append(&mut self, other: Backlog, store: &dyn Store) {
+        for ops in other.groups {
+            self.push(ops, store);
+        }
+    }
+
+    /// Forgets the first groups, which were written.
+    pub(super) fn drop_first(&mut self, groups: usize) {
+        for ops in self.groups.drain(..groups) {
+            self.ops -= ops.len();
+        }
+    }
+
+    /// Forgets requests that came and went while nothing could be written. Those that the store may hold (they were
+    /// appended before a sync failed, or are put again with other data) are not: their removal must get there.
+    pub(super) fn compact(&mut self, held: &dyn Fn(&RequestKey) -> bool) {
+        #[derive(PartialEq)]
+        enum Life {
+            /// Perhaps in the store already.
+            Stored,
+            /// First put in here.
+            Born,
+            /// Put and removed in here.
+            Gone,
+        }
+        let key_of = |op: &StoreOp| match op {
+            StoreOp::Put(item) => item.key(),
+            StoreOp::Assign { key, .. } | StoreOp::Unassign { key } | StoreOp::Remove { key } => *key,
+            StoreOp::Note { name, .. } => crate::store::notes::key(name),
+        };
+        let mut lives: BTreeMap<RequestKey, Life> = BTreeMap::new();
+        for op in self.groups.iter().flatten() {
+            let key = key_of(op);
+            let life = lives.entry(key).or_insert_with(|| {
+                if matches!(op, StoreOp::Put(_)) && !held(&key) { Life::Born } else { Life::Stored }
+            });
+            match op {
+                StoreOp::Remove { .. } if *life == Life::Born => *life = Life::Gone,
+                StoreOp::Put(_) if *life == Life::Gone => *life = Life::Born,
+                _ => {}
+            }
+        }
+        for ops in &mut self.groups {
+            ops.retain(|op| lives.get(&key_of(op)) != Some(&Life::Gone));
+        }
+        self.groups.retain(|ops| !ops.is_empty());
+        self.ops = self.groups.iter().map(Vec::len).sum();
+        self.compacted = self.ops;
+    }
+}
