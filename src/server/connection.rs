@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::names::Names;
 use super::outbox::{Next, Outbox};
@@ -493,7 +493,6 @@ fn is_tls(error: &DecodeError) -> bool {
 async fn wait_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => sleep_until(at).await,
-        // Never.
-        None => sleep(Duration::from_secs(86400 * 365)).await,
+        None => std::future::pending().await,
     }
 }

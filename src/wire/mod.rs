@@ -12,6 +12,7 @@ pub mod client;
 pub mod decoder;
 pub mod item;
 pub mod layout;
+mod quick;
 pub mod reply;
 pub mod request;
 pub mod text;
