@@ -264,14 +264,15 @@ fn there_is_one_mount_point_or_none_is_wanted() {
 #[test]
 fn our_own_keys_are_read() {
     let file = "store none\nstate_dir /srv/state\nlease_ms 500\nageing_remove_ms 1\nageing_archive_ms 2\n\
-        settle_ms 3\nmax_message_size 1M\nmax_message_depth 16\nmax_client_buffer 2M\nmax_connections 7\n\
+        settle_ms 3\nmax_message_size 1M\nmax_message_depth 16\nmax_client_buffer 2M\nmax_input_buffers 3M\nmax_connections 7\n\
         handshake_timeout_ms 0\nretry_limit 3\nretry_backoff_ms 4\ndead_letters 5\nquarantine_errors 6\n\
         quarantine_window_ms 7000\nquarantine_ms 8\nhistory_size 9\nlimit_mover m0 max=1\n\
-        limit_hint project=a bytes=1T\nlimit_user 1000 rate=5/min\n";
+        limit_hint project=a bytes=1T\nlimit_user 1000 rate=5/min\ncount_bytes on\n";
     let s = settings(&["/mnt"], &[], file);
     let q = s.hsm.quarantine;
     assert_eq!((s.hsm.retry_limit, s.hsm.retry_backoff.as_millis(), s.hsm.dead_letters), (3, 4, 5));
     assert_eq!((q.errors, q.window.as_millis(), q.time.as_millis(), s.hsm.history_size), (6, 7000, 8, 9));
+    assert!(s.hsm.count_bytes);
     let limits = &s.hsm.limits;
     assert_eq!((limits.movers.len(), limits.hints.len(), limits.users.len()), (1, 1, 1));
     assert_eq!((s.store, s.state_dir), (StoreKind::None, Some(PathBuf::from("/srv/state"))));
@@ -280,7 +281,7 @@ fn our_own_keys_are_read() {
     assert_eq!(s.hsm.settle, Duration::from_millis(3));
     let l = s.limits;
     assert_eq!((l.message_bytes, l.depth, l.client_buffer), (1 << 20, 16, 2 << 20));
-    assert_eq!((l.connections, l.handshake), (7, Duration::ZERO));
+    assert_eq!((l.inputs, l.connections, l.handshake), (3 << 20, 7, Duration::ZERO));
     let s = settings(&["/mnt", "--store", "embedded", "--state-dir", "rel"], &[], file);
     assert_eq!((s.store, s.state_dir), (StoreKind::Embedded, Some(PathBuf::from("rel"))));
     // A lease never outlives the grace.

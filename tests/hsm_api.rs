@@ -98,6 +98,8 @@ fn the_document_describes_what_there_is() {
             // A body that no order takes: nothing happens.
             let body = if method == "post" { r#"{"no such member": 1}"# } else { "" };
             let path = path.replace("{id}", "m1");
+            // It never ends, unless it is asked for what is not there.
+            let path = if path.ends_with("/events") { format!("{path}?kind=none") } else { path };
             let answer = ask(&socket(&daemon), &method.to_uppercase(), &path, body).unwrap();
             let known = !matches!(answer.code, 404 | 405);
             assert!(known, "{method} {path}: {} {}", answer.code, answer.body);
@@ -410,4 +412,43 @@ fn the_log_tells_a_requests_life() {
     let last = ["mover=\"m1\"", "errno=5", "waited_ms=", "ran_ms="];
     assert!(last.iter().all(|field| life[2].contains(field)), "{}", life[2]);
     assert!(!log.contains("secret"), "{log}");
+}
+
+/// Asks as another user of the host: what the kernel says of a peer is what its thread was when it connected.
+fn ask_as(path: std::path::PathBuf, uid: u32, gid: u32, method: &'static str, what: &'static str) -> Answer {
+    let asks = move || {
+        use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+        let (gid, uid) = (rustix::fs::Gid::from_raw(gid), rustix::fs::Uid::from_raw(uid));
+        set_thread_groups(&[]).unwrap();
+        set_thread_res_gid(gid, gid, gid).unwrap();
+        set_thread_res_uid(uid, uid, uid).unwrap();
+        let body = if method == "GET" { "" } else { r#"{"lock": "locked"}"# };
+        ask(&path, method, what, body).unwrap()
+    };
+    std::thread::spawn(asks).join().unwrap()
+}
+
+/// Members of `api_read_group` read; what changes something is refused them, and others are refused everything.
+#[test]
+fn who_may_only_look_reads() {
+    if !rustix::process::geteuid().is_root() {
+        return harness::skip("who_may_only_look_reads", "needs root, to be somebody else");
+    }
+    // Users and groups that need no entry anywhere.
+    let daemon = Setup::conf("api_group 54321\napi_read_group 54322\n").start();
+    std::fs::set_permissions(daemon.dir(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let code = |gid, method, what| ask_as(socket(&daemon), 54000, gid, method, what).code;
+    let (status, lock) = ("/api/v1/hsm/status", "/api/v1/hsm/lock");
+    assert_eq!((code(54321, "GET", status), code(54321, "POST", lock)), (200, 200));
+    assert_eq!(good(&daemon, status)["lock"], "locked");
+    post(&daemon, lock, &json!({"lock": "unlocked"}));
+    assert_eq!((code(54322, "GET", status), code(54322, "GET", "/metrics")), (200, 200));
+    let refused = ask_as(socket(&daemon), 54000, 54322, "POST", lock);
+    assert_eq!((refused.code, refused.errors()), (403, "uid 54000 may only look".to_owned()));
+    assert_eq!((code(54323, "GET", status), code(54323, "POST", lock)), (403, 403));
+    assert_eq!(good(&daemon, status)["lock"], "unlocked");
+    assert!(daemon.wait_for_log("may only look").contains("/api/v1/hsm/lock"));
+    // Without that group the socket is as it was.
+    let daemon = Setup::conf("api_group 54321\n").start();
+    assert_eq!(std::fs::metadata(socket(&daemon)).unwrap().permissions().mode() & 0o777, 0o660);
 }

@@ -150,6 +150,7 @@ fn double_acknowledgement() {
     bed.wait("all have begun", || count(&mover, "begun", "ARCHIVE") == 6);
     files.part(0..3).cancel();
     bed.wait("the cancels were acknowledged", || count(&mover, "ended", "CANCEL") == 3);
+    assert_eq!(files.archived(), 0, "that a cancel has succeeded makes no copy");
     gate.open();
     files.wait_ended();
     daemon.wait_known(0);

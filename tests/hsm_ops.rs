@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use harness::ledger::Entry;
+use harness::ledger::{Entry, Status};
 use harness::{Daemon, FileSet, Gate, MoverSettings, Request, Settings, Testbed, Value};
 
 /// What a command came to.
@@ -99,10 +99,9 @@ fn explain_says_what_a_file_waits_for_and_how_it_ended() {
     assert_eq!(client(&bed, &["history", "--failed"]).code, 3);
 }
 
-/// The MDT was told that it was cancelled. (It notes SUCCEED for such an end of what it had not cancelled itself; Lustre
-/// hsm_cdt_request_completed.)
-fn ended_by_cancel(entry: &Entry) -> bool {
-    entry.has_ended() && entry.errno() == 125
+/// It was ended while it waited: not a success, and with the error that leaves the file as it is.
+fn ended_waiting(entry: &Entry) -> bool {
+    entry.status == Status::Failed && entry.errno() == 114
 }
 
 /// `cancel` ends requests at the MDT: what waits at once, what runs through its mover.
@@ -154,7 +153,7 @@ fn cancel_ends_what_waits_and_what_runs() {
             .into_iter()
             .find(|entry| entry.action == "ARCHIVE" && format!("[{}]", entry.fid) == fid)
     };
-    bed.wait("it is cancelled at the MDT", || of_file().is_some_and(|entry| ended_by_cancel(&entry)));
+    bed.wait("it is cancelled at the MDT", || of_file().is_some_and(|entry| ended_waiting(&entry)));
 
     // All that is left; the mover acknowledges what it runs when it may go on.
     let wait = command(&bed, &["cancel", "--all", "-y", "--wait"])
@@ -169,9 +168,94 @@ fn cancel_ends_what_waits_and_what_runs() {
     let ended = files.wait_ended();
     let archives: Vec<&Entry> = ended.iter().filter(|entry| entry.action == "ARCHIVE").collect();
     assert!(archives.iter().all(|entry| entry.accepted_ends == 1), "{archives:?}");
-    // What ran was finished by its mover, which cannot stop.
-    assert!(archives.iter().filter(|entry| ended_by_cancel(entry)).count() >= 5, "{archives:?}");
+    // What ran was ended by its mover, which acknowledges cancels.
+    assert_eq!(archives.iter().filter(|entry| ended_waiting(entry)).count(), 5, "{archives:?}");
+    assert_eq!(archives.iter().filter(|entry| entry.errno() == 125).count(), 3, "{archives:?}");
     assert!(good(&bed, &["history", "-n", "20"]).matches("cancelled").count() >= 5);
+}
+
+/// What failed is tried again, and what comes of it is waited for.
+#[test]
+fn retry_waits_for_what_comes_of_it() {
+    let bed = Testbed::start("retry");
+    let daemon = Daemon::start(&bed, &Settings::new());
+    let bad = mover(&bed, "bad", 1).argument("--fail").argument("28").start(&bed);
+    daemon.wait_mover("bad");
+    let files = FileSet::create(&bed, 1..4);
+    files.archive(&Request::data("tag=a"));
+    bed.wait("all have failed", || daemon.status()["done_archive"] == 3);
+    assert_eq!(client(&bed, &["retry", "--hint", "tag=b", "--wait"]).code, 3);
+    // It is the only mover: they fail again.
+    let run = client(&bed, &["retry", "--all", "--wait", "--json"]);
+    let report = run.json();
+    assert_eq!((run.code, &report["selected"], &report["ended"]), (1, &3.into(), &0.into()), "{report}");
+    assert_eq!(report["failed"][0]["failures"], 2, "{report}");
+    let page = good(&bed, &["movers", "--json"]);
+    let movers: Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(movers[0]["errors"], serde_json::json!([{"errno": 28, "count": 6}]), "{page}");
+    drop(bad);
+    let _good = mover(&bed, "good", 2).start(&bed);
+    daemon.wait_mover("good");
+    good(&bed, &["drain", "bad"]);
+    let said = good(&bed, &["retry", "--all", "--wait"]);
+    assert!(said.contains("asked for 3 requests again") && said.contains("3 requests ended well"), "{said}");
+    files.wait_archived();
+    assert_eq!(client(&bed, &["dead-letters"]).code, 3);
+}
+
+/// A limit of an operator holds over a restart, and is shown.
+#[test]
+fn a_mover_is_limited_by_an_operator() {
+    let bed = Testbed::start("limit");
+    let mut daemon = Daemon::start(&bed, &Settings::new());
+    assert!(good(&bed, &["limit", "m1", "2"]).contains("at most 2 requests"));
+    daemon.wait_stored();
+    daemon.crash_and_restart();
+    let gate = Gate::closed_for_all(&bed, "all");
+    let _mover = mover(&bed, "m1", 1).behind(&gate).start(&bed);
+    daemon.wait_mover("m1");
+    let files = FileSet::create(&bed, 1..6);
+    files.archive(&Request::default());
+    bed.wait("two run", || {
+        daemon.status()["running_archive"] == 2 && daemon.status()["pending_archive"] == 3
+    });
+    let said = good(&bed, &["explain", &waiting_fid(&bed)]);
+    assert!(said.contains("the limit of mover m1") && said.contains("is reached with 2 running"), "{said}");
+    assert!(good(&bed, &["movers"]).contains("at most 2 requests"));
+    good(&bed, &["limit", "m1", "off"]);
+    bed.wait("all run", || daemon.status()["running_archive"] == 5);
+    gate.open();
+    files.wait_archived();
+    assert_eq!(client(&bed, &["limit", "m1", "some"]).code, 2);
+}
+
+/// Somebody follows from a terminal, and sees the life of a request.
+#[test]
+fn events_follow_what_happens() {
+    let bed = Testbed::start("events");
+    let daemon = Daemon::start(&bed, &Settings::new());
+    let _mover = mover(&bed, "m1", 1).start(&bed);
+    daemon.wait_mover("m1");
+    // The alert says that it follows.
+    good(&bed, &["drain", "other"]);
+    let mut child =
+        command(&bed, &["events", "-n", "4"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut out, &mut first).unwrap();
+    assert!(first.contains("raised      WARNING drained: mover other is drained"), "{first}");
+    let files = FileSet::create(&bed, 1..2);
+    files.archive(&Request::default());
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    let want = ["admitted    ARCHIVE", "sent        ARCHIVE", "done        ARCHIVE"];
+    let lines: Vec<&str> = rest.lines().collect();
+    assert_eq!(lines.len(), 3, "{rest}");
+    for (line, want) in lines.iter().zip(want) {
+        assert!(line.contains(want) && line.contains(&files.fids()[0]), "{line}");
+    }
+    assert!(lines[1].ends_with("to m1") && lines[2].ends_with("on m1"), "{rest}");
+    assert!(child.wait().unwrap().success());
 }
 
 /// On a terminal the question is asked, and only a yes cancels.
@@ -340,8 +424,19 @@ fn reconcile_takes_a_listing() {
 fn help_lists_everything_and_completion_knows_it() {
     let bed = Testbed::start("help");
     let help = good(&bed, &["help"]);
-    for word in ["explain", "history", "top", "cancel", "drain", "reconcile", "dead-letters", "ha", "--queue"]
-    {
+    for word in [
+        "explain",
+        "history",
+        "top",
+        "cancel",
+        "drain",
+        "limit",
+        "events",
+        "reconcile",
+        "dead-letters",
+        "ha",
+        "--queue",
+    ] {
         assert!(help.contains(word), "{word}: {help}");
     }
     let script = good(&bed, &["completion", "bash"]);

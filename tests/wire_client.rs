@@ -7,7 +7,7 @@ use coordinatool::hsm::event::{Done, Ehlo, Features, Lock, Message, Recv};
 use coordinatool::hsm::{Action, ActionItem, RequestKey};
 use coordinatool::wire::client::{
     LeaseReply, QueueWriter, write_done, write_ehlo, write_goes_on, write_lease, write_lock, write_recv,
-    write_status,
+    write_status, write_unheard,
 };
 use coordinatool::wire::{
     Failure, ReplyError, ServerMessage, parse_message, parse_reply, write_reply, write_work,
@@ -75,6 +75,13 @@ fn requests_are_the_c_client_s_bytes() {
         concat!(
             r#"{"command": "done", "hai_cookie": 7, "hai_dfid": {"f_seq": 1, "f_oid": 2, "f_ver": 0}, "#,
             r#""status": 38, "goes_on": 1}"#
+        )
+    );
+    assert_eq!(
+        written(|out| write_unheard(7, Fid::new(1, 2, 0), 2, out)),
+        concat!(
+            r#"{"command": "done", "hai_cookie": 7, "hai_dfid": {"f_seq": 1, "f_oid": 2, "f_ver": 0}, "#,
+            r#""status": 2, "unheard": 1}"#
         )
     );
     assert_eq!(written(|out| write_lock(Lock::LockedQuit, out)), r#"{"command": "lock", "locked": 2}"#);

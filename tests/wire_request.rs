@@ -48,6 +48,7 @@ fn queue(items: &[String]) -> Queue {
 fn absent_and_odd_members_count_as_c_counts_them() {
     let all = Recv { max_archive: None, max_restore: None, max_remove: None, max_bytes: 1 << 20 };
     let done = |cookie, status| Message::Done(Done { cookie, dfid: Fid::new(1, 4, 0), status });
+    let unheard = |cookie, status| Message::Unheard(Done { cookie, dfid: Fid::new(1, 4, 0), status });
     let key = r#""hai_dfid":{"f_seq":1,"f_oid":4,"f_ver":0}"#;
     let cases = [
         (r#"{"command":"recv"}"#.to_owned(), Message::Recv(all)),
@@ -71,6 +72,10 @@ fn absent_and_odd_members_count_as_c_counts_them() {
         (format!(r#"{{"command":"done","hai_cookie":-2147483647,{key}}}"#), done(0xffff_ffff_8000_0001, 0)),
         (format!(r#"{{"command":"done",{key},"hai_cookie":18446744073709551615}}"#), done(u64::MAX, 0)),
         (format!(r#"{{"command":"done","hai_cookie":1,{key},"status":38,"goes_on":1}}"#), Message::GoesOn),
+        (format!(r#"{{"command":"done","hai_cookie":1,{key},"status":2,"unheard":1}}"#), unheard(1, 2)),
+        (format!(r#"{{"command":"done","hai_cookie":1,{key},"status":2,"unheard":0}}"#), done(1, 2)),
+        // A success that the MDT did not take is none.
+        (format!(r#"{{"command":"done","hai_cookie":1,{key},"status":0,"unheard":1}}"#), done(1, 0)),
         (r#"{"command":"done","hai_cookie":12345}"#.into(), Message::DoneIncomplete),
         (format!(r#"{{"command":"done","hai_cookie":"1",{key}}}"#), Message::DoneIncomplete),
         (r#"{"command":"done","hai_cookie":1,"hai_dfid":[1,4,0]}"#.into(), Message::DoneIncomplete),

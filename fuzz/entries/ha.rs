@@ -49,3 +49,41 @@ pub fn halo(data: &[u8]) {
     imported.records.iter().for_each(|record| state.apply(record));
     assert!(state.fences.values().flatten().all(|attempt| attempt.result.is_some()));
 }
+
+/// What resource agents say of themselves: anybody may install one.
+pub fn metadata(data: &[u8]) {
+    use coordinatool::ha::ocf::metadata::Metadata;
+    let text = String::from_utf8_lossy(data);
+    if let Ok(metadata) = Metadata::parse(&text) {
+        for action in ["start", "stop", "monitor"] {
+            assert!(metadata.timeout(action).is_none_or(|time| !time.is_zero()));
+        }
+        assert!(metadata.interval().is_none_or(|time| !time.is_zero()));
+    }
+}
+
+/// The journal of a manager: what is read is as good when it is cut behind the last good line. Lines that begin with `!` stand
+/// as they are, the others get their checksum.
+pub fn records(data: &[u8]) {
+    use coordinatool::ha::records::read;
+    use coordinatool::ha::state::log::recover;
+
+    let mut bytes = Vec::new();
+    for text in data.split_inclusive(|byte| *byte == b'\n') {
+        if let Some(raw) = text.strip_prefix(b"!") {
+            bytes.extend_from_slice(raw);
+        } else {
+            let json = text.strip_suffix(b"\n").unwrap_or(text);
+            bytes.extend_from_slice(format!("{:08x} ", crc32fast::hash(json)).as_bytes());
+            bytes.extend_from_slice(text);
+        }
+    }
+    let found = read::<serde_json::Value>(&bytes);
+    let good = usize::try_from(found.good).unwrap();
+    let again = read::<serde_json::Value>(&bytes[..good]);
+    assert_eq!((again.records, again.torn), (found.records, false));
+    if let Ok(recovered) = recover(&bytes) {
+        let again = recover(&bytes).unwrap();
+        assert_eq!(format!("{:?}", again.state), format!("{:?}", recovered.state));
+    }
+}

@@ -5,9 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+pub mod coordinator;
 pub mod frames;
 pub mod ha;
 pub mod lustre;
+pub mod mover;
+pub mod operators;
+pub mod settings;
 pub mod store;
 pub mod wire;
 
@@ -29,5 +33,22 @@ pub const TARGETS: &[Target] = &[
     ("frames_to_agent", frames::to_agent),
     ("frames_from_agent", frames::from_agent),
     ("ha_config", ha::config),
+    ("store_frames", store::store_frames),
+    ("spill_frames", store::spill_frames),
     ("halo_state", ha::halo),
+    ("client_config", settings::client),
+    ("ocf_metadata", ha::metadata),
+    ("ha_records", ha::records),
+    ("server_config", settings::config),
+    ("psk_file", settings::key),
+    ("peer_certificate", settings::certificate),
+    ("mdt_list", lustre::list),
+    ("mdt_listing", lustre::listing),
+    ("mdt_tunables", lustre::tunables),
+    ("redis_stamp", store::redis_stamp),
+    ("locator_answer", operators::locator),
+    ("api_selection", operators::selection),
+    ("client_words", operators::words),
+    ("coordinator", coordinator::anything),
+    ("shim_replies", mover::replies),
 ];

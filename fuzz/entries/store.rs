@@ -3,7 +3,7 @@
 use coordinatool::hsm::effect::StoreOp;
 use coordinatool::store::journal::{Journal, JournalOptions};
 use coordinatool::store::memory_disk::{Crash, MemoryDisk};
-use coordinatool::store::record::{FIRST_FRAME, Kind, SegmentHead, decode, push_payload, scan};
+use coordinatool::store::record::{FIRST_FRAME, Kind, SegmentHead, decode, push_frame, push_payload, scan};
 use coordinatool::store::segments::Segments;
 
 /// The head of the segment that the examples were written for.
@@ -94,4 +94,60 @@ pub fn redis_spill(data: &[u8]) {
         let kind = push_payload(&op, 0, &mut payload);
         assert_eq!(decode(kind, &payload).unwrap().op, op);
     }
+}
+
+/// The stamp of a commit in redis, which whoever has access to it may have changed.
+pub fn redis_stamp(data: &[u8]) {
+    use coordinatool::store::redis::meta::Stamp;
+    use coordinatool::store::redis::names::check_namespace;
+
+    let text = String::from_utf8_lossy(data);
+    if let Some(stamp) = Stamp::parse(&text) {
+        assert_eq!(Stamp::parse(&stamp.to_string()), Some(stamp));
+    }
+    if check_namespace(&text).is_ok() {
+        assert!(!text.contains(['\n', '\r', '\0']));
+    }
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::Put,
+    Kind::Assign,
+    Kind::Unassign,
+    Kind::Remove,
+    Kind::Commit,
+    Kind::Seal,
+    Kind::CleanStop,
+    Kind::Spill,
+    Kind::Snapshot,
+    Kind::SnapshotEnd,
+];
+
+/// Frames with good checksums around anything: a byte for the kind, two for the length, and the payload. Other kinds than there are
+/// stand for bytes that are no frame.
+fn frames(mut data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let [kind, low, high, rest @ ..] = data {
+        let length = usize::from(u16::from_le_bytes([*low, *high & 0x0f])).min(rest.len());
+        let (payload, after) = rest.split_at(length);
+        data = after;
+        match KINDS.get(usize::from(*kind)) {
+            Some(kind) => push_frame(&HEAD, (FIRST_FRAME + out.len()) as u32, *kind, payload, &mut out),
+            None => {
+                out.extend_from_slice(payload);
+                out.resize(out.len().next_multiple_of(8), 0);
+            }
+        }
+    }
+    out
+}
+
+/// [`segment`], behind the checksums.
+pub fn store_frames(data: &[u8]) {
+    segment(&frames(data));
+}
+
+/// [`redis_spill`], behind the checksums.
+pub fn spill_frames(data: &[u8]) {
+    redis_spill(&frames(data));
 }

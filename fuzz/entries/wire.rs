@@ -2,7 +2,7 @@
 
 use coordinatool::hsm::effect::WorkList;
 use coordinatool::hsm::event::Message;
-use coordinatool::wire::client::{QueueWriter, write_done, write_ehlo, write_lease};
+use coordinatool::wire::client::{QueueWriter, write_done, write_ehlo, write_lease, write_unheard};
 use coordinatool::wire::{
     Accept, Decoder, ItemStyle, Limits, ServerMessage, layout, parse_item, parse_message, parse_reply,
     write_item, write_work,
@@ -68,6 +68,10 @@ pub fn message(data: &[u8]) {
         Message::Done(done) => {
             write_done(done.cookie, done.dfid, done.status, &mut out);
             Message::Done(done)
+        }
+        Message::Unheard(done) => {
+            write_unheard(done.cookie, done.dfid, done.status, &mut out);
+            Message::Unheard(done)
         }
         Message::Queue(mut queue) => {
             assert!(queue.bad_items <= bad);

@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../entries/mod.rs"]
-mod entries;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::wire::item(data));

@@ -1,7 +1,6 @@
 //! Carries out what the state machine says: sockets, the timer, the pipe of records.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coordinatool::hsm::{ActionItem, Mono, RequestKey};
@@ -11,7 +10,8 @@ use lustreapi_sys::abi::{hsm_action_list, lu_fid};
 use lustreapi_sys::{Fid, abi, ioctl};
 
 use crate::channel::{Came, Channel, Secure};
-use crate::handle::{Handle, watch};
+use crate::descriptors::watch;
+use crate::handle::Handle;
 use crate::net::{self, Address, Server};
 use crate::record::{self, Kind, Record};
 use crate::{attempts, clock, log};
@@ -111,6 +111,9 @@ impl Engine {
         if self.socket.as_ref().and_then(|socket| socket.channel.as_ref()).is_some_and(Channel::is_anothers) {
             self.lost(handle, "this process was forked: it makes a connection of its own");
         }
+        if !handle.fds().can_wait() {
+            self.mend(handle);
+        }
         // A busy peer must not keep us here for ever: what is left makes the epoll ready at once.
         for _ in 0..16 {
             let mut busy = self.read_records(handle);
@@ -123,6 +126,27 @@ impl Engine {
             }
         }
         self.settle(handle);
+    }
+
+    /// Replaces descriptors that the copytool has closed.
+    pub fn mend(&mut self, handle: &'static Handle) {
+        if handle.is_dead() {
+            return;
+        }
+        let new_epoll = handle.mend();
+        // A new timer is not set.
+        self.armed = None;
+        let Some(socket) = &mut self.socket else { return };
+        if !handle.fds().socket.is_ours() {
+            handle.fds().socket.forget();
+            self.lost(handle, "the copytool closed it");
+        } else if new_epoll {
+            socket.watching_room = true;
+            let events = libc::EPOLLIN | libc::EPOLLOUT;
+            if let Err(error) = watch(handle.fds().epoll.get(), libc::EPOLL_CTL_ADD, socket.fd, events) {
+                self.lost(handle, &error.to_string());
+            }
+        }
     }
 
     /// The copytool waits for work.
@@ -161,7 +185,7 @@ impl Engine {
 
     /// Forgets that recv was woken. To be called before looking, so that nothing is missed.
     pub fn clear_wake(&mut self, handle: &Handle) {
-        drain_counter(handle.fds().wake.load(Ordering::Acquire));
+        drain_counter(handle.fds().wake.get());
     }
 
     fn feed(&mut self, event: Event<'_>) {
@@ -173,7 +197,7 @@ impl Engine {
         let mut any = false;
         loop {
             let mut bytes = [0; record::LEN];
-            let pipe = handle.fds().records.load(Ordering::Acquire);
+            let pipe = handle.fds().records.get();
             // SAFETY: there is room for the record. Records are written and read in one piece.
             let n = unsafe { libc::read(pipe, bytes.as_mut_ptr().cast(), bytes.len()) };
             if n <= 0 {
@@ -188,13 +212,13 @@ impl Engine {
     }
 
     fn record(&mut self, handle: &'static Handle, record: &Record) {
-        let Record { key, dfid, status, cancel, .. } = *record;
+        let Record { key, dfid, status, unheard, cancel, .. } = *record;
         if record.kind != Kind::Begun && record.pid != clock::pid() {
             attempts::ended_elsewhere(handle, &key, cancel);
         }
         let event = match record.kind {
             Kind::Begun => Event::Begun { key },
-            Kind::Ended => Event::Ended(End { key, dfid, status, cancel }),
+            Kind::Ended => Event::Ended(End { key, dfid, status, unheard, cancel }),
             Kind::Abandoned => Event::Abandoned { key },
         };
         self.feed(event);
@@ -289,10 +313,11 @@ impl Engine {
             let _ = net::send(socket.fd, &channel.out);
         }
         // Nothing can be done about an error; closing would remove it too, were it not for forked children.
-        let _ = watch(handle.fds().epoll.load(Ordering::Acquire), libc::EPOLL_CTL_DEL, socket.fd, 0);
-        net::shutdown(socket.fd);
-        handle.fds().socket.store(-1, Ordering::Release);
-        net::close(socket.fd);
+        let _ = watch(handle.fds().epoll.get(), libc::EPOLL_CTL_DEL, socket.fd, 0);
+        if handle.fds().socket.is_ours() {
+            net::shutdown(socket.fd);
+        }
+        handle.fds().socket.close();
         Some(socket.conn)
     }
 
@@ -383,14 +408,14 @@ impl Engine {
         let Some((address, _)) = self.addresses.get(server) else { return };
         let attempt = net::connect(address).and_then(|fd| {
             // Writable means connected or failed.
-            let epoll = handle.fds().epoll.load(Ordering::Acquire);
+            let epoll = handle.fds().epoll.get();
             watch(epoll, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN | libc::EPOLLOUT)
                 .inspect_err(|_| net::close(fd))?;
             Ok(fd)
         });
         match attempt {
             Ok(fd) => {
-                handle.fds().socket.store(fd, Ordering::Release);
+                handle.fds().socket.set(fd);
                 self.socket =
                     Some(Socket { conn, fd, connecting: true, secure, channel: None, watching_room: true });
             }
@@ -422,7 +447,7 @@ impl Engine {
         let want_room = !channel.out.is_empty();
         if want_room != socket.watching_room {
             let events = if want_room { libc::EPOLLIN | libc::EPOLLOUT } else { libc::EPOLLIN };
-            let epoll = handle.fds().epoll.load(Ordering::Acquire);
+            let epoll = handle.fds().epoll.get();
             match watch(epoll, libc::EPOLL_CTL_MOD, socket.fd, events) {
                 Ok(()) => socket.watching_room = want_room,
                 Err(error) => failure = Some(error.to_string()),
@@ -445,7 +470,7 @@ impl Engine {
     }
 
     fn arm(&mut self, handle: &Handle, now: Mono) {
-        let timer = handle.fds().timer.load(Ordering::Acquire);
+        let timer = handle.fds().timer.get();
         let fired = drain_counter(timer);
         let deadline = self.shim.next_deadline();
         if deadline == self.armed && !fired {

@@ -4,7 +4,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coordinatool::security::Keys;
@@ -12,6 +12,7 @@ use coordinatool::shim::{Level, Shim};
 use lustreapi_sys::abi::{LL_HSM_MAX_ARCHIVES_PER_AGENT, hsm_copytool_private};
 
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 use crate::engine::{Engine, Security};
 use crate::lock::{Guard, PidLock};
 use crate::record::Record;
@@ -23,6 +24,10 @@ const MAGIC: u32 = 0xC0BE_5123;
 
 /// How long register waits for a server. After that the copytool starts all the same, and recv goes on trying.
 const REGISTER_PATIENCE: Duration = Duration::from_secs(5);
+/// Milliseconds between two attempts at opening descriptors again.
+const MEND_PAUSE: u64 = 100;
+/// How often a tenth of a second is waited for room in the pipe of records before one is given up.
+const TELL_WAITS: u32 = 600;
 
 /// A copytool. It is made by register and never freed: unregister is called in signal handlers, and other threads may be
 /// using it.
@@ -38,37 +43,36 @@ pub struct Handle {
     pub shared: &'static Shared,
     lock: PidLock,
     engine: UnsafeCell<Engine>,
-    fds: Fds,
+    fds: Descriptors,
+    /// How many calls are under way: as long as there are any, nothing is closed under their feet.
+    inside: AtomicUsize,
+    /// Whether recv does not block, as was last seen.
+    nonblocking: AtomicBool,
+    /// The copytool registered before.
+    before: AtomicPtr<Self>,
 }
 
-/// Descriptors, each -1 once it is closed.
+/// The copytool registered last; each knows the one before. For finding out whether a file system has one already.
+static LAST: AtomicPtr<Handle> = AtomicPtr::new(ptr::null_mut());
+
+/// A call that is under way.
 #[derive(Debug)]
-pub struct Fds {
-    mnt: AtomicI32,
-    by_fid: AtomicI32,
-    /// All that recv waits for; the descriptor of get_fd.
-    pub epoll: AtomicI32,
-    /// Deadlines of the state machine.
-    pub timer: AtomicI32,
-    /// Wakes recv: there is work, or something that only recv may do.
-    pub wake: AtomicI32,
-    /// Where the records of ends are read.
-    pub records: AtomicI32,
-    /// Where they are written.
-    tell: AtomicI32,
-    /// The connection.
-    pub socket: AtomicI32,
+pub struct Inside(&'static Handle);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if self.0.inside.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.is_dead() {
+            self.0.close();
+        }
+    }
 }
 
 // SAFETY: everything but head and engine is atomic. The engine is reached only under the lock; head's descriptors are
-// written by unregister only, where liblustreapi itself makes no stronger promise to threads that still use them.
+// written when they are closed or replaced only, where liblustreapi itself makes no stronger promise to threads that still
+// use them.
 unsafe impl Sync for Handle {}
 // SAFETY: nothing in it belongs to one thread.
 unsafe impl Send for Handle {}
-
-fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
 
 fn errno(error: &io::Error) -> c_int {
     -error.raw_os_error().unwrap_or(libc::EIO)
@@ -107,18 +111,27 @@ impl Handle {
         let security = security(&config)?;
         let fsname = fsname(mnt)?;
         let nonblocking = flags & libc::O_NONBLOCK != 0;
-        let fds = Fds::open(mnt, nonblocking).map_err(|(what, error)| {
+        let fds = Descriptors::open(mnt, nonblocking).map_err(|(what, error)| {
             log::line(Level::Error, &format!("{what}: {error}"));
             errno(&error)
         })?;
-        let shared = Shared::new().map_err(|error| errno(&error))?;
+        if Self::is_registered(fds.mnt.opened_as()) {
+            fds.close();
+            let mnt = mnt.to_string_lossy();
+            log::line(Level::Error, &format!("a copytool is registered for {mnt} already"));
+            return Err(-libc::EEXIST);
+        }
+        let shared = Shared::new().map_err(|error| {
+            fds.close();
+            errno(&error)
+        })?;
         shared.set_owner(clock::pid());
         let head = hsm_copytool_private {
             magic: MAGIC as c_int,
             mnt: CString::from(mnt).into_raw(),
             kuch: ptr::null_mut(),
-            mnt_fd: fds.mnt.load(Ordering::Relaxed),
-            open_by_fid_fd: fds.by_fid.load(Ordering::Relaxed),
+            mnt_fd: fds.mnt.get(),
+            open_by_fid_fd: fds.by_fid.get(),
             kuc: ptr::null_mut(),
         };
         let shim = Shim::new(config.shim(fsname, archive_ids, nonblocking));
@@ -130,14 +143,51 @@ impl Handle {
             lock: PidLock::default(),
             engine: UnsafeCell::new(engine),
             fds,
+            inside: AtomicUsize::new(0),
+            nonblocking: AtomicBool::new(nonblocking),
+            before: AtomicPtr::new(ptr::null_mut()),
         }));
         match handle.first_connection() {
-            Ok(()) => Ok(handle),
+            Ok(()) => {
+                handle.remember();
+                Ok(handle)
+            }
             Err(error) => {
                 handle.unregister();
                 Err(error)
             }
         }
+    }
+
+    /// Whether a file system, told by its root, has a copytool already: the kernel refuses a second one with EEXIST.
+    fn is_registered(root: (u64, u64)) -> bool {
+        let mut next = LAST.load(Ordering::Acquire);
+        // SAFETY: only handles, which are never freed, are in the list.
+        while let Some(handle) = unsafe { next.as_ref() } {
+            if !handle.is_dead() && handle.fds.mnt.opened_as() == root && handle.owner_lives() {
+                return true;
+            }
+            next = handle.before.load(Ordering::Acquire);
+        }
+        false
+    }
+
+    fn remember(&'static self) {
+        let me = ptr::from_ref(self).cast_mut();
+        let mut last = LAST.load(Ordering::Acquire);
+        loop {
+            self.before.store(last, Ordering::Release);
+            match LAST.compare_exchange_weak(last, me, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(seen) => last = seen,
+            }
+        }
+    }
+
+    /// To be held during a call.
+    pub fn enter(&'static self) -> Inside {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        Inside(self)
     }
 
     /// Tries to reach a server. Only a name that does not exist is an error: it is a mistake in the configuration.
@@ -197,16 +247,50 @@ impl Handle {
 
     fn wait_millis(&self, millis: c_int) {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
-        let epoll = self.fds.epoll.load(Ordering::Acquire);
         // SAFETY: there is room for the one event asked for. Errors and signals count as an event.
-        unsafe { libc::epoll_wait(epoll, &mut event, 1, millis) };
+        let n = unsafe { libc::epoll_wait(self.fds.epoll.get(), &mut event, 1, millis) };
+        if n < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            // The copytool closed it. It is mended at the next turn; where that fails, this is what keeps us from spinning.
+            let nap = u64::try_from(millis).unwrap_or(MEND_PAUSE).min(MEND_PAUSE);
+            std::thread::sleep(Duration::from_millis(nap));
+        }
     }
 
     /// Whether recv may block: the descriptor's own flag, which copytools may change.
     pub fn nonblocking(&self) -> bool {
-        // SAFETY: F_GETFL takes no argument and changes nothing.
-        let flags = unsafe { libc::fcntl(self.fds.epoll.load(Ordering::Acquire), libc::F_GETFL) };
-        flags >= 0 && flags & libc::O_NONBLOCK != 0
+        if self.fds.can_wait() {
+            // SAFETY: F_GETFL takes no argument and changes nothing.
+            let flags = unsafe { libc::fcntl(self.fds.epoll.get(), libc::F_GETFL) };
+            self.nonblocking.store(flags >= 0 && flags & libc::O_NONBLOCK != 0, Ordering::Release);
+        }
+        self.nonblocking.load(Ordering::Acquire)
+    }
+
+    /// Replaces descriptors that the copytool has closed. Returns whether the epoll is a new one. Needs the lock.
+    pub fn mend(&self) -> bool {
+        log::line(Level::Warn, "descriptors of ours were closed by the copytool: opening them again");
+        // SAFETY: the head is valid for as long as the process lives, and its string is never freed.
+        let mnt = unsafe { CStr::from_ptr((*self.head.get()).mnt) };
+        match self.fds.mend(mnt, self.nonblocking.load(Ordering::Acquire)) {
+            Ok(new) => {
+                self.show_descriptors();
+                new
+            }
+            Err((what, error)) => {
+                log::line(Level::Error, &format!("{what}: {error}"));
+                false
+            }
+        }
+    }
+
+    /// Puts into the head what the real begin, progress and end use.
+    fn show_descriptors(&self) {
+        // SAFETY: head is valid for as long as the process lives. The real library changes nothing in it either while
+        // others may read it; they find descriptors that are closed, as there.
+        unsafe {
+            (*self.head.get()).mnt_fd = self.mnt_fd();
+            (*self.head.get()).open_by_fid_fd = self.by_fid_fd();
+        }
     }
 
     /// Whether unregister was called.
@@ -215,25 +299,35 @@ impl Handle {
     }
 
     /// Descriptors.
-    pub fn fds(&self) -> &Fds {
+    pub fn fds(&self) -> &Descriptors {
         &self.fds
     }
 
     /// The root of the file system; -1 after unregister.
     pub fn mnt_fd(&self) -> c_int {
-        self.fds.mnt.load(Ordering::Acquire)
+        self.fds.mnt.get()
     }
 
     /// `.lustre/fid`; -1 after unregister.
     pub fn by_fid_fd(&self) -> c_int {
-        self.fds.by_fid.load(Ordering::Acquire)
+        self.fds.by_fid.get()
     }
 
     /// Hands a record to the process that talks to the daemon.
     pub fn tell(&'static self, record: &Record) {
         let bytes = record.encode();
+        let mut waits = 0u32;
         loop {
-            let pipe = self.fds.tell.load(Ordering::Acquire);
+            // Not into a file of the copytool's that has the number now.
+            if !self.fds.tell.is_ours() {
+                if self.is_dead() || self.shared.owner() != clock::pid() || waits >= TELL_WAITS {
+                    return self.cannot_tell(record, "the copytool closed our descriptor");
+                }
+                waits += 1;
+                self.mend_soon();
+                continue;
+            }
+            let pipe = self.fds.tell.get();
             let mut poll = libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 };
             // SAFETY: one pollfd is given, and its count.
             let ready = unsafe { libc::poll(&mut poll, 1, 100) };
@@ -245,15 +339,29 @@ impl Handle {
                     return;
                 }
                 if error.kind() != io::ErrorKind::Interrupted {
-                    log::line(Level::Error, &format!("cannot tell the server of {}: {error}", record.key));
-                    return;
+                    return self.cannot_tell(record, &error.to_string());
                 }
-            } else if self.is_dead() || !self.owner_lives() {
-                log::line(Level::Error, &format!("nobody is left to tell the server of {}", record.key));
-                return;
+            } else if self.is_dead() || !self.owner_lives() || self.shared.is_closed() {
+                return self.cannot_tell(record, "nobody is left");
+            } else if waits >= TELL_WAITS {
+                // A parent that waits for its child and reads nothing: both would wait for ever.
+                return self.cannot_tell(record, "nobody reads what we say");
             }
+            waits += 1;
             // The pipe is full: in a copytool of one thread nobody else empties it.
             self.pump(false);
+        }
+    }
+
+    fn cannot_tell(&self, record: &Record, why: &str) {
+        log::line(Level::Error, &format!("cannot tell the server of {}: {why}", record.key));
+    }
+
+    /// Mends descriptors, or waits a little for whoever has the lock.
+    fn mend_soon(&'static self) {
+        match self.lock.try_lock() {
+            Some(guard) => self.locked(guard, |engine| engine.mend(self)),
+            None => std::thread::sleep(Duration::from_millis(10)),
         }
     }
 
@@ -303,125 +411,45 @@ impl Handle {
 
     /// Unregisters. Callable from a signal handler: no allocation, nothing that waits.
     pub fn unregister(&'static self) {
-        if self.dead.swap(true, Ordering::AcqRel) {
+        if self.dead.swap(true, Ordering::SeqCst) {
             return;
         }
         // A child that inherited the handler must not cut its parent's connection.
         if self.shared.owner() == clock::pid() {
-            let socket = self.fds.socket.load(Ordering::Acquire);
-            if socket >= 0 {
-                net::shutdown(socket);
+            self.shared.close();
+            if self.fds.socket.is_ours() {
+                net::shutdown(self.fds.socket.get());
             }
         }
         self.wake();
-        close(&self.fds.mnt);
-        close(&self.fds.by_fid);
-        // SAFETY: head is valid for as long as the process lives. The real library changes nothing in it either while
-        // others may read it; they find descriptors that are closed, as there.
-        unsafe {
-            (*self.head.get()).mnt_fd = -1;
-            (*self.head.get()).open_by_fid_fd = -1;
+        // Calls that are under way use the descriptors: the last of them closes.
+        if self.inside.load(Ordering::SeqCst) == 0 {
+            self.close();
         }
-        // Without the lock somebody is using the others: they stay open. So does the pipe while attempts may still end.
-        if let Some(_guard) = self.lock.try_lock() {
-            for fd in [&self.fds.socket, &self.fds.timer, &self.fds.epoll, &self.fds.wake] {
-                close(fd);
-            }
-            if !attempts::any(self) {
-                close(&self.fds.tell);
-                close(&self.fds.records);
-            }
+    }
+
+    /// Closes everything. In a child the pipe stays while attempts may still end: its parent reads it.
+    fn close(&'static self) {
+        let Descriptors { mnt, by_fid, epoll, timer, wake, records, tell, socket } = &self.fds;
+        for descriptor in [socket, timer, epoll, wake, mnt, by_fid] {
+            descriptor.close();
+        }
+        self.show_descriptors();
+        if self.shared.owner() == clock::pid() || !attempts::any(self) {
+            tell.close();
+            records.close();
         }
     }
 
     /// Makes recv look again.
     pub fn wake(&self) {
+        if !self.fds.wake.is_ours() {
+            return;
+        }
         let one = 1u64;
         // SAFETY: eight bytes, as an eventfd wants them; it does not block before it has counted to 2^64.
-        unsafe { libc::write(self.fds.wake.load(Ordering::Acquire), ptr::from_ref(&one).cast(), 8) };
+        unsafe { libc::write(self.fds.wake.get(), ptr::from_ref(&one).cast(), 8) };
     }
-}
-
-fn close(fd: &AtomicI32) {
-    let fd = fd.swap(-1, Ordering::AcqRel);
-    if fd >= 0 {
-        net::close(fd);
-    }
-}
-
-impl Fds {
-    fn open(mnt: &CStr, nonblocking: bool) -> Result<Self, (String, io::Error)> {
-        let fds = Self {
-            mnt: AtomicI32::new(-1),
-            by_fid: AtomicI32::new(-1),
-            epoll: AtomicI32::new(-1),
-            timer: AtomicI32::new(-1),
-            wake: AtomicI32::new(-1),
-            records: AtomicI32::new(-1),
-            tell: AtomicI32::new(-1),
-            socket: AtomicI32::new(-1),
-        };
-        fds.open_all(mnt, nonblocking).inspect_err(|_| {
-            for fd in [&fds.mnt, &fds.by_fid, &fds.epoll, &fds.timer, &fds.wake, &fds.records, &fds.tell] {
-                close(fd);
-            }
-        })?;
-        Ok(fds)
-    }
-
-    fn open_all(&self, mnt: &CStr, nonblocking: bool) -> Result<(), (String, io::Error)> {
-        let keep = |place: &AtomicI32, what: &str, result: c_int| match check(result) {
-            Ok(fd) => {
-                place.store(fd, Ordering::Release);
-                Ok(fd)
-            }
-            Err(error) => Err((what.to_owned(), error)),
-        };
-        let root = format!("cannot open the file system's root {}", mnt.to_string_lossy());
-        let readable = libc::O_RDONLY | libc::O_CLOEXEC;
-        // SAFETY: mnt is a NUL-terminated string.
-        let mnt = keep(&self.mnt, &root, unsafe { libc::open(mnt.as_ptr(), readable) })?;
-        // SAFETY: the name is NUL-terminated.
-        let by_fid = unsafe { libc::openat(mnt, c".lustre/fid".as_ptr(), readable) };
-        keep(&self.by_fid, "cannot open .lustre/fid", by_fid)?;
-        // SAFETY: no pointers.
-        let epoll =
-            keep(&self.epoll, "cannot make an epoll", unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: no pointers.
-        let timer =
-            unsafe { libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
-        let timer = keep(&self.timer, "cannot make a timer", timer)?;
-        // SAFETY: no pointers.
-        let wake = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        let wake = keep(&self.wake, "cannot make an eventfd", wake)?;
-        let mut pipe = [-1; 2];
-        // SAFETY: there is room for the two descriptors.
-        let made = check(unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) });
-        made.map_err(|error| ("cannot make a pipe".to_owned(), error))?;
-        self.records.store(pipe[0], Ordering::Release);
-        self.tell.store(pipe[1], Ordering::Release);
-        // Only the reading end: who writes waits for room.
-        // SAFETY: F_SETFL takes an int.
-        let flagged = check(unsafe { libc::fcntl(pipe[0], libc::F_SETFL, libc::O_NONBLOCK) });
-        flagged.map_err(|error| ("cannot set up the pipe".to_owned(), error))?;
-        for fd in [timer, wake, pipe[0]] {
-            watch(epoll, libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN)
-                .map_err(|error| ("cannot set up the epoll".to_owned(), error))?;
-        }
-        if nonblocking {
-            // SAFETY: F_SETFL takes an int.
-            let flagged = check(unsafe { libc::fcntl(epoll, libc::F_SETFL, libc::O_NONBLOCK) });
-            flagged.map_err(|error| ("cannot make the descriptor non-blocking".to_owned(), error))?;
-        }
-        Ok(())
-    }
-}
-
-/// Adds, changes or removes what an epoll watches.
-pub fn watch(epoll: c_int, operation: c_int, fd: c_int, events: c_int) -> io::Result<()> {
-    let mut event = libc::epoll_event { events: events as u32, u64: 0 };
-    // SAFETY: the event is valid for the call.
-    check(unsafe { libc::epoll_ctl(epoll, operation, fd, &mut event) }).map(drop)
 }
 
 /// How to prove to servers who we are. Files that cannot be used are a mistake in the configuration.

@@ -12,10 +12,13 @@ mod attempts;
 mod channel;
 mod clock;
 mod config;
+mod descriptor;
+mod descriptors;
 mod engine;
 mod handle;
 mod lock;
 mod log;
+mod memory;
 mod net;
 mod real;
 mod record;
@@ -140,12 +143,16 @@ pub unsafe extern "C" fn llapi_hsm_copytool_get_fd(ct: *mut Ct) -> c_int {
         if handle.is_dead() {
             return -libc::EINVAL;
         }
-        // Whoever waits for the descriptor is not in recv, so work is to be fetched without being asked for.
-        handle.with_engine(|engine| {
-            engine.set_eager();
-            engine.run(handle, false);
-        });
-        handle.fds().epoll.load(std::sync::atomic::Ordering::Acquire)
+        let _inside = handle.enter();
+        // Whoever waits for the descriptor is not in recv, so work is to be fetched without being asked for. A child has no
+        // business with its parent's connection.
+        if handle.shared.owner() == clock::pid() {
+            handle.with_engine(|engine| {
+                engine.set_eager();
+                engine.run(handle, false);
+            });
+        }
+        handle.fds().epoll.get()
     })
 }
 
@@ -191,6 +198,7 @@ pub unsafe extern "C" fn llapi_hsm_copytool_recv(
 }
 
 fn recv(handle: &'static Handle) -> Result<(*mut hsm_action_list, usize), c_int> {
+    let _inside = handle.enter();
     // A copytool may have become a daemon since it registered.
     handle.shared.set_owner(clock::pid());
     loop {
@@ -199,6 +207,11 @@ fn recv(handle: &'static Handle) -> Result<(*mut hsm_action_list, usize), c_int>
         }
         let (list, chores) = handle.with_engine(|engine| {
             engine.clear_wake(handle);
+            if handle.is_dead() {
+                // What woke us is for every thread that waits here.
+                handle.wake();
+                return (None, Vec::new());
+            }
             engine.run(handle, true);
             let list = engine.next_list();
             if list.is_some() {
@@ -220,6 +233,7 @@ fn recv(handle: &'static Handle) -> Result<(*mut hsm_action_list, usize), c_int>
         }
         match list {
             Some(list) => return Ok(list),
+            None if handle.is_dead() => return Err(-libc::ESHUTDOWN),
             None if handle.nonblocking() => return Err(-libc::EAGAIN),
             // A signal only makes us look again, as read does under SA_RESTART.
             None => handle.wait_for_ever(),
@@ -252,6 +266,7 @@ pub unsafe extern "C" fn llapi_hsm_action_begin(
         let call = || unsafe { real(phcp, ct, hai, restore_mdt_index, restore_open_flags, is_error) };
         // SAFETY: the caller passes a copytool.
         let Some(handle) = (unsafe { Handle::of(ct) }) else { return call() };
+        let _inside = handle.enter();
         if handle.is_dead() {
             return call();
         }
@@ -316,6 +331,7 @@ fn record(attempt: &Attempt, kind: Kind, status: c_int) -> Record {
         key: attempt.key,
         dfid: attempt.dfid,
         status,
+        unheard: false,
         cancel: attempt.action == abi::HSMA_CANCEL,
         pid: clock::pid(),
     }
@@ -345,6 +361,7 @@ pub unsafe extern "C" fn llapi_hsm_action_progress(
             return -libc::EINVAL;
         }
         let Attempt { key, handle, .. } = attempt;
+        let _inside = handle.enter();
         handle.pump(false);
         if attempt.action != abi::HSMA_CANCEL {
             if handle.shared.is_stopped(&key, attempt.generation) {
@@ -405,6 +422,10 @@ pub unsafe extern "C" fn llapi_hsm_action_end(
         // Before the real end frees it: another begin may get the same address at once.
         let Some(attempt) = attempts::take(hcp as usize) else { return call(hp_flags, errval) };
         let Attempt { key, handle, .. } = attempt;
+        let _inside = handle.enter();
+        // That the cancel succeeded, the MDT would take for the success of what was cancelled (it knows one cookie for both):
+        // a file would be called archived without a copy.
+        let errval = if attempt.action == abi::HSMA_CANCEL && errval == 0 { libc::ECANCELED } else { errval };
         if attempt.action != abi::HSMA_CANCEL && !handle.is_dead() && must_withhold(&attempt, errval) {
             // SAFETY: the real begin made it and nobody else uses it during end.
             unsafe { withhold(hcp) };
@@ -422,7 +443,8 @@ pub unsafe extern "C" fn llapi_hsm_action_end(
             return rc;
         }
         let status = if errval == 0 { rc.saturating_neg() } else { errval.saturating_abs() };
-        handle.tell(&record(&attempt, Kind::Ended, status));
+        let unheard = errval == 0 && status != 0 && attempt.action != abi::HSMA_CANCEL;
+        handle.tell(&Record { unheard, ..record(&attempt, Kind::Ended, status) });
         handle.pump(false);
         rc
     })

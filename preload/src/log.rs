@@ -38,7 +38,8 @@ pub fn enabled(level: Level) -> bool {
     number(level) <= SHOWN.load(Ordering::Relaxed)
 }
 
-/// Writes one line, with one system call.
+/// Writes one line. A standard error that nobody reads neither stops the copytool nor, without a reader, ends it by SIGPIPE:
+/// the line is lost then.
 pub fn line(level: Level, text: &str) {
     if !enabled(level) {
         return;
@@ -53,6 +54,11 @@ pub fn line(level: Level, text: &str) {
     // What a server sends may hold anything; a log line is one line.
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = format!("coordinatool_client: {name}: {text}\n");
+    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one pollfd is given, and its count.
+    if unsafe { libc::poll(&mut poll, 1, 0) } != 1 || poll.revents != libc::POLLOUT {
+        return;
+    }
     // SAFETY: the pointer and length are those of a live string. Nothing can be done about an error.
     unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
 }

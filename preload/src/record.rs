@@ -32,6 +32,8 @@ pub struct Record {
     pub dfid: Fid,
     /// 0 or a positive errno.
     pub status: i32,
+    /// The copytool succeeded, and the status is that of the real end.
+    pub unheard: bool,
     /// Whether a cancel was acknowledged.
     pub cancel: bool,
     /// The process it happened in.
@@ -62,7 +64,7 @@ impl Record {
         }
         put(&self.status.to_ne_bytes());
         put(&self.pid.to_ne_bytes());
-        put(&u32::from(self.cancel).to_ne_bytes());
+        put(&(u32::from(self.cancel) | u32::from(self.unheard) << 1).to_ne_bytes());
         out
     }
 
@@ -88,8 +90,9 @@ impl Record {
         let dfid = fid_next(&mut rest)?;
         let status = take(&mut rest).map(i32::from_ne_bytes)?;
         let pid = take(&mut rest).map(i32::from_ne_bytes)?;
-        let cancel = take(&mut rest).map(u32::from_ne_bytes)? != 0;
-        Some(Self { kind, key: RequestKey { cookie, fid }, dfid, status, cancel, pid })
+        let flags = take(&mut rest).map(u32::from_ne_bytes)?;
+        let (cancel, unheard) = (flags & 1 != 0, flags & 2 != 0);
+        Some(Self { kind, key: RequestKey { cookie, fid }, dfid, status, unheard, cancel, pid })
     }
 }
 
@@ -105,14 +108,18 @@ mod tests {
 
     #[test]
     fn records_round_trip_with_all_bits_of_the_cookie() {
-        for (kind, status, cancel) in
-            [(Kind::Begun, 0, false), (Kind::Ended, 125, true), (Kind::Abandoned, -1, false)]
-        {
+        for (kind, status, unheard, cancel) in [
+            (Kind::Begun, 0, false, false),
+            (Kind::Ended, 125, false, true),
+            (Kind::Ended, 2, true, false),
+            (Kind::Abandoned, -1, false, false),
+        ] {
             let record = Record {
                 kind,
                 key: RequestKey { cookie: u64::MAX - 1, fid: Fid::new(0x2_0000_0402, u32::MAX, 7) },
                 dfid: Fid::new(0x2_4000_0402, 3, 0),
                 status,
+                unheard,
                 cancel,
                 pid: 4711,
             };

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+// Each test program uses its own part.
+#[allow(dead_code)]
 mod rig;
 
 use rig::*;

@@ -1,14 +1,9 @@
 //! `/api/v1/ha/events`: what happened, as a list and as a stream.
 
-use std::convert::Infallible;
-
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::response::sse::{Event, KeepAlive, Sse};
 use serde::Deserialize;
-use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::Context;
 use super::envelope::{Problem, good};
@@ -41,29 +36,24 @@ pub async fn list(State(context): State<Context>, Query(wanted): Query<Wanted>) 
 }
 
 /// `GET /api/v1/ha/events/stream`: the same as server-sent events, and all later ones as they happen.
-pub async fn stream(
-    State(context): State<Context>,
-    Query(wanted): Query<Wanted>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+pub async fn stream(State(context): State<Context>, Query(wanted): Query<Wanted>) -> Response {
     let mut filter = wanted.filter();
-    tokio::task::spawn(async move {
-        let mut changes = context.manager.changes();
+    let manager = context.manager;
+    context.followers.answer(|follower| async move {
+        let mut changes = manager.changes();
         loop {
-            let Ok((events, recorded)) = context.manager.events(filter.clone()).await else { return };
+            let Ok((events, recorded)) = manager.events(filter.clone()).await else { return };
             (filter.after, filter.since, filter.limit) = (Some(recorded), None, usize::MAX);
-            for event in events {
-                let Ok(data) = Event::default().json_data(&event) else { continue };
+            for event in &events {
                 // Whoever listened is gone.
-                if sender.send(Ok(data)).await.is_err() {
+                if !follower.tell(event).await {
                     return;
                 }
             }
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
-                () = sender.closed() => return,
+                () = follower.gone() => return,
             }
         }
-    });
-    Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default())
+    })
 }

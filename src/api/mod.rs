@@ -5,7 +5,7 @@
 //! Ours is below `/api/v1` (`ha`): GET reads, POST acts, every answer is in an `envelope`. HALO's own paths are answered
 //! as HALO answers them (`halo`). `openapi` describes both.
 
-mod caller;
+pub mod caller;
 mod envelope;
 mod events;
 mod ha;
@@ -14,6 +14,7 @@ pub mod hsm;
 mod openapi;
 mod serve;
 mod stall;
+mod stream;
 
 use std::path::PathBuf;
 
@@ -30,6 +31,14 @@ pub struct Context {
     pub manager: Manager,
     /// Which file `reload` reads.
     pub config_file: PathBuf,
+    followers: stream::Followers,
+}
+
+impl Context {
+    /// For the clients of this manager.
+    pub fn new(manager: Manager, config_file: PathBuf) -> Self {
+        Self { manager, config_file, followers: stream::Followers::default() }
+    }
 }
 
 /// All paths.
@@ -55,5 +64,6 @@ pub fn router(context: Context) -> Router {
 
 /// Answers requests for as long as the manager runs.
 pub async fn serve(socket: UnixListener, context: Context) {
-    serve::serve(socket, serve::with_whole_bodies(router(context))).await;
+    // Its socket is its owner's alone.
+    serve::serve(socket, serve::with_whole_bodies(router(context)), caller::Groups::default()).await;
 }

@@ -17,9 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::caller::Caller;
+use super::caller::{self, Caller, Groups};
 use super::envelope::Problem;
 use super::stall::Stalling;
+use crate::server::listener::Complaint;
 
 /// Clients at once. Others wait until one of these is gone.
 const MAX_CLIENTS: usize = 256;
@@ -35,15 +36,17 @@ pub fn with_whole_bodies<S: Clone + Send + Sync + 'static>(router: Router<S>) ->
     router.layer(middleware::from_fn(with_whole_body))
 }
 
-/// Answers requests for as long as the process runs.
-pub async fn serve(socket: UnixListener, router: Router) {
+/// Answers requests for as long as the process runs, those that the caller may make.
+pub async fn serve(socket: UnixListener, router: Router, groups: Groups) {
+    let router = router.layer(middleware::from_fn(caller::guard));
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let complaint = Complaint::default();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("the API cannot accept a client: {error}");
+                complaint.log(format_args!("the API cannot accept a client: {error}"));
                 // Out of descriptors, for instance: it will not be better at once.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -51,7 +54,7 @@ pub async fn serve(socket: UnixListener, router: Router) {
         };
         let router = router.clone();
         tokio::task::spawn_local(async move {
-            let caller = Caller::of(&stream).await;
+            let caller = Caller::of(&stream, groups).await;
             answer(stream, router.layer(Extension(ConnectInfo(caller)))).await;
             drop(slot);
         });
@@ -61,12 +64,13 @@ pub async fn serve(socket: UnixListener, router: Router) {
 /// The same over TCP, without a caller.
 pub async fn serve_tcp(socket: TcpListener, router: Router) {
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let complaint = Complaint::default();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("the API cannot accept a client: {error}");
+                complaint.log(format_args!("the API cannot accept a client: {error}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

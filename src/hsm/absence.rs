@@ -3,6 +3,7 @@
 use super::Coordinator;
 use super::effect::Effects;
 use super::event::ConnId;
+use super::feed::MoverChange;
 use super::index::NIL;
 use super::requests::Handle;
 use super::time::Mono;
@@ -43,7 +44,9 @@ impl Coordinator {
             }
             return;
         }
-        tracing::info!(mover = %self.movers.at(mover).id, "mover disconnected");
+        let id = self.movers.at(mover).id.clone();
+        tracing::info!(mover = %id, "mover disconnected");
+        self.tell_mover(&id, MoverChange::Away);
         let until = (self.now.mono + self.config.client_grace).max(leased);
         self.timers.set(Timer::Grace(mover), until);
         if let Some((second, ehlo)) = self.hosts.at_mut(host).claim.take() {
@@ -102,6 +105,9 @@ impl Coordinator {
         self.fresh_movers.remove(&mover);
         self.later_movers.remove(&mover);
         let id = self.movers.at(mover).id.clone();
+        if host != NIL {
+            self.tell_mover(&id, MoverChange::Gone);
+        }
         self.forget_duty(&id);
         self.movers.remove(mover);
         if host != NIL {

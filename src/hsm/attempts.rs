@@ -16,6 +16,7 @@ use super::effect::{Effect, Effects, StoreOp};
 use super::index::NIL;
 use super::letter::{Letter, Stage};
 use super::lustre_call::LustreCall;
+use super::mover_views::DeadLetter;
 use super::requests::{Handle, Kind};
 use super::time::{Mono, Wall};
 use super::timers::Timer;
@@ -26,6 +27,9 @@ pub(super) type Target = (Fid, Kind, u32);
 
 /// Attempts that are remembered for each.
 pub(super) const MOST_ATTEMPTS: usize = 8;
+
+/// Failed requests looked at in one step.
+const LOOK: usize = 512;
 
 /// How many requests are asked for at the same time.
 const MOST_ASKED: usize = 64;
@@ -56,12 +60,26 @@ pub(super) struct Letters {
     order: BTreeMap<u64, Target>,
     next: u64,
     due: BTreeSet<(Mono, Target)>,
+    /// How many are given up, and how many are being tried again.
+    dead: usize,
+    alive: usize,
     asking: BTreeMap<RequestKey, Target>,
 }
 
 impl Letters {
+    /// Counts a letter (`true`), or counts it no more, by its stage.
+    fn count(&mut self, stage: Stage, on: bool) {
+        let count = match stage {
+            Stage::Dead => &mut self.dead,
+            Stage::Alive => &mut self.alive,
+            Stage::Waiting(_) | Stage::Asking => return,
+        };
+        *count = if on { *count + 1 } else { *count - 1 };
+    }
+
     fn remove(&mut self, target: &Target) -> Option<Letter> {
         let letter = self.all.remove(target)?;
+        self.count(letter.stage, false);
         self.order.remove(&letter.order);
         if let Stage::Waiting(due) = letter.stage {
             self.due.remove(&(due, *target));
@@ -81,7 +99,9 @@ impl Letters {
         if let Stage::Waiting(due) = stage {
             self.due.insert((due, target));
         }
-        letter.stage = stage;
+        let old = std::mem::replace(&mut letter.stage, stage);
+        self.count(old, false);
+        self.count(stage, true);
     }
 
     fn add(&mut self, target: Target, mut letter: Letter) {
@@ -91,6 +111,7 @@ impl Letters {
         let stage = letter.stage;
         letter.stage = Stage::Dead;
         self.all.insert(target, letter);
+        self.count(Stage::Dead, true);
         self.set_stage(target, stage);
     }
 }
@@ -315,9 +336,36 @@ impl Coordinator {
         count
     }
 
-    /// Requests that failed and may be asked for again, the oldest failure first.
-    pub fn dead_letters(&self) -> Vec<super::mover_views::DeadLetter> {
-        let ordered = self.letters.order.values().filter_map(|target| self.letters.all.get(target));
-        ordered.filter(|letter| letter.stage != Stage::Alive).map(|letter| letter.view(self.now)).collect()
+    /// How many failed requests are given up, and how many are kept in all; those that are tried right now left out.
+    pub fn letter_counts(&self) -> (u64, u64) {
+        (self.letters.dead as u64, (self.letters.all.len() - self.letters.alive) as u64)
+    }
+
+    /// A part of the failed requests that are selected, the oldest failure first, from behind `after` (0 for the first),
+    /// and where the next part begins. With `trying` also those for which there is a request again.
+    pub fn letters_part(&self, after: u64, select: &Select, trying: bool) -> (Vec<DeadLetter>, Option<u64>) {
+        let mut last = None;
+        let mut found = Vec::new();
+        for (&number, target) in self.letters.order.range(after.saturating_add(1)..).take(LOOK) {
+            last = Some(number);
+            if let Some(letter) = self.letters.all.get(target)
+                && (trying || letter.stage != Stage::Alive)
+                && letter.fits(target, select)
+            {
+                found.push(letter.view(self.now));
+            }
+        }
+        (found, last)
+    }
+
+    /// All requests that failed and may be asked for again, the oldest failure first. Costs their number.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        let (mut all, mut after) = (Vec::new(), Some(0));
+        while let Some(from) = after {
+            let (part, next) = self.letters_part(from, &Select::default(), false);
+            all.extend(part);
+            after = next;
+        }
+        all
     }
 }

@@ -76,6 +76,16 @@ impl Tags {
         &mut self.entries[id as usize]
     }
 
+    /// Ids below this were given out at some time.
+    pub(super) fn capacity(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// Whether a batch of this id is there now.
+    pub(super) fn in_use(&self, id: u32) -> bool {
+        self.entries.get(id as usize).is_some_and(|tag| self.index.get(&tag.key) == Some(&id))
+    }
+
     /// Ids in use.
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
         let mut ids: Vec<u32> = self.index.values().copied().collect();

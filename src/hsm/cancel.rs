@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::Coordinator;
 use super::action::{Action, ActionItem, RequestKey};
 use super::effect::{Effect, Effects};
-use super::requests::{CANCELLING, Handle, State};
+use super::requests::{CANCELLING, Handle, Kind, State};
 use super::timers::Timer;
+use super::verdict::EALREADY;
 use super::views::Outcome;
 
 /// `errno` values that mean something here.
@@ -30,6 +31,8 @@ pub(super) struct Cancel {
     /// As the mover is to see it.
     pub(super) item: ActionItem,
     pub(super) sent: bool,
+    /// No user has asked the MDT for it.
+    pub(super) by_operator: bool,
 }
 
 /// An end that the MDT has not taken yet.
@@ -37,6 +40,8 @@ pub(super) struct Cancel {
 pub(super) struct Ending {
     item: ActionItem,
     errno: i32,
+    /// For a cancel.
+    cancelled: bool,
     tries: u32,
     /// It failed and will be tried again.
     failed: bool,
@@ -67,23 +72,47 @@ impl Coordinator {
             item.timestamp = self.next_timestamp();
             tracing::info!(%key, mover = %self.movers.at(owner).id, "cancel goes to the mover");
             self.requests.at_mut(handle).set(CANCELLING, true);
-            self.cancels.insert(handle, Cancel { item, sent: false });
+            self.cancels.insert(handle, Cancel { item, sent: false, by_operator: false });
             self.counts.pending_cancel += 1;
             self.movers.at_mut(owner).cancels.push_back(handle);
             self.fresh_movers.insert(owner);
             return;
         }
         tracing::info!(%key, "cancelled while it waited");
-        self.end_waiting(handle, item, effects);
+        self.end_waiting(handle, item, false, effects);
     }
 
-    /// A request that waits is cancelled, whoever wants it: the MDT is told at once, under the names of `item`.
-    pub(super) fn end_waiting(&mut self, handle: Handle, item: ActionItem, effects: &mut Effects) {
+    /// A request that waits is cancelled, by a user or an operator: the MDT is told at once, under the names of `item`.
+    pub(super) fn end_waiting(
+        &mut self,
+        handle: Handle,
+        item: ActionItem,
+        by_operator: bool,
+        effects: &mut Effects,
+    ) {
+        if self.is_removed(handle) {
+            tracing::info!(key = %item.key(), "the cancel comes too late: the copy is gone");
+            return;
+        }
         let class = self.requests.at(handle).class;
-        let errno = self.harmless_error(handle, ECANCELED);
+        let errno = self.cancel_error(handle, by_operator);
         self.unqueue(handle);
         self.refresh_class(class);
         self.end_loose(handle, item, errno, effects);
+    }
+
+    /// With which error a cancelled request is ended. Where a user has cancelled it, the MDT has a record of that, which
+    /// ECANCELED completes. Without such a record ECANCELED would make the request itself a success in `hsm/actions`, though
+    /// nothing was done; ENOSYS makes it FAILED, and ECANCELED for the readers of the changelog. An ARCHIVE gets the one error
+    /// that never makes a file dirty (Lustre `hsm_cdt_request_completed`).
+    fn cancel_error(&self, handle: Handle, by_operator: bool) -> i32 {
+        if !by_operator {
+            self.harmless_error(handle, ECANCELED)
+        } else if self.requests.at(handle).kind == Kind::Archive {
+            EALREADY
+        } else {
+            ENOSYS
+        }
     }
 
     /// A loose request has ended by a cancel.
@@ -92,7 +121,11 @@ impl Coordinator {
         self.note_fate(handle, Outcome::Cancelled, ECANCELED);
         self.note_settled(self.target(handle), effects);
         self.forget(handle, effects);
+        let key = item.key();
         self.end_at_lustre(item, errno, effects);
+        if let Some(ending) = self.endings.get_mut(&key) {
+            ending.cancelled = true;
+        }
         self.release_held(fid);
     }
 
@@ -122,8 +155,9 @@ impl Coordinator {
     /// A running request with a cancel has lost its mover: nobody else gets it.
     pub(super) fn end_cancelled(&mut self, handle: Handle, effects: &mut Effects) {
         let cancel = self.drop_cancel(handle);
+        let by_operator = cancel.as_ref().is_some_and(|cancel| cancel.by_operator);
         let item = cancel.map_or_else(|| self.item(handle, true), |cancel| cancel.item);
-        let errno = self.harmless_error(handle, ECANCELED);
+        let errno = self.cancel_error(handle, by_operator);
         self.stop(handle);
         self.end_loose(handle, item, errno, effects);
     }
@@ -131,7 +165,8 @@ impl Coordinator {
     /// Tells the MDT that a request has ended, and how.
     ///
     /// # Panics
-    /// For a success: only who has done a request may say so. A restore ended that way would be taken for the data.
+    /// For a success: only who has done a request may say so. A restore ended that way would be taken for the data. (That a
+    /// mover has removed a copy is said elsewhere: [`Self::end_removed`].)
     pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
         assert!(errno > 0, "the coordinator ends no request with success");
         let key = item.key();
@@ -139,12 +174,14 @@ impl Coordinator {
             return;
         }
         effects.visible.push(Effect::EndAtLustre { item: Box::new(item.clone()), errno });
-        self.endings.insert(key, Ending { item, errno, tries: 1, failed: false });
+        self.endings
+            .insert(key, Ending { item, errno, cancelled: errno == ECANCELED, tries: 1, failed: false });
     }
 
     /// The MDT's answer.
     pub(super) fn lustre_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
         let Some(ending) = self.endings.get_mut(&key) else {
+            self.removal_ended(key, errno, effects);
             return;
         };
         if LATER.contains(&errno) && ending.tries < MOST_TRIES {
@@ -154,7 +191,7 @@ impl Coordinator {
             }
             return;
         }
-        let cancelled = ending.errno == ECANCELED || ending.item.action == Action::Cancel;
+        let cancelled = ending.cancelled || ending.item.action == Action::Cancel;
         self.endings.remove(&key);
         match errno {
             0 => self.counts.done_cancel += u64::from(cancelled),

@@ -22,6 +22,7 @@ impl Coordinator {
         self.check_shelves();
         self.vetting.check(|handle| self.requests.at(handle).state);
         self.bound.check();
+        self.removed.check();
         self.check_shares();
         self.check_tapes();
     }
@@ -123,11 +124,12 @@ impl Coordinator {
         for id in self.classes.ids() {
             let class = self.classes.at(id);
             assert_eq!(self.classes.find(&class.key), Some(id));
-            let mut refs = 0;
-            for handle in self.handles() {
-                refs += u32::from(self.requests.at(handle).class == id);
+            let (mut refs, mut running) = (0, 0);
+            for handle in self.handles().filter(|&handle| self.requests.at(handle).class == id) {
+                refs += 1;
+                running += u32::from(self.requests.at(handle).state == State::Running);
             }
-            assert_eq!(class.refs, refs, "references to a class");
+            assert_eq!((class.refs, class.running), (refs, running), "references to a class");
             let due = class.standing.map(|standing| standing.due);
             let head = (class.list.head != NIL).then(|| self.due(class.list.head));
             if class.key.tape == NIL {

@@ -60,6 +60,8 @@ pub struct HsmConfig {
     pub stranded_timeout: Duration,
     /// How many ended requests are remembered (`history_size`).
     pub history_size: usize,
+    /// Whether the sizes of all files are looked up, to count bytes (`count_bytes`).
+    pub count_bytes: bool,
     /// How many failed requests are kept for an operator (`dead_letters`); 0 keeps none and tries none again.
     pub dead_letters: usize,
     /// How often the MDT is asked again for a request that failed (`retry_limit`); 0 for never, as in C.
@@ -148,6 +150,7 @@ impl Default for HsmConfig {
             // A mover that dies on Friday evening is back on Monday.
             stranded_timeout: Duration::from_secs(3 * 86_400),
             history_size: 10_000,
+            count_bytes: false,
             dead_letters: 10_000,
             retry_limit: 0,
             retry_backoff: Duration::from_secs(60),

@@ -17,6 +17,7 @@ use super::data::DataTable;
 use super::duty::Duties;
 use super::effect::{Effect, Effects, Reply};
 use super::event::{ConnId, Event, Lock, Message};
+use super::feed::Feed;
 use super::forgotten::Doubts;
 use super::history::History;
 use super::hosts::Hosts;
@@ -28,6 +29,7 @@ use super::operator::AskId;
 use super::priorities::Dues;
 use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
 use super::reconcile;
+use super::removed::Removed;
 use super::reporting::Reports;
 use super::requests::{Few, Handle, List, Requests};
 use super::shares::Shares;
@@ -92,6 +94,8 @@ pub struct Coordinator {
     pub(super) vetting: Vetting,
     pub(super) late_archives: LateArchives,
     pub(super) bound: BoundRestores,
+    /// Copies that are gone and that the MDT believes in.
+    pub(super) removed: Removed,
     pub(super) keepalive: KeepAlive,
     /// What the MDT may have forgotten.
     pub(super) doubts: Doubts,
@@ -103,6 +107,7 @@ pub struct Coordinator {
     pub(super) status: StatusRuns,
     pub(super) counts: Counters,
     pub(super) history: History,
+    pub(super) feed: Feed,
     pub(super) letters: Letters,
     pub(super) duties: Duties,
     pub(super) limited: Limited,
@@ -194,6 +199,7 @@ impl Coordinator {
             vetting: Vetting::default(),
             late_archives: LateArchives::default(),
             bound: BoundRestores::default(),
+            removed: Removed::default(),
             keepalive: KeepAlive::default(),
             doubts: Doubts::default(),
             strandings: Strandings::default(),
@@ -203,6 +209,7 @@ impl Coordinator {
             status: StatusRuns::default(),
             counts: Counters::default(),
             history: History::default(),
+            feed: Feed::default(),
             letters: Letters::default(),
             duties: Duties::default(),
             limited: Limited::default(),
@@ -260,6 +267,7 @@ impl Coordinator {
         if self.tapes.has_reviews() {
             self.slice_later();
         }
+        self.note_quarantines(effects);
         self.quit_if_idle(effects);
     }
 
@@ -277,7 +285,8 @@ impl Coordinator {
             Message::Ehlo(ehlo) => self.ehlo(conn, mover, ehlo, effects),
             Message::EhloBadArchiveId => self.ehlo_bad_archive_id(conn, mover, effects),
             Message::Recv(recv) => self.recv(conn, mover, recv, effects),
-            Message::Done(done) => self.done(conn, mover, done, effects),
+            Message::Done(done) => self.done(conn, mover, done, false, effects),
+            Message::Unheard(done) => self.done(conn, mover, done, true, effects),
             Message::GoesOn => {
                 tracing::info!(mover = %self.movers.at(mover).id, "the mover cannot cancel: it goes on");
                 effects.visible.push(Effect::Reply { conn, reply: Reply::Done });

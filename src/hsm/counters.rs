@@ -83,6 +83,8 @@ pub struct Counters {
     pub asking: u64,
     /// REMOVEs ended because their file was released since.
     pub refused_removes: u64,
+    /// REMOVEs that were ended with success here because a mover had removed the copy before.
+    pub removes_told: u64,
     /// ARCHIVEs ended because another had archived the file.
     pub needless_archives: u64,
     /// Restores ended and requested again because they were bound to a mover that was gone.

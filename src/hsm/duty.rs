@@ -1,38 +1,70 @@
-//! What movers may be given, beyond what they ask for: an operator drains them, too many errors put them in quarantine, the
+//! What movers may be given, beyond what they ask for: an operator drains or limits them, too many errors put them in quarantine, the
 //! configuration limits them.
 //!
 //! All of it comes down to one number for each mover, its allowance: how many more requests it may be given now. Room for
 //! work of each kind is never more than that, so no other rule needs to know why.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::Coordinator;
 use super::bucket::Bucket;
 use super::effect::{Effects, StoreOp};
+use super::feed::MoverChange;
 use super::index::NIL;
 use super::quarantine::Quarantine;
-use super::requests::Handle;
+use super::requests::{Handle, Kind};
 use super::time::{Mono, Wall};
 use super::timers::Timer;
 use super::window::Window;
 
 const DRAIN: &str = "drain/";
 
-/// Names that may be drained at the same time.
-const MOST_DRAINED: usize = 4096;
+/// Names for which operators may have decided something at the same time.
+pub(super) const MOST_NAMED: usize = 4096;
 
 /// What is known of a mover by its name, also while it is away.
 #[derive(Debug, Default)]
 pub(super) struct Duty {
     pub(super) drained: bool,
+    /// The most requests that it may run, by an operator's order.
+    pub(super) most: Option<u32>,
     pub(super) quarantine: Option<Quarantine>,
     /// Quarantines in a row.
     pub(super) times: u32,
     pub(super) window: Window,
     pub(super) failed: u64,
+    /// What it told, by errno.
+    pub(super) errors: BTreeMap<i32, u64>,
+    /// Bytes of what it ended well, by kind and archive id, as far as they are known.
+    pub(super) moved: BTreeMap<(Kind, u32), u64>,
     /// Of `limit_mover`: the rate, and bytes in flight.
     pub(super) bucket: Bucket,
     pub(super) bytes: u64,
+}
+
+/// Errors, and archives, that are counted each on its own for one mover.
+const MOST_KINDS: usize = 64;
+
+impl Duty {
+    /// Counts an error that the mover told. Beyond so many different ones they are somebody's invention.
+    pub(super) fn count_error(&mut self, errno: i32) {
+        let known = self.errors.contains_key(&errno) || self.errors.len() < MOST_KINDS;
+        *self.errors.entry(if known { errno } else { i32::MAX }).or_insert(0) += 1;
+    }
+
+    /// Counts what the mover moved.
+    pub(super) fn count_bytes(&mut self, kind: Kind, archive_id: u32, bytes: u64) {
+        let key = (kind, archive_id);
+        let known = self.moved.contains_key(&key) || self.moved.len() < MOST_KINDS;
+        let count = self.moved.entry(if known { key } else { (kind, u32::MAX) }).or_insert(0);
+        *count = count.saturating_add(bytes);
+    }
+
+    /// Whether it has to be kept, and shown, although the mover is not known.
+    pub(super) fn matters(&self) -> bool {
+        self.drained || self.most.is_some() || self.quarantine.is_some()
+    }
 }
 
 /// All of them, by the movers' names.
@@ -43,11 +75,26 @@ pub(super) struct Duties {
     wakes: BTreeSet<(Mono, Box<str>)>,
     /// Those in quarantine.
     pub(super) quarantined: BTreeSet<Box<str>>,
+    /// Those whose quarantine is to be noted in the store.
+    pub(super) changed: BTreeSet<Box<str>>,
+    /// When quarantines of before a restart are looked at again.
+    pub(super) review_at: Option<Mono>,
 }
 
 impl Duties {
     pub(super) fn get(&self, name: &str) -> Option<&Duty> {
         self.by_name.get(name)
+    }
+
+    /// Those whose names come after this one.
+    pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &Duty)> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(name, duty)| (&**name, duty))
+    }
+
+    /// For how many names operators have decided something.
+    pub(super) fn named(&self) -> usize {
+        self.by_name.values().filter(|duty| duty.drained || duty.most.is_some()).count()
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> &mut Duty {
@@ -82,7 +129,11 @@ impl Coordinator {
         let duty = self.duties.get(&entry.id);
         let mut allowance = None;
         let mut at_most = |most: u32| allowance = Some(allowance.unwrap_or(u32::MAX).min(most));
+        let load = u32::try_from(entry.load()).unwrap_or(u32::MAX);
         if let Some(duty) = duty {
+            if let Some(most) = duty.most {
+                at_most(most.saturating_sub(load));
+            }
             match duty.quarantine {
                 _ if duty.drained => at_most(0),
                 Some(Quarantine::Until(_)) => at_most(0),
@@ -91,7 +142,6 @@ impl Coordinator {
             }
         }
         if let Some(limit) = limit {
-            let load = u32::try_from(entry.load()).unwrap_or(u32::MAX);
             if let Some(max) = limit.max {
                 at_most(max.saturating_sub(load));
             }
@@ -206,6 +256,7 @@ impl Coordinator {
             }
         }
         self.arm_duty();
+        self.review_recovered();
     }
 
     /// An operator drains a mover, or gives it work again. Returns why not.
@@ -217,10 +268,11 @@ impl Coordinator {
         if drained == on {
             return Ok(());
         }
-        if on && self.duties.by_name.values().filter(|duty| duty.drained).count() >= MOST_DRAINED {
-            return Err(format!("{MOST_DRAINED} movers are drained already"));
+        if on && self.duties.named() >= MOST_NAMED {
+            return Err(format!("{MOST_NAMED} movers are drained or limited already"));
         }
         self.duties.get_mut(name).drained = on;
+        self.tell_mover(name, MoverChange::Drained(on));
         let value = on.then(|| format!("since={}", self.now.wall.0));
         effects.store.push(StoreOp::Note { name: format!("{DRAIN}{name}"), value });
         if let Some(mover) = self.mover_named(name) {
@@ -251,7 +303,7 @@ impl Coordinator {
 
     /// A mover is forgotten: what is known of it as well, unless that was somebody's decision or still matters.
     pub(super) fn forget_duty(&mut self, name: &str) {
-        if self.duties.get(name).is_some_and(|duty| !duty.drained && duty.quarantine.is_none()) {
+        if self.duties.get(name).is_some_and(|duty| !duty.matters()) {
             self.duties.by_name.remove(name);
         }
     }

@@ -9,8 +9,19 @@ use super::top::PACE;
 use super::views::Outcome;
 
 impl Coordinator {
-    pub(super) fn done(&mut self, conn: ConnId, mover: u32, done: Done, effects: &mut Effects) {
+    /// `unheard`: the copytool succeeded, but the MDT did not take its end.
+    pub(super) fn done(
+        &mut self,
+        conn: ConnId,
+        mover: u32,
+        done: Done,
+        unheard: bool,
+        effects: &mut Effects,
+    ) {
         match self.find_done(mover, &done) {
+            Some(handle) if unheard && self.keeps_removed(handle) => {
+                self.removed_unheard(handle, mover, done, effects);
+            }
             Some(handle) => self.finished(handle, mover, done, effects),
             None => {
                 self.counts.foreign_dones += 1;
@@ -34,6 +45,30 @@ impl Coordinator {
             .filter(own)
             .or_else(|| self.requests.find_alias(done.cookie, done.dfid).filter(own))
             .or_else(|| self.requests.find_truncated(done.cookie, done.dfid, mover))
+    }
+
+    /// Whether it matters that the work of a request is done though the MDT does not know: an archive is made again, a
+    /// restore is sent again, but nobody can remove a copy twice.
+    fn keeps_removed(&self, handle: Handle) -> bool {
+        self.config.ask_lustre && self.requests.at(handle).kind == Kind::Remove
+    }
+
+    /// The copy is gone and the MDT did not take the end: the request stays until the MDT knows. A cancel came too late.
+    fn removed_unheard(&mut self, handle: Handle, mover: u32, done: Done, effects: &mut Effects) {
+        let key = self.requests.at(handle).key();
+        tracing::info!(
+            %key, status = done.status, mover = %self.movers.at(mover).id,
+            "the copy is removed, and the MDT has not taken the end: it is told again"
+        );
+        self.report_done(handle, &done, effects);
+        self.drop_cancel(handle);
+        let now = self.now.mono;
+        self.movers.at_mut(mover).pace.add(PACE, now, true);
+        self.judge_mover(mover, handle, 0);
+        self.note_settled(self.target(handle), effects);
+        self.note_removed(handle, effects);
+        self.requests.at_mut(handle).set(REDELIVERED, false);
+        self.tell_removed(handle, mover, done.status, effects);
     }
 
     fn finished(&mut self, handle: Handle, mover: u32, done: Done, effects: &mut Effects) {
@@ -83,6 +118,9 @@ impl Coordinator {
             self.movers.at_mut(mover).done[kind.at()] += 1;
         }
         self.forget(handle, effects);
+        if kind == Kind::Remove && done.status == 0 {
+            self.copy_removed(fid);
+        }
         self.release_held(fid);
     }
 }

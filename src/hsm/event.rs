@@ -108,6 +108,8 @@ pub enum Message {
     Recv(Recv),
     /// `done`.
     Done(Done),
+    /// `done` of a mover of ours whose copytool succeeded while the MDT did not take its end: the status is the MDT's.
+    Unheard(Done),
     /// `done` of a mover of ours that cannot cancel: it goes on with the request.
     GoesOn,
     /// `done` without cookie or FID.

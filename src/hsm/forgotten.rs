@@ -4,6 +4,10 @@
 //! and removes, whose ends it refuses with ENOENT (Lustre mdt_coordinator.c). So what it says it does not know is not handed
 //! out while that is in doubt. When it says so a second time, a restore waits until it comes again, and an archive or a
 //! remove is requested anew with its full data; only when the MDT has taken that is the old one forgotten.
+//!
+//! The MDT does not know either what has ended, and its end may have been lost with a mover and a daemon that died. So the
+//! file is looked at before each of these steps: where nothing is left to do, nothing is requested again. That matters
+//! most for what users asked since: an archive that was requested again would come after their remove.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,7 +21,7 @@ use super::action::RequestKey;
 use super::cancel::{ECANCELED, ENOENT, ENOSYS, LATER};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
-use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, State};
+use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, State};
 use super::time::Mono;
 use super::timers::Timer;
 use super::views::Outcome;
@@ -32,21 +36,34 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(30);
 /// How long the MDT may take to take a request again.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(7 * 86_400);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Requests of one file that are looked at.
+const MOST_OF_FILE: usize = 64;
 /// Requests remembered that movers ended with ENOENT and that were looked into.
 const MOST_LOOKED_INTO: usize = 65_536;
 
 /// What is done about a request in doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The MDT did not know it: it is asked again before anything is done.
+    /// The MDT did not know it: is there anything left to do for the file?
+    First,
+    /// It is asked again before anything is done.
     Confirm,
+    /// It did not know it again: is there still anything left to do?
+    Wanted,
     /// A restore: the MDT will send it again, or has given it up.
     Redelivery,
     /// Its mover ended it with ENOENT, which may be the MDT's answer: is there anything left to do for the file?
     Look,
+    /// A restore that a mover ended with an error: has the MDT heard that, or did it send the restore again?
+    Heard,
     /// The MDT is to take it again.
     Request,
+    /// A REMOVE whose copy is gone: the MDT is told that it succeeded.
+    End,
 }
+
+/// Those in which the MDT is asked whether it knows the request.
+const ASKED_ALIVE: [Stage; 3] = [Stage::Confirm, Stage::Redelivery, Stage::Heard];
 
 #[derive(Debug)]
 struct Doubt {
@@ -58,6 +75,8 @@ struct Doubt {
     asked: bool,
     /// It came again while the MDT was asked to take it again.
     back: bool,
+    /// With what error its mover ended it.
+    status: i32,
 }
 
 /// Requests in doubt.
@@ -147,10 +166,31 @@ impl Coordinator {
         request.state = State::Doubtful;
         request.linked = linked;
         let due = now + after;
-        let doubt = Doubt { stage, since: now, due, tries: 0, asked: false, back: false };
+        let doubt = Doubt { stage, since: now, due, tries: 0, asked: false, back: false, status: 0 };
         self.doubts.of.insert(handle, doubt);
         self.doubts.due.insert((due, handle));
         self.arm_doubts();
+    }
+
+    /// A loose request that the MDT did not know while it ran: most likely its end was lost with its mover. Looks at the
+    /// file before anything else is done to it; `false` if too many are in doubt.
+    pub(super) fn doubt_first(&mut self, handle: Handle) -> bool {
+        let room = self.doubts.len() < MOST;
+        if room {
+            self.doubt(handle, Stage::First, Duration::ZERO);
+        }
+        room
+    }
+
+    /// A file's copy was removed. Archives of it that wait are older, or come again through the pipe: what the MDT does not
+    /// know of them has ended, and is not asked for again.
+    pub(super) fn copy_removed(&mut self, fid: Fid) {
+        for handle in self.requests.of_file(fid, MOST_OF_FILE) {
+            let request = self.requests.at_mut(handle);
+            if request.kind == Kind::Archive && request.state != State::Running {
+                request.set(ENDED_BEFORE, true);
+            }
+        }
     }
 
     fn arm_doubts(&mut self) {
@@ -194,8 +234,13 @@ impl Coordinator {
             self.doubts.asked += 1;
             let key = self.requests.at(handle).key();
             let call = match doubt.stage {
-                Stage::Confirm | Stage::Redelivery => LustreCall::KeepAlive { key },
-                Stage::Look => LustreCall::State { key },
+                Stage::End => {
+                    let item = Box::new(self.item(handle, true));
+                    effects.visible.push(Effect::EndAtLustre { item, errno: 0 });
+                    continue;
+                }
+                Stage::Confirm | Stage::Redelivery | Stage::Heard => LustreCall::KeepAlive { key },
+                Stage::First | Stage::Wanted | Stage::Look => LustreCall::State { key },
                 Stage::Request => LustreCall::Request { item: Box::new(self.item(handle, true)) },
             };
             effects.visible.push(Effect::AskLustre(call));
@@ -229,7 +274,7 @@ impl Coordinator {
                 // The MDT may be about to take it a second time: wait for what it says.
                 Some(doubt) if doubt.stage == Stage::Request && doubt.asked => doubt.back = true,
                 // A mover has ended it: that it was known before does not matter.
-                Some(doubt) if doubt.stage == Stage::Look => {}
+                Some(doubt) if matches!(doubt.stage, Stage::Look | Stage::End) => {}
                 _ => self.no_doubt(handle, effects),
             },
             _ => {}
@@ -247,16 +292,12 @@ impl Coordinator {
                     tracing::info!(%key, "the MDT has forgotten a request that runs");
                 }
             }
-            State::Doubtful => match self.doubts.answered(handle, &[Stage::Confirm, Stage::Redelivery]) {
+            State::Doubtful => match self.doubts.answered(handle, &ASKED_ALIVE) {
+                Some(Stage::Heard) => self.end_heard(handle, effects),
                 Some(Stage::Confirm) => {
                     self.counts.forgotten_at_mdt += 1;
-                    if kind == Kind::Restore {
-                        tracing::info!(%key, "the MDT does not know this restore: it should send it again");
-                        self.doubt_now_but_later(handle);
-                    } else {
-                        tracing::info!(%key, "the MDT has forgotten this request: it is requested again");
-                        self.doubt_now(handle, Stage::Request);
-                    }
+                    tracing::info!(%key, "the MDT does not know this request");
+                    self.doubt_now(handle, Stage::Wanted);
                 }
                 Some(_) => {
                     let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
@@ -283,8 +324,7 @@ impl Coordinator {
                 self.unqueue(handle);
                 let let_go = self.clear_released(handle);
                 self.refresh_class(class);
-                let after = self.keepalive_interval().map_or(CONFIRM_AFTER, |at| at.min(CONFIRM_AFTER));
-                self.doubt(handle, Stage::Confirm, after);
+                self.doubt(handle, Stage::First, Duration::ZERO);
                 if let_go {
                     self.release_held(key.fid);
                 }
@@ -295,7 +335,8 @@ impl Coordinator {
         }
     }
 
-    fn doubt_now_but_later(&mut self, handle: Handle) {
+    /// The MDT should send it again, as it does after its restart.
+    fn await_redelivery(&mut self, handle: Handle) {
         if let Some(doubt) = self.doubts.of.get_mut(&handle) {
             doubt.stage = Stage::Redelivery;
         }
@@ -310,7 +351,7 @@ impl Coordinator {
 
     /// The MDT could not say whether it knows the request: the question is asked again.
     pub(super) fn doubt_stays(&mut self, handle: Handle) {
-        if self.doubts.answered(handle, &[Stage::Confirm, Stage::Redelivery]).is_some() {
+        if self.doubts.answered(handle, &ASKED_ALIVE).is_some() {
             self.doubt_later(handle);
         }
     }
@@ -329,10 +370,13 @@ impl Coordinator {
         let (key, kind, forgotten) = (request.key(), request.kind, request.has(FORGOTTEN));
         // A copytool's own error never reaches an MDT that has forgotten the request.
         let unheard = status == ENOENT || (forgotten && ![0, ECANCELED].contains(&status));
-        if !unheard || kind == Kind::Restore || self.keepalive_interval().is_none() {
+        if self.keepalive_interval().is_none() || self.doubts.len() >= MOST {
             return false;
         }
-        if self.doubts.len() >= MOST {
+        if kind == Kind::Restore {
+            return self.ended_unheard(handle, mover, status, effects);
+        }
+        if !unheard {
             return false;
         }
         let again = self.doubts.looked_into.again(key.fid, kind, self.now.mono);
@@ -340,17 +384,119 @@ impl Coordinator {
             return false;
         }
         tracing::info!(%key, forgotten, "ended with an error: was it the MDT that did not know it?");
+        self.doubt_ended(handle, mover, Stage::Look, effects);
+        true
+    }
+
+    /// A mover has ended a request, and more is to be done about it.
+    fn doubt_ended(&mut self, handle: Handle, mover: u32, stage: Stage, effects: &mut Effects) {
+        let request = self.requests.at(handle);
+        let (fid, kind) = (request.fid, request.kind);
         self.stop(handle);
         self.renew_class(handle);
         self.unassign(handle, effects);
         self.counts.done[kind.at()] += 1;
         self.movers.at_mut(mover).done[kind.at()] += 1;
-        self.doubt(handle, Stage::Look, Duration::ZERO);
-        self.release_held(key.fid);
+        self.doubt(handle, stage, Duration::ZERO);
+        self.release_held(fid);
+    }
+
+    /// A mover has removed the copy, and the MDT answered its end with this errno: it is told once more, or asked for the
+    /// request again when it does not know it.
+    pub(super) fn tell_removed(&mut self, handle: Handle, mover: u32, errno: i32, effects: &mut Effects) {
+        if self.doubts.len() >= MOST {
+            // When its turn comes it is found to be done.
+            return self.requeue(handle, effects);
+        }
+        let stage = if errno == ENOENT { Stage::Look } else { Stage::End };
+        self.doubt_ended(handle, mover, stage, effects);
+    }
+
+    /// A REMOVE that waits has nothing left to remove: the MDT is told that it succeeded.
+    pub(super) fn end_removed(&mut self, handle: Handle) {
+        let request = self.requests.at(handle);
+        let (key, class) = (request.key(), request.class);
+        tracing::info!(%key, "REMOVE of a copy that is gone already: ended with success");
+        self.unqueue(handle);
+        let let_go = self.clear_released(handle);
+        self.refresh_class(class);
+        self.doubt(handle, Stage::End, Duration::ZERO);
+        if let_go {
+            self.release_held(key.fid);
+        }
+    }
+
+    /// The MDT's answer to the success of a REMOVE. Returns whether it was that.
+    pub(super) fn removal_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
+        let Some(handle) = self.requests.find(key) else { return false };
+        if self.doubts.answered(handle, &[Stage::End]).is_none() {
+            return false;
+        }
+        let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
+        let later = LATER.contains(&errno) || errno == ENOSYS;
+        match errno {
+            0 => {
+                self.counts.removes_told += 1;
+                self.note_fate(handle, Outcome::Done, 0);
+                self.note_settled(self.target(handle), effects);
+                self.forget_removed(key.fid, effects);
+                self.drop_waiting(handle, effects);
+            }
+            ENOENT => self.doubt_now(handle, Stage::Look),
+            _ if later && self.now.mono.since(since) < GIVE_UP_AFTER => {
+                self.counts.unanswered += 1;
+                self.doubt_later(handle);
+            }
+            _ => {
+                tracing::error!(%key, errno, "the MDT does not take the end of a REMOVE whose copy is gone: dropped");
+                self.counts.given_up += 1;
+                self.note_fate(handle, Outcome::Dropped, errno);
+                self.note_given_up(handle, errno, effects);
+                self.drop_waiting(handle, effects);
+            }
+        }
         true
     }
 
-    /// The state of a file whose request was ended with ENOENT.
+    /// A mover ended a restore with an error that it may have begun before we started. That the MDT sent it again meanwhile
+    /// was only remembered by who we were before: the MDT is asked, once. Returns whether it is.
+    fn ended_unheard(&mut self, handle: Handle, mover: u32, status: i32, effects: &mut Effects) -> bool {
+        let request = self.requests.at_mut(handle);
+        if !request.has(RECOVERED) || [0, ECANCELED].contains(&status) {
+            return false;
+        }
+        request.set(RECOVERED, false);
+        let key = request.key();
+        tracing::info!(%key, status, "ended with an error: has the MDT heard that?");
+        self.doubt_ended(handle, mover, Stage::Heard, effects);
+        if let Some(doubt) = self.doubts.of.get_mut(&handle) {
+            doubt.status = status;
+        }
+        true
+    }
+
+    /// The MDT has heard of the end of a restore.
+    fn end_heard(&mut self, handle: Handle, effects: &mut Effects) {
+        let status = self.doubts.of.get(&handle).map_or(ENOENT, |doubt| doubt.status);
+        let class = self.requests.at(handle).class;
+        self.unqueue(handle);
+        self.refresh_class(class);
+        self.note_fate(handle, Outcome::Done, status);
+        self.forget(handle, effects);
+        self.arm_doubts();
+    }
+
+    /// The MDT is asked once more, after a while.
+    fn confirm(&mut self, handle: Handle) {
+        let after = self.keepalive_interval().map_or(CONFIRM_AFTER, |at| at.min(CONFIRM_AFTER));
+        if let Some(doubt) = self.doubts.of.get_mut(&handle) {
+            doubt.stage = Stage::Confirm;
+            self.doubts.plan(handle, self.now.mono + after);
+        }
+        self.arm_doubts();
+    }
+
+    /// The state of a file whose request was ended with ENOENT, or is not known to its MDT.
     pub(super) fn doubt_looked(
         &mut self,
         key: RequestKey,
@@ -360,14 +506,22 @@ impl Coordinator {
         let Some(handle) = self.requests.find(key) else {
             return;
         };
-        if self.doubts.answered(handle, &[Stage::Look]).is_none() {
+        let Some(stage) = self.doubts.answered(handle, &[Stage::First, Stage::Wanted, Stage::Look]) else {
             return;
-        }
+        };
         let kind = self.requests.at(handle).kind;
+        let removed = self.is_removed(handle);
         let wanted = match state {
+            Ok(state) if removed && state.is_released() => {
+                tracing::error!(%key, "this file was released after a mover had removed its copy: its data is lost");
+                false
+            }
             Ok(state) => is_wanted(kind, state),
+            Err(ENOENT) if removed => false,
             // The copy of a file that is gone may still have to be removed.
             Err(ENOENT) => kind == Kind::Remove,
+            // As long as nothing says that it is done, it is not.
+            Err(_) if stage != Stage::Look => true,
             Err(errno) => {
                 self.counts.unanswered += 1;
                 let since = self.doubts.of.get(&handle).map_or(self.now.mono, |doubt| doubt.since);
@@ -379,12 +533,27 @@ impl Coordinator {
                 false
             }
         };
-        if wanted {
-            self.counts.forgotten_at_mdt += 1;
-            tracing::info!(%key, "not done, and unknown to the MDT: it is requested again");
-            self.doubt_now(handle, Stage::Request);
-        } else {
-            self.drop_waiting(handle, effects);
+        match stage {
+            _ if !wanted || self.requests.at(handle).has(ENDED_BEFORE) => {
+                if removed {
+                    self.forget_removed(key.fid, effects);
+                }
+                self.drop_waiting(handle, effects);
+            }
+            Stage::First => self.confirm(handle),
+            Stage::Wanted if kind == Kind::Restore => {
+                tracing::info!(%key, "the MDT should send this restore again");
+                self.await_redelivery(handle);
+            }
+            Stage::Wanted => {
+                tracing::info!(%key, "the MDT has forgotten this request: it is requested again");
+                self.doubt_now(handle, Stage::Request);
+            }
+            _ => {
+                self.counts.forgotten_at_mdt += 1;
+                tracing::info!(%key, "not done, and unknown to the MDT: it is requested again");
+                self.doubt_now(handle, Stage::Request);
+            }
         }
     }
 

@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::Coordinator;
 use super::action::Action;
 use super::cancel::ENOENT;
+use super::feed::RequestChange;
 use super::index::NIL;
 use super::life::End;
 use super::mover_views::Flow;
 use super::requests::{Handle, Kind};
+use super::shares::Owner;
 use super::time::Wall;
 use super::top::PACE;
 use super::views::{Ended, HistoryQuery, Outcome};
@@ -48,6 +50,16 @@ pub(super) struct History {
     /// Ends of the last minute, likewise.
     pub(super) paces: BTreeMap<(Kind, u32), Window>,
     errors: BTreeMap<i32, u64>,
+    /// What ended of whom, where there are shares.
+    pub(super) owners: BTreeMap<Owner, Tally>,
+}
+
+/// What ended of one owner's.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    pub(super) pace: Window,
 }
 
 impl History {
@@ -118,11 +130,15 @@ impl Coordinator {
         let ran_ms = fate.ran.as_ref().map(|(_, ran)| u64::try_from(ran.as_millis()).unwrap_or(u64::MAX));
         let mover = fate.ran.as_ref().map(|(mover, _)| &**mover);
         self.log_ended(handle, End { mover, outcome: fate.outcome, errno: fate.status, ran_ms });
+        let mover = fate.ran.as_ref().map(|(mover, _)| mover.clone());
+        let change = RequestChange::Ended { outcome: fate.outcome, status: fate.status };
+        self.tell_request(handle, mover, change);
         let request = self.requests.at(handle);
         let (key, kind) = (request.key(), request.kind);
         let (queued, waited_ms, data) = (Wall(request.timestamp), request.waited_ms, request.data);
         let archive_id = self.classes.at(request.class).key.archive_id;
         self.count_ended(kind, archive_id, waited_ms, &fate);
+        self.count_owner(handle, &fate);
         if self.config.history_size == 0 {
             self.history.ring.clear();
             return;
@@ -169,6 +185,23 @@ impl Coordinator {
             let known = errors.contains_key(&fate.status) || errors.len() < MOST_KINDS;
             *errors.entry(if known { fate.status } else { i32::MAX }).or_insert(0) += 1;
         }
+    }
+
+    fn count_owner(&mut self, handle: Handle, fate: &Fate) {
+        let share = self.classes.at(self.requests.at(handle).class).key.share;
+        if share == NIL || fate.outcome != Outcome::Done {
+            return;
+        }
+        let (owners, owner) = (&mut self.history.owners, &self.shares.at(share).owner);
+        if !owners.contains_key(owner) {
+            if owners.len() >= MOST_KINDS {
+                return;
+            }
+            owners.insert(owner.clone(), Tally::default());
+        }
+        let Some(tally) = owners.get_mut(owner) else { return };
+        tally.pace.add(PACE, self.now.mono, fate.status == 0);
+        if fate.status == 0 { tally.done += 1 } else { tally.failed += 1 }
     }
 
     /// Requests that ended, the last first. Costs the length of the history.

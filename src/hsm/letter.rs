@@ -132,6 +132,7 @@ impl Letter {
             mover: last.map_or_else(String::new, |attempt| attempt.mover.clone()),
             retry: if let Stage::Waiting(due) = self.stage { Some(now.wall_at(due)) } else { None },
             asking: self.stage == Stage::Asking,
+            trying: self.stage == Stage::Alive,
             refused: self.refused,
             attempts: self.attempts.iter().cloned().collect(),
         }

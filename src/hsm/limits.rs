@@ -122,11 +122,12 @@ impl Group {
 }
 
 impl Coordinator {
-    /// Whether a limit needs to know whose file a request is for, or how large it is.
+    /// Whether a limit, or the count of bytes, needs to know whose file a request is for, or how large it is.
     pub(super) fn limits_want_files(&self) -> bool {
         let limits = &self.config.limits;
         let bytes = |limit: &Limit| limit.bytes.is_some();
-        !limits.users.is_empty()
+        self.config.count_bytes
+            || !limits.users.is_empty()
             || limits.hints.iter().any(|(_, _, limit)| bytes(limit))
             || limits.movers.iter().any(|(_, limit)| bytes(limit))
     }

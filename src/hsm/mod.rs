@@ -9,6 +9,7 @@ pub mod config;
 pub mod counters;
 pub mod effect;
 pub mod event;
+pub mod feed;
 pub mod listing;
 pub mod lustre_call;
 pub mod mover_views;
@@ -33,6 +34,7 @@ mod check;
 mod coordinator;
 mod data;
 mod duty;
+mod duty_notes;
 mod ending;
 mod explain;
 mod forgotten;
@@ -51,6 +53,7 @@ mod priorities;
 pub mod quarantine;
 mod queues;
 mod recovery;
+mod removed;
 mod reporting;
 mod requests;
 mod schedule;
@@ -80,6 +83,7 @@ pub use lustre_call::{FileState, LustreAnswer, LustreCall};
 pub use operator::{AskId, CancelReport, OperatorReply, Order};
 pub use stranded::Stranded;
 pub use time::{Mono, Now, Wall};
+pub use top::TopWalk;
 
 /// A running answer to `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::time::Wall;
 use super::views::Attempt;
 
 /// A mover, connected or awaited.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MoverView {
     /// What it calls itself, or `host:port`.
     pub id: String,
@@ -31,6 +31,10 @@ pub struct MoverView {
     pub done: [u64; 3],
     /// Of those, how many failed.
     pub failed: u64,
+    /// Errors that it told, by errno, also those that say nothing about it.
+    pub errors: Vec<(i32, u64)>,
+    /// Bytes of what it ended well, by action and archive id, as far as sizes are known.
+    pub bytes: Vec<(Action, u32, u64)>,
     /// Errors and successes within the window of `quarantine_window_ms`.
     pub recent: (u32, u32),
     /// Requests that only it may take.
@@ -45,8 +49,10 @@ pub struct MoverView {
     pub quarantined: Option<Wall>,
     /// One request is on trial after a quarantine.
     pub on_probation: bool,
-    /// Limits of the configuration that keep it from getting more now.
+    /// Limits keep it from getting more now.
     pub limited: bool,
+    /// The most requests that it may run, by an operator's order.
+    pub limit: Option<u32>,
     /// When its lease ends, for movers that have one.
     pub lease_until: Option<Wall>,
 }
@@ -74,6 +80,8 @@ pub struct DeadLetter {
     pub retry: Option<Wall>,
     /// The MDT is being asked for it now.
     pub asking: bool,
+    /// There is a request for it again, or soon will be.
+    pub trying: bool,
     /// What came of asking the MDT last: a positive errno.
     pub refused: Option<i32>,
     /// The last attempts, as far as they are known, the oldest first.
@@ -114,6 +122,17 @@ pub struct TagLoad {
     pub movers: Vec<String>,
 }
 
+/// What somebody has here: the shares of `fair_share`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OwnerLoad {
+    /// `user`, `group`, `project`, `job`, `hint`, or `unknown` for those whose owner is not known, or not yet.
+    pub kind: &'static str,
+    /// A number, or the name of a job, or the value of a hint.
+    pub name: String,
+    /// How much. What ended is counted for the first 4096 owners only.
+    pub load: Load,
+}
+
 /// What is going on, by several measures.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Top {
@@ -125,6 +144,10 @@ pub struct Top {
     pub tags: Vec<TagLoad>,
     /// How many batches are left out.
     pub more_tags: usize,
+    /// By owner where there are shares, those with the most work first.
+    pub owners: Vec<OwnerLoad>,
+    /// How many owners with work are left out.
+    pub more_owners: usize,
 }
 
 /// Times of requests: how many took at most so many seconds.

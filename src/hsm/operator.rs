@@ -31,6 +31,13 @@ pub enum Order {
         /// Whether it is drained from now on.
         on: bool,
     },
+    /// A mover runs at most so many requests at the same time, whatever it asks for. Survives restarts.
+    Limit {
+        /// The mover's id; it need not be connected.
+        mover: String,
+        /// How many; `None` for as many as it asks for, within the configuration's limits.
+        most: Option<u32>,
+    },
     /// A mover in quarantine gets work again at once.
     Release {
         /// The mover's id.
@@ -109,6 +116,7 @@ impl Coordinator {
             Order::Retry { select } => OperatorReply::Letters(self.retry_letters(&select, effects)),
             Order::Forget { select } => OperatorReply::Letters(self.forget_letters(&select, effects)),
             Order::Drain { mover, on } => answer(self.drain(&mover, on, effects)),
+            Order::Limit { mover, most } => answer(self.limit_by_order(&mover, most, effects)),
             Order::Release { mover } => answer(self.release(&mover)),
         };
         effects.visible.push(Effect::Operator { ask, reply });
@@ -119,7 +127,10 @@ impl Coordinator {
         for (name, value) in notes {
             if self.recovered_letter(&name, &value)
                 || self.recovered_drain(&name)
+                || self.recovered_quarantine(&name, &value)
+                || self.recovered_limit(&name, &value)
                 || self.recovered_movable(&name)
+                || self.recovered_removed(&name, &value)
             {
                 continue;
             }

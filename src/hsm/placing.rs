@@ -7,6 +7,7 @@ use lustreapi_sys::Fid;
 use super::Coordinator;
 use super::action::ActionItem;
 use super::effect::{Effects, StoreOp};
+use super::feed::RequestChange;
 use super::index::NIL;
 use super::priorities::Rank;
 use super::queues::{ClassKey, Shelf, Standing, restand};
@@ -348,9 +349,13 @@ impl Coordinator {
             *entry.tag_running.entry(tag).or_insert(0) += 1;
             self.tags.at_mut(tag).running += 1;
         }
+        self.classes.at_mut(class).running += 1;
         let class = self.classes.at(class).key;
         self.count_on_tape(&class, 1);
         self.note_start(handle);
+        if kind == Kind::Archive {
+            self.forget_removed(fid, effects);
+        }
         self.begin_use(handle, mover);
         self.busy.entry(fid).or_default().push(handle);
         self.counts.pending[kind.at()] -= 1;
@@ -368,6 +373,7 @@ impl Coordinator {
     pub(super) fn stop(&mut self, handle: Handle) {
         let request = self.requests.at(handle);
         let (owner, fid, kind, class) = (request.owner, request.fid, request.kind, request.class);
+        self.classes.at_mut(class).running -= 1;
         let key = self.classes.at(class).key;
         self.count_on_tape(&key, -1);
         self.note_stop(handle);
@@ -414,12 +420,16 @@ impl Coordinator {
     pub(super) fn requeue(&mut self, handle: Handle, effects: &mut Effects) {
         let request = self.requests.at_mut(handle);
         request.set(MOVED, true);
-        let fid = request.fid;
+        let (fid, forgotten, mover) = (request.fid, request.has(FORGOTTEN), request.owner);
+        let mover = self.movers.at(mover).id.clone();
         self.stop(handle);
         self.renew_class(handle);
         self.counts.requeued += 1;
         self.unassign(handle, effects);
-        self.enqueue(handle, false);
+        self.tell_request(handle, Some(mover), RequestChange::Requeued);
+        if !forgotten || !self.doubt_first(handle) {
+            self.enqueue(handle, false);
+        }
         self.report_assign(handle, effects);
         self.release_held(fid);
     }

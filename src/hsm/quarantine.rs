@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::Coordinator;
 use super::cancel::{ECANCELED, ENOENT, ENOSYS};
+use super::feed::MoverChange;
 use super::index::NIL;
-use super::requests::Handle;
+use super::requests::{Handle, Kind};
 use super::time::Mono;
 
 /// The file changed while it was archived.
@@ -30,10 +31,11 @@ pub(super) enum Quarantine {
 impl Coordinator {
     /// A mover has finished a request that nobody cancelled.
     pub(super) fn judge_mover(&mut self, mover: u32, handle: Handle, errno: i32) {
+        let name = self.movers.at(mover).id.clone();
+        self.count_result(&name, handle, errno);
         if [ECANCELED, ENOENT, ENOSYS, EBUSY].contains(&errno) {
             return;
         }
-        let name = self.movers.at(mover).id.clone();
         let (length, now) = (self.config.quarantine.window, self.now.mono);
         let duty = self.duties.get_mut(&name);
         duty.window.add(length, now, errno == 0);
@@ -53,6 +55,18 @@ impl Coordinator {
         let (errors, successes) = duty.window.counts(length, now);
         if errors >= self.config.quarantine.errors && errors > successes && self.can_spare(mover) {
             self.begin_quarantine(mover, &name);
+        }
+    }
+
+    fn count_result(&mut self, name: &str, handle: Handle, errno: i32) {
+        let request = self.requests.at(handle);
+        let (kind, archive_id) = (request.kind, self.classes.at(request.class).key.archive_id);
+        if errno != 0 {
+            self.duties.get_mut(name).count_error(errno);
+        } else if kind != Kind::Remove
+            && let Some(bytes) = self.size_of(handle)
+        {
+            self.duties.get_mut(name).count_bytes(kind, archive_id, bytes);
         }
     }
 
@@ -93,8 +107,15 @@ impl Coordinator {
         self.counts.quarantines += 1;
         tracing::error!(mover = name, seconds = time.as_secs(), "the mover fails too often: it gets nothing");
         self.duties.quarantined.insert(name.into());
+        self.tell_mover(name, MoverChange::Quarantined(self.wall(until)));
+        self.duties.changed.insert(name.into());
         self.wake_mover_at(until, name);
         self.review_mover(mover);
+    }
+
+    /// The longest time for which a mover may be in quarantine.
+    pub(super) fn longest_quarantine(&self) -> Duration {
+        self.config.quarantine.time.saturating_mul(LONGEST)
     }
 
     fn end_quarantine(&mut self, name: &str) {
@@ -103,6 +124,8 @@ impl Coordinator {
         duty.times = 0;
         duty.window = Default::default();
         self.duties.quarantined.remove(name);
+        self.tell_mover(name, MoverChange::Released);
+        self.duties.changed.insert(name.into());
         if let Some(mover) = self.mover_named(name) {
             self.review_mover(mover);
         }
@@ -115,6 +138,8 @@ impl Coordinator {
             |duty: &super::duty::Duty| matches!(duty.quarantine, Some(Quarantine::Until(at)) if at <= now);
         if self.duties.get(name).is_some_and(over) {
             tracing::info!(mover = name, "the mover is tried again");
+            self.tell_mover(name, MoverChange::Trial);
+            self.duties.changed.insert(name.into());
             self.duties.get_mut(name).quarantine = Some(Quarantine::Trial(NIL));
         }
     }

@@ -68,6 +68,8 @@ pub(super) struct Class {
     pub(super) list: List,
     /// Requests that belong to this class, wherever they are.
     pub(super) refs: u32,
+    /// Of these, how many movers have.
+    pub(super) running: u32,
     /// How it lies on its shelves.
     pub(super) standing: Option<Standing>,
     /// It has requests and is known where such classes are.
@@ -101,7 +103,7 @@ impl Classes {
             self.at_mut(id).refs += 1;
             return id;
         }
-        let class = Class { key, list: List::EMPTY, refs: 1, standing: None, listed: false };
+        let class = Class { key, list: List::EMPTY, refs: 1, running: 0, standing: None, listed: false };
         let id = match self.free.pop() {
             Some(id) => {
                 self.entries[id as usize] = class;

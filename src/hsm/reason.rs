@@ -121,7 +121,7 @@ pub enum Reason {
         /// The most that it wants.
         most: u32,
     },
-    /// A limit of the configuration for this mover is reached.
+    /// A limit for this mover is reached, of the configuration or of an operator.
     MoverLimit {
         /// Which.
         mover: String,
@@ -362,7 +362,7 @@ impl fmt::Display for Text<'_> {
                 write!(f, "mover {mover} runs {running} of at most {most} of this kind")
             }
             Reason::MoverLimit { mover, running, until } => {
-                write!(f, "the limit of mover {mover} (limit_mover) is reached with {running} running")?;
+                write!(f, "the limit of mover {mover} (limit_mover, or an order) is reached with {running} running")?;
                 until.map_or(Ok(()), |until| write!(f, "; there is room in {}", self.left(until)))
             }
             Reason::MoverNotAsking { mover } => {

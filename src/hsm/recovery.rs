@@ -70,7 +70,7 @@ impl Coordinator {
         let request = self.requests.at(handle);
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
-        } else {
+        } else if !self.vet_removed(handle, effects) {
             self.enqueue(handle, front);
         }
     }

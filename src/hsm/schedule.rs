@@ -5,6 +5,7 @@ use lustreapi_sys::Fid;
 use super::Coordinator;
 use super::effect::{Effect, Effects, WorkList};
 use super::event::Lock;
+use super::feed::RequestChange;
 use super::index::NIL;
 use super::placing::ITEM_BYTES;
 use super::priorities::{Ballot, LANES, Lane};
@@ -567,6 +568,7 @@ impl Coordinator {
         self.start(handle, mover, effects);
         let item = self.item(handle, false);
         self.log_sent(handle);
+        self.tell_request(handle, None, RequestChange::Sent);
         draft.list.push(item);
         true
     }

@@ -6,10 +6,11 @@ use super::admission::Admitted;
 use super::coordinator::reply_error;
 use super::effect::{Effect, Effects, EhloReply, Reply};
 use super::event::{ConnId, Ehlo, Recv};
+use super::feed::{MoverChange, RequestChange};
 use super::index::NIL;
 use super::requests::{CLAIMED, Handle, Kind, State};
 use super::timers::Timer;
-use super::{Action, ActionItem, Coordinator};
+use super::{Action, ActionItem, Coordinator, RequestKey};
 
 /// How long a second connection with a live id waits for the first one to prove dead.
 const PROBE: Duration = Duration::from_secs(3);
@@ -111,6 +112,8 @@ impl Coordinator {
         entry.is_mover = true;
         self.introduce(mover, &ehlo);
         self.note_movable(mover, effects);
+        let id = self.movers.at(mover).id.clone();
+        self.tell_mover(&id, MoverChange::Connected);
         self.claim(mover, ehlo, conn, effects);
         self.refresh_allowance(mover);
         self.refresh_mover(mover);
@@ -170,11 +173,15 @@ impl Coordinator {
                 self.resend_cancel(handle, mover);
                 return true;
             }
+            if self.must_wait_for_file(mover, key, kind) {
+                return false;
+            }
             self.requests.add_alias(handle, dfid);
             self.unqueue(handle);
             self.refresh_class(class);
             self.start(handle, mover, effects);
             self.requests.at_mut(handle).set(CLAIMED, true);
+            self.tell_request(handle, None, RequestChange::Claimed);
             return true;
         }
         if self.tombstones.contains(key) {
@@ -185,12 +192,27 @@ impl Coordinator {
             tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed without an archive id");
             return true;
         }
+        if Kind::of(item.action).is_some_and(|kind| self.must_wait_for_file(mover, key, kind)) {
+            self.admit_older(item, effects);
+            return false;
+        }
         if let Some(Admitted::New(handle)) = self.admit(item, effects) {
             self.report_new(handle, effects);
             self.start(handle, mover, effects);
             self.requests.at_mut(handle).set(CLAIMED, true);
+            self.tell_request(handle, None, RequestChange::Claimed);
         }
         true
+    }
+
+    /// Whether another request of the file was handed out since the mover lost its lease, so that it may not go on with this
+    /// one. A mover without a lease cannot be stopped.
+    fn must_wait_for_file(&self, mover: u32, key: RequestKey, kind: Kind) -> bool {
+        let waits = self.movers.at(mover).features.lease && self.is_kept_by_file(key.fid, kind);
+        if waits {
+            tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but another request of its file runs");
+        }
+        waits
     }
 
     /// Moves a request to the end of its mover's list, out of what goes back to the queue.

@@ -33,7 +33,7 @@ pub enum ShareBy {
 }
 
 /// Who a share belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Owner {
     /// Not known, or not known yet.
     Unknown,
@@ -45,8 +45,20 @@ pub(super) enum Owner {
 }
 
 impl Owner {
+    /// What it is: as `fair_share` names it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::User(_) => "user",
+            Self::Group(_) => "group",
+            Self::Project(_) => "project",
+            Self::Job(_) => "job",
+            Self::Hint(_) => "hint",
+        }
+    }
+
     /// As `share_weight` names it.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Unknown => "unknown".to_owned(),
             Self::User(id) | Self::Group(id) | Self::Project(id) => id.to_string(),

@@ -152,7 +152,7 @@ impl Coordinator {
         let owner = self.requests.at(handle).owner;
         tracing::info!(key = %item.key(), mover = %self.movers.at(owner).id, "an operator's cancel goes to the mover");
         self.requests.at_mut(handle).set(CANCELLING, true);
-        self.cancels.insert(handle, Cancel { item, sent: false });
+        self.cancels.insert(handle, Cancel { item, sent: false, by_operator: true });
         self.counts.pending_cancel += 1;
         self.movers.at_mut(owner).cancels.push_back(handle);
         self.fresh_movers.insert(owner);
@@ -163,7 +163,7 @@ impl Coordinator {
         let item = self.item(handle, true);
         tracing::info!(key = %item.key(), "an operator cancelled it while it waited");
         self.report_cancel(handle, effects);
-        self.end_waiting(handle, item, effects);
+        self.end_waiting(handle, item, true, effects);
     }
 
     /// Cancels that are going on, and how far they are.

@@ -44,6 +44,8 @@ pub(super) struct Subject {
     pub(super) ended_before: bool,
     /// An archive of the same file may have stopped while this one waited.
     pub(super) may_be_archived: bool,
+    /// A REMOVE of a copy that is known to be gone.
+    pub(super) removed: bool,
 }
 
 impl Subject {
@@ -62,6 +64,8 @@ impl Subject {
         match alive {
             // ENOSYS: there is nobody who could be asked.
             None | Some(0 | ENOSYS) => {}
+            // Too late: it is done, and the MDT must know that.
+            Some(ECANCELED) if self.removed => {}
             Some(ECANCELED) => return Verdict::End(ECANCELED),
             Some(ENOENT) if !self.ended_before => return Verdict::Forgotten,
             Some(ENOENT) => {
@@ -79,6 +83,8 @@ impl Subject {
         match (self.kind, state) {
             (_, None | Some(Err(ENOSYS))) => Verdict::Send,
             // Gone: only its copy is left, and a mover can say best what that means for the others.
+            (Kind::Remove, Some(Ok(state))) if self.removed && !state.is_released() => Verdict::Removed,
+            (Kind::Remove, Some(Err(ENOENT))) if self.removed => Verdict::Removed,
             (_, Some(Err(ENOENT))) => Verdict::Send,
             (Kind::Remove, Some(Ok(state))) if state.is_released() => Verdict::End(EBUSY),
             (Kind::Archive, Some(Ok(state))) if self.is_archived(state) => Verdict::End(EALREADY),
@@ -105,6 +111,8 @@ pub(super) enum Verdict {
     Send,
     /// Ask again.
     Later,
+    /// There is nothing left to remove: end it at the MDT with success.
+    Removed,
     /// End it at the MDT with this error.
     End(i32),
     /// It had ended before: drop it, the MDT does not wait for it.
@@ -120,7 +128,7 @@ mod tests {
     use super::*;
 
     fn subject(kind: Kind) -> Subject {
-        Subject { kind, archive_id: 1, flags: 0, ended_before: false, may_be_archived: false }
+        Subject { kind, archive_id: 1, flags: 0, ended_before: false, may_be_archived: false, removed: false }
     }
 
     fn file(states: u32) -> Option<Result<FileState, i32>> {
@@ -176,6 +184,24 @@ mod tests {
             (ENOSYS, released, Verdict::End(EBUSY)),
         ] {
             assert_eq!(subject(Kind::Remove).judge(Some(alive), state), expected, "{alive} {state:?}");
+        }
+    }
+
+    #[test]
+    fn a_remove_whose_copy_is_gone_is_ended_with_success() {
+        let removed = Subject { removed: true, ..subject(Kind::Remove) };
+        for (alive, state, expected) in [
+            (0, file(HS_ARCHIVED), Verdict::Removed),
+            (0, file(HS_ARCHIVED | HS_DIRTY), Verdict::Removed),
+            (0, Some(Err(ENOENT)), Verdict::Removed),
+            // Lost: nobody may say that this is as it should be.
+            (0, file(HS_ARCHIVED | HS_RELEASED), Verdict::End(EBUSY)),
+            (0, Some(Err(11)), Verdict::Later),
+            (11, file(HS_ARCHIVED), Verdict::Later),
+            (ENOENT, file(HS_ARCHIVED), Verdict::Forgotten),
+            (ECANCELED, file(HS_ARCHIVED), Verdict::Removed),
+        ] {
+            assert_eq!(removed.judge(Some(alive), state), expected, "{alive} {state:?}");
         }
     }
 

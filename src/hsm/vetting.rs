@@ -191,6 +191,7 @@ impl Coordinator {
             ended_before: request.has(ENDED_BEFORE),
             may_be_archived: request.kind == Kind::Archive
                 && (request.has(RECOVERED) || self.late_archives.may_have(request.fid, request.queued)),
+            removed: self.is_removed(handle),
         }
     }
 
@@ -243,6 +244,15 @@ impl Coordinator {
         self.vetting.aside.insert(handle);
         self.vetting.allowance = self.vetting.allowance.saturating_sub(1);
         self.inquire(handle, effects);
+    }
+
+    /// A loose REMOVE of a copy that is gone needs no mover: it is looked into at once. Returns whether it is one.
+    pub(super) fn vet_removed(&mut self, handle: Handle, effects: &mut Effects) -> bool {
+        let removed = self.is_removed(handle) && !self.vetting.is_full();
+        if removed {
+            self.vet(handle, effects);
+        }
+        removed
     }
 
     /// Asks about a request of which too little is known, unless an answer is under way.
@@ -359,6 +369,7 @@ impl Coordinator {
                 self.vetting.set_again(handle, Some(self.now.mono + pause));
                 self.set_vetting_timer();
             }
+            Verdict::Removed => self.end_removed(handle),
             Verdict::End(errno) => self.refuse(handle, errno, effects),
             Verdict::Ended => self.drop_late(handle, effects),
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::flow::{DeadLetter, Mover, Stranded, Top};
+use super::flow::{Mover, Stranded, Top};
 use super::status::{Counters, Lock, Store};
 
 /// How bad it is.
@@ -24,6 +24,9 @@ pub struct Alert {
     pub severity: Severity,
     /// A short name that stays the same: `locked`, `no_mover`, `store_full` ...
     pub kind: String,
+    /// What it is about: a mover, or an action and archive; empty for the daemon as a whole. Kind and this stay the same as
+    /// long as the alert does, the words may change.
+    pub about: String,
     /// In words.
     pub text: String,
     /// A command that says more or helps.
@@ -45,8 +48,8 @@ pub struct Facts<'a> {
     pub movers: &'a [Mover],
     /// What is going on.
     pub top: &'a Top,
-    /// What failed.
-    pub letters: &'a [DeadLetter],
+    /// Failed requests that are not tried again by themselves.
+    pub given_up: u64,
     /// What no connected mover can take.
     pub stranded: &'a [Stranded],
 }
@@ -63,8 +66,8 @@ fn serves(mover: &Mover, archive_id: u32) -> bool {
 /// All alerts, the worst first.
 pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
     let mut alerts = Vec::new();
-    let mut add = |severity, kind: &str, text: String, command: Option<String>| {
-        alerts.push(Alert { severity, kind: kind.to_owned(), text, command });
+    let mut add = |severity, kind: &str, about: &str, text: String, command: Option<String>| {
+        alerts.push(Alert { severity, kind: kind.to_owned(), about: about.to_owned(), text, command });
     };
     let client = |rest: &str| Some(format!("coordinatool-client {rest}"));
     let waiting: u64 = facts.top.classes.iter().map(|class| class.load.waiting).sum();
@@ -75,36 +78,38 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
                 "the coordinator is locked: nothing is handed out, {} wait",
                 plural(waiting, "request")
             );
-            add(Severity::Warning, "locked", text, client("--unlock"));
+            add(Severity::Warning, "locked", "", text, client("--unlock"));
         }
         Lock::Quit => {
             let text = "the coordinator is locked and ends when nothing runs any more".to_owned();
-            add(Severity::Warning, "locked", text, client("--unlock"));
+            add(Severity::Warning, "locked", "", text, client("--unlock"));
         }
     }
     if facts.store_full {
         let lost = plural(facts.counters.unpersisted, "request");
         let text = format!("the store is full: {lost} would not survive a crash, and `queue` is refused");
-        add(Severity::Critical, "store_full", text, None);
+        add(Severity::Critical, "store_full", "", text, None);
     }
     if facts.store_behind {
         let text = "the store does not keep up: movers are not read until it does".to_owned();
-        add(Severity::Critical, "store_behind", text, None);
+        add(Severity::Critical, "store_behind", "", text, None);
     }
     for class in facts.top.classes.iter().filter(|class| class.load.waiting > 0) {
         let at_work = |mover: &&Mover| mover.connected && mover.is_mover && serves(mover, class.archive_id);
         let able: Vec<&Mover> = facts.movers.iter().filter(at_work).collect();
         let what = plural(class.load.waiting, &format!("{} request", class.action));
         let what = format!("{what} for archive {}", class.archive_id);
+        let about = format!("{} {}", class.action, class.archive_id);
         if able.is_empty() {
             let text = format!("{what}: no connected mover serves it");
-            add(Severity::Critical, "no_mover", text, client("movers"));
+            add(Severity::Critical, "no_mover", &about, text, client("movers"));
         } else if able.iter().all(|mover| mover.drained || mover.quarantined.is_some()) {
             let text = format!("{what}: every mover that serves it is drained or in quarantine");
-            add(Severity::Critical, "no_mover", text, client("movers"));
+            add(Severity::Critical, "no_mover", &about, text, client("movers"));
         }
     }
     for stranded in facts.stranded.iter().filter(|stranded| !stranded.movers.is_empty()) {
+        let about = format!("{} {} {}", stranded.action, stranded.archive_id, stranded.movers.join(","));
         let text = format!(
             "{} for archive {}: only {} may take {}, and nobody of them is there",
             plural(stranded.requests, &format!("{} request", stranded.action)),
@@ -112,14 +117,14 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
             stranded.movers.join(", "),
             if stranded.requests == 1 { "it" } else { "them" }
         );
-        add(Severity::Critical, "stranded", text, client("movers"));
+        add(Severity::Critical, "stranded", &about, text, client("movers"));
     }
     if facts.counters.doubtful > 0 {
         let text = format!(
             "{} not handed out: an MDT may have forgotten them, or does not answer",
             plural(facts.counters.doubtful, "request")
         );
-        add(Severity::Warning, "doubtful", text, None);
+        add(Severity::Warning, "doubtful", "", text, None);
     }
     for mover in facts.movers {
         let held = mover.running.sum();
@@ -130,7 +135,7 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
                 plural(held, "request"),
                 mover.own_queue
             );
-            add(Severity::Warning, "mover_away", text, client("movers"));
+            add(Severity::Warning, "mover_away", &mover.id, text, client("movers"));
         }
         if mover.quarantined.is_some() {
             let text = format!(
@@ -139,23 +144,20 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
                 mover.recent_errors,
                 plural(u64::from(mover.recent_errors) + u64::from(mover.recent_successes), "request")
             );
-            add(Severity::Warning, "quarantined", text, client(&format!("release {}", mover.id)));
+            add(Severity::Warning, "quarantined", &mover.id, text, client(&format!("release {}", mover.id)));
         }
         if mover.drained {
             let text = format!("mover {} is drained: it gets nothing new", mover.id);
-            add(Severity::Warning, "drained", text, client(&format!("undrain {}", mover.id)));
+            add(Severity::Warning, "drained", &mover.id, text, client(&format!("undrain {}", mover.id)));
         }
     }
-    if !facts.letters.is_empty() {
-        let given_up = facts.letters.iter().filter(|letter| letter.retry.is_none() && !letter.asking).count();
-        if given_up > 0 {
-            let text = format!("{} failed and will not be tried again", plural(given_up as u64, "request"));
-            add(Severity::Warning, "failed", text, client("dead-letters"));
-        }
+    if facts.given_up > 0 {
+        let text = format!("{} failed and will not be tried again", plural(facts.given_up, "request"));
+        add(Severity::Warning, "failed", "", text, client("dead-letters"));
     }
     if facts.counters.ending > 0 {
         let text = format!("{} wait for an MDT to take them", plural(facts.counters.ending, "end"));
-        add(Severity::Warning, "pending_ends", text, None);
+        add(Severity::Warning, "pending_ends", "", text, None);
     }
     alerts.sort_by_key(|alert| alert.severity);
     alerts
@@ -163,15 +165,20 @@ pub fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
 
 /// What needs attention at the store.
 pub fn store_alerts(store: &Store) -> Vec<Alert> {
-    let alert =
-        |severity, kind: &str, text: String| Alert { severity, kind: kind.to_owned(), text, command: None };
+    let alert = |severity, kind: &str, text: String| Alert {
+        severity,
+        kind: kind.to_owned(),
+        text,
+        ..Alert::default()
+    };
     let mut alerts = Vec::new();
     if let Some(trouble) = &store.trouble {
         let text = format!("{trouble}; what it lacks is on this node's disk ({} bytes)", store.spilled_bytes);
         alerts.push(alert(Severity::Critical, "store_trouble", text));
     }
     for warning in &store.warnings {
-        alerts.push(alert(Severity::Warning, "store_settings", format!("redis: {warning}")));
+        let of = alert(Severity::Warning, "store_settings", format!("redis: {warning}"));
+        alerts.push(Alert { about: warning.clone(), ..of });
     }
     if store.set_aside > 0 {
         let text =
@@ -206,7 +213,7 @@ mod tests {
             counters: &counters,
             movers: &movers,
             top: &top,
-            letters: &[],
+            given_up: 0,
             stranded: &[],
         };
         alerts(&facts).into_iter().map(|alert| alert.kind).collect()

@@ -9,6 +9,34 @@ use crate::hsm::mover_views as core;
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::time::Wall;
 
+/// How often there was an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ErrorCount {
+    /// A positive errno.
+    pub errno: i32,
+    /// How often.
+    pub count: u64,
+}
+
+/// How much was moved.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ByteCount {
+    /// `ARCHIVE`, `RESTORE`.
+    pub action: String,
+    /// Archive id.
+    pub archive_id: u32,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl From<&(crate::hsm::Action, u32, u64)> for ByteCount {
+    fn from(&(action, archive_id, bytes): &(crate::hsm::Action, u32, u64)) -> Self {
+        Self { action: action.name().to_owned(), archive_id, bytes }
+    }
+}
+
 /// A mover, connected or awaited.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -37,6 +65,10 @@ pub struct Mover {
     pub done: Counts,
     /// Of those, how many failed.
     pub failed: u64,
+    /// Errors that it told, by errno.
+    pub errors: Vec<ErrorCount>,
+    /// Bytes of what it ended well, as far as sizes are known.
+    pub bytes: Vec<ByteCount>,
     /// Errors within the window of quarantine.
     pub recent_errors: u32,
     /// Successes within it.
@@ -53,8 +85,10 @@ pub struct Mover {
     pub quarantined: Option<i64>,
     /// One request is on trial after a quarantine.
     pub on_probation: bool,
-    /// Limits of the configuration keep it from getting more now.
+    /// Limits keep it from getting more now.
     pub limited: bool,
+    /// The most requests that it may run, by an operator's order.
+    pub limit: Option<u32>,
     /// When its lease ends, for movers that have one.
     pub lease_until: Option<i64>,
 }
@@ -74,6 +108,8 @@ impl From<&core::MoverView> for Mover {
             most: of.most,
             done: Counts::from(of.done),
             failed: of.failed,
+            errors: of.errors.iter().map(|&(errno, count)| ErrorCount { errno, count }).collect(),
+            bytes: of.bytes.iter().map(ByteCount::from).collect(),
             recent_errors: of.recent.0,
             recent_successes: of.recent.1,
             own_queue: of.own_queue,
@@ -83,6 +119,7 @@ impl From<&core::MoverView> for Mover {
             quarantined: of.quarantined.map(|until| until.0),
             on_probation: of.on_probation,
             limited: of.limited,
+            limit: of.limit,
             lease_until: of.lease_until.map(|until| until.0),
         }
     }
@@ -135,6 +172,8 @@ pub struct DeadLetter {
     pub retry: Option<i64>,
     /// The MDT is being asked for it now.
     pub asking: bool,
+    /// There is a request for it again, or soon will be.
+    pub trying: bool,
     /// What came of asking the MDT last: a positive errno.
     pub refused: Option<i32>,
     /// The last attempts, the oldest first.
@@ -155,6 +194,7 @@ impl From<&core::DeadLetter> for DeadLetter {
             mover: of.mover.clone(),
             retry: of.retry.map(|at| at.0),
             asking: of.asking,
+            trying: of.trying,
             refused: of.refused,
             attempts: of.attempts.iter().map(Attempt::from).collect(),
         }
@@ -216,6 +256,19 @@ pub struct NamedLoad {
     pub load: Load,
 }
 
+/// The load of one owner.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OwnerLoad {
+    /// `user`, `group`, `project`, `job`, `hint` or `unknown`.
+    pub kind: String,
+    /// A number, or the name of a job, or the value of a hint.
+    pub name: String,
+    /// How much.
+    #[serde(flatten)]
+    pub load: Load,
+}
+
 /// A batch with work.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -250,6 +303,10 @@ pub struct Top {
     pub tags: Vec<TagLoad>,
     /// How many batches are left out.
     pub more_tags: usize,
+    /// By owner, where requests are shared out (`fair_share`), those with the most work first.
+    pub owners: Vec<OwnerLoad>,
+    /// How many owners with work are left out.
+    pub more_owners: usize,
 }
 
 impl From<&core::TagLoad> for TagLoad {
@@ -262,6 +319,12 @@ impl From<&core::TagLoad> for TagLoad {
             oldest_ms: of.oldest.map(milliseconds),
             movers: of.movers.clone(),
         }
+    }
+}
+
+impl From<&core::OwnerLoad> for OwnerLoad {
+    fn from(of: &core::OwnerLoad) -> Self {
+        Self { kind: of.kind.to_owned(), name: of.name.clone(), load: Load::from(&of.load) }
     }
 }
 
@@ -278,6 +341,8 @@ impl From<&core::Top> for Top {
             movers: of.movers.iter().map(|(id, load)| named(id.clone(), load)).collect(),
             tags: of.tags.iter().map(TagLoad::from).collect(),
             more_tags: of.more_tags,
+            owners: of.owners.iter().map(OwnerLoad::from).collect(),
+            more_owners: of.more_owners,
         }
     }
 }

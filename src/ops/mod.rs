@@ -3,6 +3,7 @@
 //! Members are added, never changed; readers ignore what they do not know and take what is missing for nothing.
 
 mod alerts;
+mod event;
 mod flow;
 mod request;
 mod select;
@@ -11,7 +12,11 @@ mod text;
 
 pub use crate::hsm::reconcile::Reconciled;
 pub use alerts::{Alert, Facts, Severity, alerts, store_alerts};
-pub use flow::{CancelReport, ClassLoad, DeadLetter, Load, Mover, NamedLoad, Stranded, TagLoad, Top};
+pub use event::{Event, Kind as EventKind};
+pub use flow::{
+    ByteCount, CancelReport, ClassLoad, DeadLetter, ErrorCount, Load, Mover, NamedLoad, OwnerLoad, Stranded,
+    TagLoad, Top,
+};
 pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
 pub use select::{Select, action};
 pub use status::{Counters, Counts, Lock, Status, Store};

@@ -43,6 +43,14 @@ pub struct Select {
 }
 
 impl Select {
+    /// FIDs with commas between them, as they stand in a query.
+    ///
+    /// # Errors
+    /// Says which is none.
+    pub fn fids(text: Option<&str>) -> Result<Vec<FidText>, String> {
+        text.iter().flat_map(|fids| fids.split(',')).map(str::parse).collect()
+    }
+
     /// Whether nothing was said that would leave anything out.
     pub fn is_everything(&self) -> bool {
         *self == Self { all: self.all, ..Self::default() }

@@ -100,6 +100,9 @@ pub struct Counters {
     pub letters_dropped: u64,
     /// Removes refused because they would have deleted the only copy.
     pub refused_removes: u64,
+    /// REMOVEs ended with success because a mover had removed the copy before.
+    #[serde(default)]
+    pub removes_told: u64,
     /// Archives not repeated because the file was archived meanwhile.
     pub needless_archives: u64,
     /// Restores bound to a mover that was gone, ended and requested again.
@@ -142,6 +145,12 @@ pub struct Counters {
     pub different_data: u64,
     /// Now: queues in use.
     pub classes: u64,
+    /// Now: shares that are remembered.
+    pub shares: u64,
+    /// Now: tapes that are known.
+    pub tapes: u64,
+    /// Now: requests about which an MDT is asked before they are sent.
+    pub asking: u64,
 }
 
 impl From<hsm::Counters> for Counters {
@@ -164,6 +173,7 @@ impl From<hsm::Counters> for Counters {
             letters_dropped: of.letters_dropped,
             letters: of.letters,
             refused_removes: of.refused_removes,
+            removes_told: of.removes_told,
             needless_archives: of.needless_archives,
             unbound: of.unbound,
             late_deliveries: of.late_deliveries,
@@ -184,6 +194,9 @@ impl From<hsm::Counters> for Counters {
             waiting_for_file: of.waiting_for_file,
             different_data: of.different_data,
             classes: of.classes,
+            shares: of.shares,
+            tapes: of.tapes,
+            asking: of.asking,
         }
     }
 }

@@ -3,22 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{
-    AlwaysResolvesClientRawPublicKeys, Resumption, verify_server_cert_signed_by_trust_anchor,
-    verify_server_name,
-};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature, verify_tls13_signature_with_raw_key};
+use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption, verify_server_name};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
 use super::files::{self, FileError};
+use super::handshake::{OnlyThisKey, SignedServers, refused};
 use super::{ALPN_CERTIFICATE, OUR_URIS, Psk, SERVER_URI};
 
 /// What to prove who we are with.
@@ -135,14 +129,14 @@ fn certificate_config(authority: &Path, certificate: &Path, key: &Path) -> Resul
     let config = builder(&provider)
         .map_err(|error| FileError::new(certificate, error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(OnlyDaemons { roots: Arc::new(roots), provider }))
+        .with_custom_certificate_verifier(Arc::new(SignedServers::new(Arc::new(roots), provider, is_daemon)))
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
     Ok(finish(config, ALPN_CERTIFICATE.to_vec()))
 }
 
 fn psk_config(psk: &Psk) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = OnlyThisKey { public: psk.server_public()?, provider: Arc::clone(&provider) };
+    let verifier = OnlyThisKey::new(psk.server_public()?, Arc::clone(&provider));
     let config = builder(&provider)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
@@ -150,116 +144,15 @@ fn psk_config(psk: &Psk) -> Result<ClientConfig, rustls::Error> {
     Ok(finish(config, psk.alpn()))
 }
 
-fn other(reason: &'static str) -> rustls::Error {
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    struct Refused(&'static str);
-    CertificateError::Other(OtherError(Arc::new(Refused(reason)))).into()
-}
-
-const NO_TLS12: &str = "TLS 1.2 is not spoken here";
-
-/// Believes the daemon that has the name it was configured with.
-#[derive(Debug)]
-struct OnlyDaemons {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for OnlyDaemons {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        verify_server_name(&parsed, server_name)?;
-        // Our authority says what a certificate is for: an agent of high availability is no daemon for movers.
-        let entity = webpki::EndEntityCert::try_from(certificate)
-            .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        let mut ours = entity.valid_uri_names().filter(|uri| uri.starts_with(OUR_URIS)).peekable();
-        if ours.peek().is_some() && !ours.any(|uri| uri == SERVER_URI) {
-            return Err(other("it is not for the role server"));
-        }
-        Ok(ServerCertVerified::assertion())
+/// The name is the one that was dialled. Our authority says what a certificate is for: an agent of high availability is no
+/// daemon for movers.
+fn is_daemon(certificate: &CertificateDer<'_>, dialled: &ServerName<'_>) -> Result<(), rustls::Error> {
+    verify_server_name(&ParsedCertificate::try_from(certificate)?, dialled)?;
+    let entity = webpki::EndEntityCert::try_from(certificate)
+        .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let mut ours = entity.valid_uri_names().filter(|uri| uri.starts_with(OUR_URIS)).peekable();
+    if ours.peek().is_some() && !ours.any(|uri| uri == SERVER_URI) {
+        return Err(refused("it is not for the role server"));
     }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General(NO_TLS12.to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Believes whoever holds the same pre-shared key.
-#[derive(Debug)]
-struct OnlyThisKey {
-    public: SubjectPublicKeyInfoDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for OnlyThisKey {
-    fn verify_server_cert(
-        &self,
-        shown: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if shown.as_ref() == self.public.as_ref() {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(other("it shows another key than that of our pre-shared key"))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General(NO_TLS12.to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let key = SubjectPublicKeyInfoDer::from(shown.as_ref());
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    Ok(())
 }

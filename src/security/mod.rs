@@ -12,6 +12,7 @@
 
 mod client;
 pub mod files;
+pub(crate) mod handshake;
 mod keys;
 pub mod psk;
 mod session;

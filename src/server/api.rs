@@ -2,6 +2,7 @@
 //! coordinator is done in the loop, one small piece after another.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::reconcile::Intake;
 use super::shell::Shell;
+use crate::api::caller::Groups;
 use crate::api::hsm;
 use crate::hsm::{Coordinator, Now, OperatorReply, Order};
 
@@ -103,6 +105,7 @@ pub struct Api {
     path: Option<PathBuf>,
     socket: Option<std::os::unix::net::UnixListener>,
     metrics: Option<std::net::TcpListener>,
+    groups: Groups,
 }
 
 impl Drop for Api {
@@ -120,6 +123,8 @@ pub struct Wanted<'a> {
     pub place: &'a Place,
     /// Who may use it besides the owner.
     pub group: Option<&'a str>,
+    /// Who may look.
+    pub read_group: Option<&'a str>,
     /// Where metrics are given over TCP.
     pub metrics: Option<&'a str>,
     /// Name of the file system.
@@ -133,18 +138,22 @@ impl Api {
     /// When a place that was told cannot be used. The usual one is done without.
     pub fn bind(wanted: &Wanted<'_>) -> io::Result<Self> {
         let named = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
-        let group = wanted.group.map(group).transpose()?;
-        let mut api = Self { path: None, socket: None, metrics: None };
+        let find = |key, name: Option<&str>| name.map(|name| group(key, name)).transpose();
+        let groups = Groups {
+            admin: find("api_group", wanted.group)?,
+            read_only: find("api_read_group", wanted.read_group)?,
+        };
+        let mut api = Self { path: None, socket: None, metrics: None, groups };
         match wanted.place {
             Place::Off => {}
             Place::Path(path) => {
                 let error = |error| named(&format!("api_socket {}", path.display()), error);
-                api.socket = Some(open(path, group).map_err(error)?);
+                api.socket = Some(open(path, groups).map_err(error)?);
                 api.path = Some(path.clone());
             }
             Place::Usual => {
                 let path = usual_socket(wanted.fsname);
-                match open(&path, group) {
+                match open(&path, groups) {
                     Ok(socket) => (api.socket, api.path) = (Some(socket), Some(path)),
                     Err(error) => tracing::warn!(
                         "no API for the administrator at {}: {error} (`api_socket PATH` puts it elsewhere, `api_socket \
@@ -168,7 +177,7 @@ impl Api {
     /// # Errors
     /// When there can be no thread.
     pub fn serve(&mut self, shell: &Rc<Shell>, parts: Parts) -> io::Result<()> {
-        let (socket, metrics) = (self.socket.take(), self.metrics.take());
+        let (socket, metrics, groups) = (self.socket.take(), self.metrics.take(), self.groups);
         if socket.is_none() && metrics.is_none() {
             return Ok(());
         }
@@ -180,11 +189,12 @@ impl Api {
             fsname: Arc::from(parts.fsname),
             store: Arc::from(parts.store),
             started: shell.look(|_, now| now.wall.0),
+            follow: Arc::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("api".to_owned()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            runtime.block_on(local.run_until(hsm::run(socket, metrics, context)));
+            runtime.block_on(local.run_until(hsm::run(socket, metrics, groups, context)));
         })?;
         if let Some(path) = &self.path {
             tracing::info!("the API is at {}", path.display());
@@ -205,13 +215,17 @@ pub struct Parts {
 }
 
 /// Bound here, so that it is there when the daemon says that it is ready; served by another runtime.
-fn open(path: &Path, group: Option<Gid>) -> io::Result<std::os::unix::net::UnixListener> {
-    super::local_socket::bind(path, group).and_then(UnixListener::into_std)
+fn open(path: &Path, groups: Groups) -> io::Result<std::os::unix::net::UnixListener> {
+    let socket = super::local_socket::bind(path, groups.admin).and_then(UnixListener::into_std)?;
+    if groups.read_only.is_some() {
+        // A socket has one group only: everybody may connect, and who is in none of them is refused.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    }
+    Ok(socket)
 }
 
-fn group(name: &str) -> io::Result<Gid> {
-    let unknown =
-        || io::Error::new(io::ErrorKind::NotFound, format!("api_group: there is no group {name:?}"));
+fn group(key: &str, name: &str) -> io::Result<Gid> {
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("{key}: there is no group {name:?}"));
     if let Ok(number) = name.parse() {
         return Ok(Gid::from_raw(number));
     }

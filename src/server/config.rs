@@ -14,7 +14,7 @@ use super::api;
 use super::locator::settings::{LocatorKeys, LocatorSettings};
 use super::options::Options;
 use super::reconcile;
-use super::scheduling::Scheduling;
+use super::scheduling::{Scheduling, on_off};
 use super::security::settings::SecuritySettings;
 use super::work_limits;
 
@@ -58,6 +58,8 @@ pub struct Settings {
     pub api: api::Place,
     /// Group that may use the API besides the daemon's user.
     pub api_group: Option<String>,
+    /// Group whose members may look over the API.
+    pub api_read_group: Option<String>,
     /// Address on which metrics are given over TCP, if they are.
     pub metrics_listen: Option<String>,
     /// What says where the data of restores lies.
@@ -135,6 +137,8 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes that wait for a peer that does not read.
     pub client_buffer: usize,
+    /// Bytes of messages that are not whole, of all peers together.
+    pub inputs: usize,
     /// Connections; 0 for what the limit of open files allows.
     pub connections: usize,
     /// How long a new peer may take to send its first message; zero for as long as it wants.
@@ -147,6 +151,7 @@ impl Default for Limits {
             message_bytes: 128 << 20,
             depth: 128,
             client_buffer: 64 << 20,
+            inputs: 1 << 30,
             connections: 0,
             handshake: Duration::from_secs(60),
         }
@@ -171,6 +176,7 @@ impl Default for Settings {
             security: SecuritySettings::default(),
             api: api::Place::Usual,
             api_group: None,
+            api_read_group: None,
             metrics_listen: None,
             locator: None,
             hsm: HsmConfig { settle: Duration::from_secs(12), ..HsmConfig::default() },
@@ -471,6 +477,7 @@ impl Loader {
             }
             "api_socket" => settings.api = api_socket(value)?,
             "api_group" => settings.api_group = Some(text(value)?),
+            "api_read_group" => settings.api_read_group = Some(text(value)?),
             "metrics_listen" => settings.metrics_listen = metrics_listen(value)?,
             "lease_ms" => settings.hsm.lease = Duration::from_millis(parse_int(value, 100, INT_MAX)?),
             "ageing_remove_ms" => settings.hsm.ageing.remove = millis(MAX_SECONDS)?,
@@ -505,9 +512,11 @@ impl Loader {
             "limit_hint" => work_limits::hint(value, &mut settings.hsm.limits)?,
             "limit_user" => work_limits::user(value, &mut settings.hsm.limits)?,
             "history_size" => settings.hsm.history_size = parse_int(value, 0, MAX_KEPT)? as usize,
+            "count_bytes" => settings.hsm.count_bytes = on_off(value)?,
             "max_message_size" => settings.limits.message_bytes = at_least(parse_size(value)?, 4096)?,
             "max_message_depth" => settings.limits.depth = parse_int(value, 8, 1024)? as usize,
             "max_client_buffer" => settings.limits.client_buffer = at_least(parse_size(value)?, 65536)?,
+            "max_input_buffers" => settings.limits.inputs = at_least(parse_size(value)?, 1 << 20)?,
             "max_connections" => settings.limits.connections = parse_int(value, 0, INT_MAX)? as usize,
             "handshake_timeout_ms" => settings.limits.handshake = millis(INT_MAX)?,
             other => match self

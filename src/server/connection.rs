@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::inputs::{Holding, Inputs};
 use super::names::Names;
 use super::outbox::{Next, Outbox};
 use super::security::{Access, Policy, Principal};
@@ -158,6 +159,17 @@ impl Connection {
         self.wake.notify_one();
     }
 
+    /// Ends a connection that costs too much.
+    pub fn send_away(&self, reason: &'static str) {
+        self.gone.set(Some(reason));
+        self.wake.notify_one();
+    }
+
+    /// What the log calls it.
+    pub fn label(&self) -> String {
+        self.label.borrow().clone()
+    }
+
     fn paused(&self) -> bool {
         let outbox = self.outbox.borrow();
         outbox.bytes() > PAUSE_BYTES || outbox.parts() > PAUSE_PARTS
@@ -205,7 +217,7 @@ pub async fn serve(
     names: Names,
     limits: Limits,
     handshake: Duration,
-    buffer: Rc<RefCell<Vec<u8>>>,
+    inputs: Rc<Inputs>,
 ) {
     let conn = connection.id;
     let name = match peer {
@@ -221,7 +233,8 @@ pub async fn serve(
         shell: Rc::clone(&shell),
         connection: Rc::clone(&connection),
         decoder: Decoder::new(limits),
-        buffer,
+        holding: Holding::new(&inputs),
+        inputs,
         more: false,
         turns: 0,
         eof: None,
@@ -242,7 +255,8 @@ struct Task {
     shell: Rc<Shell>,
     connection: Rc<Connection>,
     decoder: Decoder,
-    buffer: Rc<RefCell<Vec<u8>>>,
+    holding: Holding,
+    inputs: Rc<Inputs>,
     /// The decoder may hold a complete message.
     more: bool,
     /// Turns since others had theirs.
@@ -337,9 +351,9 @@ impl Task {
         if self.handshake.is_some_and(|at| at <= now) {
             let label = self.connection.label.borrow();
             let bytes = self.decoder.pending_bytes();
-            tracing::warn!(
+            self.inputs.nonsense.log(format_args!(
                 "Clients: {label}: no complete message within handshake_timeout_ms ({bytes} bytes so far): closing"
-            );
+            ));
             return Some(End::Closed("no message"));
         }
         if self.probe_until.is_some_and(|at| at <= now) {
@@ -404,8 +418,8 @@ impl Task {
 
     /// Reads what has come. Returns the end if this was it.
     fn read(&mut self) -> Option<End> {
-        let buffer = Rc::clone(&self.buffer);
-        let mut buffer = buffer.borrow_mut();
+        let inputs = Rc::clone(&self.inputs);
+        let mut buffer = inputs.buffer.borrow_mut();
         match self.connection.transport.try_read(&mut buffer) {
             Ok(0) => {
                 self.stop_reading();
@@ -465,28 +479,35 @@ impl Task {
                 Ok(Some(object)) => object,
                 Ok(None) => {
                     self.more = false;
+                    self.holding.set(&self.connection, self.decoder.capacity());
                     return;
                 }
                 Err(error) => {
                     let hint = if is_tls(&error) { "it speaks TLS to the plain port: " } else { "" };
-                    tracing::warn!("Clients: {}: {hint}{error}: closing", label.borrow());
+                    self.inputs
+                        .nonsense
+                        .log(format_args!("Clients: {}: {hint}{error}: closing", label.borrow()));
                     return self.stop_reading();
                 }
             };
+            let nonsense = &self.inputs.nonsense;
             let mut bad = 0u64;
             let bad_item = |member: &'static str, index: usize, error: &_| {
                 bad += 1;
                 if bad <= BAD_ITEMS_LOGGED {
-                    tracing::warn!(
+                    nonsense.log(format_args!(
                         "{}: Could not process invalid hai: skipping {member}[{index}]: {error}",
                         label.borrow()
-                    );
+                    ));
                 }
             };
             let parsed = parse_message_with(object, bad_item);
             if bad > BAD_ITEMS_LOGGED {
                 let more = bad - BAD_ITEMS_LOGGED;
-                tracing::warn!("{}: {more} more invalid hai skipped in the same message", label.borrow());
+                nonsense.log(format_args!(
+                    "{}: {more} more invalid hai skipped in the same message",
+                    label.borrow()
+                ));
             }
             match parsed {
                 Ok(message) => {
@@ -498,7 +519,7 @@ impl Task {
                     self.shell.handle(Event::Message { conn: self.connection.id, message });
                 }
                 Err(error) => {
-                    tracing::error!("{}: {error}: closing", label.borrow());
+                    nonsense.log(format_args!("{}: {error}: closing", label.borrow()));
                     return self.stop_reading();
                 }
             }

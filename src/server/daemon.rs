@@ -237,6 +237,7 @@ impl Daemon<'_> {
         let wanted = api::Wanted {
             place: &self.settings.api,
             group: self.settings.api_group.as_deref(),
+            read_group: self.settings.api_read_group.as_deref(),
             metrics: self.settings.metrics_listen.as_deref(),
             fsname: &self.fsname,
         };
@@ -431,6 +432,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ),
         ("api_socket", old.api != new.api),
         ("api_group", old.api_group != new.api_group),
+        ("api_read_group", old.api_read_group != new.api_read_group),
         ("metrics_listen", old.metrics_listen != new.metrics_listen),
         ("a limit on peers", old.limits != new.limits),
         ("tls", old.security.tls != new.security.tls),

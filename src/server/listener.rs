@@ -1,6 +1,6 @@
 //! The listening socket.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::config::Limits;
 use super::connection::{self, Address, Badge, Connection};
+use super::inputs::Inputs;
 use super::names::Names;
 use super::security::door::Arrival;
 use super::security::{Credentials, Principal};
@@ -136,24 +137,42 @@ pub fn raise_file_limit() -> usize {
 }
 
 /// Complains, but not each time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Complaint {
-    last: Cell<Option<Instant>>,
+    /// Lines in each [`COMPLAIN_EVERY`].
+    most: u32,
+    said: Cell<u32>,
+    since: Cell<Option<Instant>>,
     silent: Cell<u64>,
 }
 
+impl Default for Complaint {
+    fn default() -> Self {
+        Self::up_to(1)
+    }
+}
+
 impl Complaint {
+    /// At most so many lines in ten seconds.
+    pub fn up_to(most: u32) -> Self {
+        Self { most, said: Cell::new(0), since: Cell::new(None), silent: Cell::new(0) }
+    }
+
     /// Logs a line, or counts it.
     pub fn log(&self, text: std::fmt::Arguments<'_>) {
-        if self.last.get().is_some_and(|last| last.elapsed() < COMPLAIN_EVERY) {
+        if self.since.get().is_none_or(|since| since.elapsed() >= COMPLAIN_EVERY) {
+            self.since.set(Some(Instant::now()));
+            self.said.set(0);
+        }
+        if self.said.get() >= self.most {
             self.silent.set(self.silent.get() + 1);
             return;
         }
+        self.said.set(self.said.get() + 1);
         match self.silent.take() {
             0 => tracing::warn!("{text}"),
             silent => tracing::warn!("{text} ({silent} more since the last time)"),
         }
-        self.last.set(Some(Instant::now()));
     }
 }
 
@@ -207,7 +226,7 @@ pub struct Hall {
     limits: Limits,
     max_connections: usize,
     credentials: Credentials,
-    buffer: Rc<RefCell<Vec<u8>>>,
+    inputs: Rc<Inputs>,
     last_id: Cell<u64>,
 }
 
@@ -220,8 +239,8 @@ impl Hall {
         max_connections: usize,
         credentials: Credentials,
     ) -> Self {
-        let buffer = Rc::new(RefCell::new(vec![0; 256 << 10]));
-        Self { shell, names, limits, max_connections, credentials, buffer, last_id: Cell::new(0) }
+        let inputs = Rc::new(Inputs::new(limits.inputs));
+        Self { shell, names, limits, max_connections, credentials, inputs, last_id: Cell::new(0) }
     }
 
     /// Takes in a peer of the plain port.
@@ -277,8 +296,8 @@ impl Hall {
         let Limits { message_bytes, depth, handshake, .. } = self.limits;
         let wire = crate::wire::Limits { message_bytes, depth };
         let shell = Rc::clone(&self.shell);
-        let buffer = Rc::clone(&self.buffer);
-        let task = connection::serve(shell, connection, address, self.names.clone(), wire, handshake, buffer);
+        let inputs = Rc::clone(&self.inputs);
+        let task = connection::serve(shell, connection, address, self.names.clone(), wire, handshake, inputs);
         tokio::task::spawn_local(task);
         Ok(())
     }

@@ -14,13 +14,14 @@ pub mod connection;
 pub mod daemon;
 pub mod files;
 pub mod ha;
+pub mod inputs;
 pub mod listener;
 pub mod local_socket;
 pub mod locator;
 pub mod names;
 pub mod options;
-pub mod outbox;
-pub mod recent;
+mod pool;
+mod recent;
 pub mod reconcile;
 pub mod reporting;
 mod scheduling;
@@ -30,6 +31,8 @@ pub mod space;
 pub mod stores;
 pub mod transport;
 pub mod work_limits;
+
+pub use crate::wire::outbox;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::committer::{self, Committer};
 use super::connection::Connection;
@@ -16,6 +16,7 @@ use super::outbox::SLICE;
 use super::reporting::Reporting;
 use super::security::Policy;
 use crate::hsm::effect::{Reply, StoreOp};
+use crate::hsm::feed::Happening;
 use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{
     ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, LustreCall, Now, OperatorReply, Order,
@@ -27,6 +28,9 @@ use crate::wire::{write_reply, write_work};
 
 /// Operations that may wait for the store before peers are no longer read: what they would send next could only wait too.
 const MAX_UNSTORED: usize = 100_000;
+
+/// What happened and is kept for followers that are slower than it happens.
+const HAPPENED: usize = 8192;
 
 /// Requests in one part of a snapshot for the store.
 const SNAPSHOT_PART: usize = 1000;
@@ -101,6 +105,8 @@ struct Inner {
     /// The snapshot that the store wants, and where its next part begins.
     snapshot: Option<(u64, u32)>,
     store_health: Health,
+    /// To those who follow what happens, while there are any.
+    followers: Option<broadcast::Sender<Happening>>,
 }
 
 impl std::fmt::Debug for Shell {
@@ -139,6 +145,7 @@ impl Shell {
             terminate: false,
             snapshot: None,
             store_health: Health::default(),
+            followers: None,
         };
         Self {
             clock,
@@ -174,6 +181,7 @@ impl Shell {
             let before = inner.core.next_deadline();
             let Inner { core, effects, .. } = &mut *inner;
             core.handle(now, event, effects);
+            inner.tell_followers();
             inner.dispatch(self.max_client_buffer);
             if inner.core.next_deadline() != before {
                 self.timer.notify_one();
@@ -205,6 +213,13 @@ impl Shell {
     pub fn look<R>(&self, look: impl FnOnce(&Coordinator, Now) -> R) -> R {
         let now = self.clock.now();
         look(&self.inner.borrow().core, now)
+    }
+
+    /// What happens from now on. Whoever reads it more slowly than it happens misses some, and is told how much.
+    pub fn follow(&self) -> broadcast::Receiver<Happening> {
+        let mut inner = self.inner.borrow_mut();
+        inner.core.watch(true);
+        inner.followers.get_or_insert_with(|| broadcast::channel(HAPPENED).0).subscribe()
     }
 
     /// When the core wants to be called.
@@ -300,6 +315,8 @@ impl Shell {
     pub fn take_outputs(&self) -> (Option<Committer>, Option<Reporting>) {
         self.closed.set(true);
         let mut inner = self.inner.borrow_mut();
+        // So that followers are told the end.
+        inner.followers = None;
         (inner.committer.take(), inner.reporting.take())
     }
 
@@ -446,6 +463,20 @@ impl Inner {
         let ask = AskId(self.asks);
         self.operators.insert(ask, send);
         (ask, reply)
+    }
+
+    /// Tells those who follow what happened; nobody collects it when there is nobody left.
+    fn tell_followers(&mut self) {
+        let Some(followers) = &self.followers else { return };
+        if followers.receiver_count() == 0 {
+            self.core.watch(false);
+            self.followers = None;
+            return;
+        }
+        for happening in self.core.take_happened() {
+            // It fails when the last of them has just gone.
+            let _ = followers.send(happening);
+        }
     }
 
     /// Sends the operations to the store and sorts the effects to whom they concern.

@@ -67,6 +67,8 @@ pub struct End {
     pub dfid: Fid,
     /// 0 or a positive errno: the copytool's, else that of the real end.
     pub status: i32,
+    /// The copytool succeeded, and the status is that of the real end: the MDT does not know.
+    pub unheard: bool,
     /// Whether this acknowledges a cancel: the cancelled action may still be running and will end as well.
     pub cancel: bool,
 }
@@ -111,8 +113,7 @@ pub enum Effect {
         /// Which.
         key: RequestKey,
     },
-    /// The copytool silently dropped the request of a file that is gone: tell the MDT that it failed with this errno. Any
-    /// later begin must be refused ([`Effect::Refused`] comes with it).
+    /// The copytool silently dropped a request: tell the MDT that it failed with this errno. Any later begin must be refused ([`Effect::Refused`] comes with it).
     EndAtLustre {
         /// The request.
         item: Box<ActionItem>,

@@ -11,6 +11,8 @@ use crate::hsm::{ActionItem, Mono, RequestKey};
 struct Flight {
     item: ActionItem,
     stage: Stage,
+    /// How often it was due since the copytool last did anything, and what [`Flights::moves`] was then.
+    idle: (u32, u64),
 }
 
 /// How far the copytool has come with an action.
@@ -49,6 +51,8 @@ pub(super) struct Flights {
     unacked: VecDeque<Unacked>,
     /// How many of `unacked`, from the front, were sent on the present connection.
     sent: usize,
+    /// How often the copytool took, began or ended something.
+    moves: u64,
 }
 
 impl Flights {
@@ -57,7 +61,7 @@ impl Flights {
         match self.flights.get(&item.key()).map(|flight| flight.stage) {
             None | Some(Stage::Taken(_)) => {
                 // A second hand-out of something that was taken and never begun replaces the first: the copytool dropped it.
-                let flight = Flight { item: item.clone(), stage: Stage::Waiting };
+                let flight = Flight { item: item.clone(), stage: Stage::Waiting, idle: (0, 0) };
                 self.flights.insert(item.key(), flight);
                 Arrival::New
             }
@@ -67,6 +71,7 @@ impl Flights {
 
     /// The copytool has read the list with these requests.
     pub(super) fn taken(&mut self, now: Mono, begin_timeout: Duration, keys: &[RequestKey]) {
+        self.moves += 1;
         for key in keys {
             if let Some(flight) = self.flights.get_mut(key)
                 && flight.stage == Stage::Waiting
@@ -78,13 +83,25 @@ impl Flights {
 
     /// The copytool has begun.
     pub(super) fn begun(&mut self, key: &RequestKey) {
+        self.moves += 1;
         if let Some(flight) = self.flights.get_mut(key) {
             flight.stage = Stage::Begun;
         }
     }
 
+    /// How often in a row this request was due while the copytool did nothing at all. Not a time: a process that was stopped
+    /// finds it all gone when it goes on.
+    pub(super) fn idle_times(&self, key: &RequestKey) -> u32 {
+        let begun = || self.flights.values().any(|flight| flight.stage == Stage::Begun);
+        match self.flights.get(key) {
+            Some(Flight { idle: (times, moves), .. }) if *moves == self.moves && !begun() => *times,
+            _ => 0,
+        }
+    }
+
     /// The copytool has ended: the end waits to be sent.
     pub(super) fn ended(&mut self, end: End) {
+        self.moves += 1;
         let item = if end.cancel { None } else { self.flights.remove(&end.key).map(|flight| flight.item) };
         self.unacked.push_back(Unacked { end, item });
     }
@@ -157,6 +174,8 @@ impl Flights {
                 && *at <= now
             {
                 *at = now + begin_timeout;
+                let (times, moves) = flight.idle;
+                flight.idle = if moves == self.moves { (times + 1, moves) } else { (1, self.moves) };
                 due.push(*key);
             }
         }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::hsm::Mono;
 
+/// The shortest pause between renewals, however short the lease: a server that grants a millisecond must not keep us busy.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+
 /// A lease is counted from when the message that the daemon answered was *sent*, so that it never ends later here than
 /// there, whatever the network does.
 #[derive(Debug, Default)]
@@ -30,7 +33,7 @@ impl Lease {
             self.renew_at = None;
         } else {
             self.until = Some(sent + granted);
-            self.renew_at = Some(sent + granted / 3);
+            self.renew_at = Some(sent + self.pause());
         }
     }
 
@@ -39,8 +42,12 @@ impl Lease {
         self.renew_at.filter(|at| *at <= now)?;
         self.serial += 1;
         self.pending.push_back((self.serial, now));
-        self.renew_at = Some(now + self.granted / 3);
+        self.renew_at = Some(now + self.pause());
         Some(self.serial)
+    }
+
+    fn pause(&self) -> Duration {
+        (self.granted / 3).max(MIN_PAUSE)
     }
 
     /// The daemon answered the renewal with this number.

@@ -86,6 +86,12 @@ const GIVE_BACK_DELAY: Duration = Duration::from_millis(500);
 
 /// What the daemon and the MDT are told about the request of a file that is gone.
 const ENOENT: i32 = 2;
+/// What the daemon is told about a request that an idle copytool has dropped.
+const EIO: i32 = 5;
+/// What the MDT is told about an ARCHIVE of those.
+const EALREADY: i32 = 114;
+/// A copytool that begins and ends nothing for this many `begin_timeout`s has no queue of its own.
+const IDLE_TIMES: u32 = 10;
 /// What a copytool acknowledges a cancel with that it cannot carry out.
 const ENOSYS: i32 = 38;
 
@@ -152,8 +158,8 @@ impl Shim {
                 }
             }
             Event::Probed { key, gone } => {
-                if gone {
-                    self.end_dropped(&key, effects);
+                if self.was_dropped(&key, gone) {
+                    self.end_dropped(&key, gone, effects);
                 }
             }
             Event::Tick => {}
@@ -189,6 +195,8 @@ impl Shim {
             while let Some(end) = self.flights.next_unsent() {
                 let write = if end.cancel && end.status == ENOSYS {
                     client::write_goes_on
+                } else if end.unheard && !end.cancel {
+                    client::write_unheard
                 } else {
                     client::write_done
                 };
@@ -290,6 +298,15 @@ impl Shim {
                 return Err(format!("the server refuses us: {failure}"));
             }
             (State::Ready { .. }, ServerMessage::Recv(Ok(list))) => {
+                if !self.asked {
+                    // Whoever sends lists unasked could fill our memory with them.
+                    return Err("the server sends work that was not asked for".to_owned());
+                }
+                if *list.fsname != *self.config.fsname {
+                    let ReceivedList { fsname, .. } = list;
+                    let ours = &self.config.fsname;
+                    return Err(format!("the server sends work for file system {fsname}, not {ours}"));
+                }
                 self.asked = false;
                 self.arrived(list, effects);
             }
@@ -359,19 +376,27 @@ impl Shim {
         }
     }
 
-    /// The copytool took a request and returned silently, because its file is gone: nobody else will end it.
-    fn end_dropped(&mut self, key: &RequestKey, effects: &mut Vec<Effect>) {
+    /// Whether the copytool took a request and returned silently: its file is gone, which is nothing unusual for a REMOVE, or
+    /// the copytool does nothing at all, for so long that the request is not in a queue of its own.
+    fn was_dropped(&self, key: &RequestKey, gone: bool) -> bool {
+        let Some(item) = self.flights.dropped(key) else { return false };
+        gone && item.action != Action::Remove || self.flights.idle_times(key) >= IDLE_TIMES
+    }
+
+    /// A request that the copytool has dropped: nobody else will end it.
+    fn end_dropped(&mut self, key: &RequestKey, gone: bool, effects: &mut Vec<Effect>) {
         let Some(item) = self.flights.dropped(key) else { return };
-        if item.action == Action::Remove {
-            return;
-        }
         let item = Box::new(item.clone());
-        log(effects, Level::Warn, format!("{key} was taken but never begun, and its file is gone: ended"));
-        let end = super::End { key: *key, dfid: item.dfid, status: ENOENT, cancel: false };
+        let status = if gone && item.action != Action::Remove { ENOENT } else { EIO };
+        // An ARCHIVE that fails may make a file dirty that somebody archived meanwhile, unless it fails with this.
+        let errno = if status == EIO && item.action == Action::Archive { EALREADY } else { status };
+        let why = if status == ENOENT { "its file is gone" } else { "the copytool is idle" };
+        log(effects, Level::Warn, format!("{key} was taken but never begun, and {why}: ended"));
+        let end = super::End { key: *key, dfid: item.dfid, status, unheard: false, cancel: false };
         self.flights.ended(end);
         self.refused.insert(*key);
         effects.push(Effect::Refused { key: *key });
-        effects.push(Effect::EndAtLustre { item, errno: ENOENT });
+        effects.push(Effect::EndAtLustre { item, errno });
     }
 
     fn drop_connection(&mut self, now: Mono, reason: &str, effects: &mut Vec<Effect>) {

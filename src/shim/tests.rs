@@ -35,7 +35,7 @@ fn item(action: Action, n: u32) -> ActionItem {
 }
 
 fn end(n: u32, status: i32) -> End {
-    End { key: key(n), dfid: key(n).fid, status, cancel: false }
+    End { key: key(n), dfid: key(n).fid, status, unheard: false, cancel: false }
 }
 
 /// A machine, its clock, and what it asked for.
@@ -44,6 +44,8 @@ struct Rig {
     now: Mono,
     effects: Vec<Effect>,
     decoder: Decoder,
+    /// How many `recv` were seen on this connection and not answered.
+    unanswered: usize,
 }
 
 impl Rig {
@@ -54,6 +56,7 @@ impl Rig {
             now: Mono(SECOND),
             effects: Vec::new(),
             decoder: Decoder::new(Limits::default()),
+            unanswered: 0,
         };
         rig.feed(Event::Tick);
         rig
@@ -92,6 +95,7 @@ impl Rig {
         });
         let (conn, server) = found.unwrap_or_else(|| panic!("no connection asked for: {asked:?}"));
         self.decoder = Decoder::new(Limits::default());
+        self.unanswered = 0;
         self.feed(Event::Connected { conn });
         (conn, server)
     }
@@ -111,6 +115,7 @@ impl Rig {
         while let Some(object) = self.decoder.next_object().unwrap() {
             messages.push(parse_message(object).unwrap());
         }
+        self.unanswered += recvs(&messages);
         messages
     }
 
@@ -139,6 +144,7 @@ impl Rig {
         let mut bytes = Vec::new();
         let list = WorkList { archive_id: 1, flags: 0, items, binary_data: true };
         write_work(&list, "testfs0", &mut bytes);
+        self.unanswered = self.unanswered.saturating_sub(1);
         self.receive(&bytes);
     }
 
@@ -262,17 +268,22 @@ fn work_is_asked_for_once_and_only_when_wanted() {
 
 #[test]
 fn lists_are_read_whatever_way_they_are_cut() {
-    let mut whole = Vec::new();
-    for n in 1..4 {
-        let items = vec![item(Action::Archive, n)];
-        write_work(&WorkList { archive_id: 1, flags: 0, items, binary_data: true }, "testfs0", &mut whole);
-        whole.extend_from_slice(b" \n");
-    }
     for size in [1, 2, 3, 7, 64, 10_000] {
         let mut rig = Rig::ready(ShimConfig { eager: true, ..ShimConfig::default() }, Duration::ZERO);
-        whole.chunks(size).for_each(|chunk| rig.receive(chunk));
-        let got = (rig.take(), rig.take(), rig.take(), rig.take());
-        assert_eq!(got, (vec![1], vec![2], vec![3], vec![]), "in pieces of {size}");
+        for n in 1..4 {
+            let mut bytes = Vec::new();
+            let items = vec![item(Action::Archive, n), item(Action::Remove, n + 10)];
+            write_work(
+                &WorkList { archive_id: 1, flags: 0, items, binary_data: true },
+                "testfs0",
+                &mut bytes,
+            );
+            bytes.extend_from_slice(b" \n");
+            bytes.chunks(size).for_each(|chunk| rig.receive(chunk));
+            assert_eq!(rig.take(), [u64::from(n), u64::from(n) + 10], "in pieces of {size}");
+            assert!(rig.take().is_empty());
+            rig.feed(Event::Tick);
+        }
     }
 }
 
@@ -324,6 +335,20 @@ fn an_end_that_the_server_does_not_take_is_not_sent_for_ever() {
     assert_eq!(rig.dones(), [(1, 0)]);
     rig.reply(&Reply::Error { command: "done", status: 22, error: "cookie or fid not set -- old client?" });
     assert_eq!((rig.shim.unacknowledged(), rig.shim.is_ready()), (0, true));
+}
+
+#[test]
+fn work_that_is_done_and_that_the_mdt_did_not_hear_of_is_told_so() {
+    let mut rig = Rig::ready(ShimConfig::default(), Duration::ZERO);
+    rig.run(&[1]);
+    rig.feed(Event::Ended(End { unheard: true, ..end(1, 2) }));
+    let told = |message: &&Message| matches!(message, Message::Unheard(Done { cookie: 1, status: 2, .. }));
+    assert_eq!(rig.sent().iter().filter(told).count(), 1);
+    // Until the daemon has heard it.
+    assert_eq!(rig.reconnect(Duration::ZERO, Vec::new()), [1]);
+    assert_eq!(rig.sent().iter().filter(told).count(), 1);
+    rig.reply(&Reply::Done);
+    assert_eq!(rig.shim.unacknowledged(), 0);
 }
 
 #[test]
@@ -485,9 +510,49 @@ fn a_request_that_was_never_begun_is_looked_at() {
     assert_eq!(rig.dones(), [(1, 2)]);
 }
 
+/// A copytool that does nothing for ten times as long as a begin may take has dropped what it took, whatever it is.
+#[test]
+fn what_an_idle_copytool_took_is_ended() {
+    for (action, errno) in [(Action::Remove, 5), (Action::Restore, 5), (Action::Archive, 114)] {
+        let config = ShimConfig { begin_timeout: Duration::from_secs(60), ..ShimConfig::default() };
+        let mut rig = Rig::ready(config, Duration::ZERO);
+        rig.feed(Event::WorkWanted);
+        rig.work(vec![item(action, 1), item(Action::Archive, 2)]);
+        rig.take();
+        // One that is under way keeps the other in the copytool's queue, for hours.
+        rig.feed(Event::Begun { key: key(2) });
+        let probed = |rig: &mut Rig| {
+            rig.asked();
+            rig.wait(Duration::from_secs(60));
+            assert!(rig.asked().contains(&Effect::Probe { key: key(1) }));
+            rig.feed(Event::Probed { key: key(1), gone: action == Action::Remove });
+            rig.asked()
+        };
+        for _ in 0..120 {
+            assert_eq!(probed(&mut rig), [], "{action}");
+        }
+        rig.feed(Event::Ended(end(2, 0)));
+        // The process is stopped for a day.
+        rig.wait(Duration::from_secs(86_400));
+        for _ in 0..8 {
+            assert_eq!(probed(&mut rig), [], "{action}");
+        }
+        let asked = probed(&mut rig);
+        let told = Effect::EndAtLustre { item: Box::new(item(action, 1)), errno };
+        assert_eq!(asked[..2], [Effect::Refused { key: key(1) }, told], "{action}");
+        rig.effects = asked;
+        assert_eq!(rig.dones(), [(1, 5)], "{action}");
+        assert_eq!(rig.shim.in_flight(), 0);
+    }
+}
+
 #[test]
 fn any_nonsense_of_the_server_ends_the_connection_only() {
-    let cases: [&[u8]; 7] = [
+    let unasked: &[u8] =
+        b"{\"command\": \"recv\", \"hsm_action_list\": {\"hal_version\": 1, \"hal_archive_id\": 1, \
+        \"hal_flags\": 0, \"hal_fsname\": \"testfs0\", \"list\": []}}";
+    let cases: [&[u8]; 8] = [
+        unasked,
         b"3",
         b"[]",
         b"{\"command\": \"dance\"}",
@@ -506,6 +571,42 @@ fn any_nonsense_of_the_server_ends_the_connection_only() {
         rig.connect();
         assert_eq!(rig.welcome(Duration::ZERO, Vec::new()).hai_list.unwrap().len(), 1);
     }
+}
+
+/// A copytool would take the items for files of its own file system; a name with a NUL moves them in its eyes.
+#[test]
+fn work_for_another_file_system_is_not_taken() {
+    for (fsname, taken) in [("testfs0", true), ("testfs1", false), ("testfs0\\u0000", false), ("", false)] {
+        let mut rig = Rig::ready(ShimConfig::default(), Duration::ZERO);
+        rig.feed(Event::WorkWanted);
+        let conn = rig.conn();
+        let list = format!(
+            "{{\"command\": \"recv\", \"hsm_action_list\": {{\"hal_version\": 1, \"hal_archive_id\": 1, \
+             \"hal_flags\": 0, \"hal_fsname\": \"{fsname}\", \"list\": []}}}}"
+        );
+        rig.receive(list.as_bytes());
+        assert_eq!(!rig.asked().contains(&Effect::Close { conn }), taken, "{fsname:?}");
+    }
+}
+
+/// A server that grants almost nothing is asked ten times a second at most.
+#[test]
+fn a_tiny_lease_does_not_keep_the_mover_busy() {
+    let mut rig = Rig::ready(ShimConfig::default(), Duration::from_millis(1));
+    let mut renewals = 0;
+    for _ in 0..1000 {
+        rig.wait(Duration::from_micros(100));
+        let sent = rig.sent();
+        renewals += sent.len();
+        for message in sent {
+            let Message::Lease { serial } = message else { panic!("{message:?}") };
+            rig.reply(&Reply::Lease { serial, lease_ms: 1 });
+        }
+    }
+    assert_eq!(renewals, 1);
+    // The longest there is does not overflow.
+    let rig = Rig::ready(ShimConfig::default(), Duration::from_millis(i64::MAX as u64));
+    assert!(rig.shim.lease_until().is_some());
 }
 
 mod properties {
@@ -549,7 +650,7 @@ mod properties {
             let mut ended = std::collections::BTreeSet::new();
             for step in steps.into_iter().chain([Step::Lose, Step::Wait(9000), Step::Lose, Step::Wait(9000)]) {
                 match step {
-                    Step::Work(n) if rig.shim.is_ready() => {
+                    Step::Work(n) if rig.shim.is_ready() && rig.unanswered > 0 => {
                         let items = (0..u32::from(n)).map(|i| item(Action::Archive, handed + i)).collect();
                         believed.extend((0..u64::from(n)).map(|i| u64::from(handed) + i));
                         handed += u32::from(n);

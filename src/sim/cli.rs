@@ -2,12 +2,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
 use super::ha;
 use super::hsm::{self, Options, Report};
+use super::seeds::Seeds;
+
+/// From how many seeds on every fault must have hit something.
+const ENOUGH: u64 = 200;
 
 /// Runs whole systems on virtual time, and judges them.
 #[derive(Debug, Parser)]
@@ -33,6 +36,15 @@ enum What {
         /// Run each seed once only, without checking that it repeats.
         #[arg(long)]
         once: bool,
+        /// Check only of every Nth seed that it repeats.
+        #[arg(long, default_value_t = 1)]
+        twice: u64,
+        /// Go on after a failure, and list all seeds that fail.
+        #[arg(long)]
+        all: bool,
+        /// How many seeds to run at the same time.
+        #[arg(long, default_value_t = default_jobs())]
+        jobs: u64,
     },
     /// High availability: manager, agents, hosts, fence devices, operators.
     Ha {
@@ -63,59 +75,52 @@ fn default_jobs() -> u64 {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    let seeds =
+        |first, count, jobs: u64, all, trace| Seeds { first, count, jobs: if trace { 1 } else { jobs }, all };
     match Args::parse().what {
-        What::Hsm { seeds, seed, trace, once } => hsm_seeds(seeds, seed, trace, once),
-        What::Ha { seeds, seed, trace, once, all, jobs } => {
-            ha_seeds(&HaRun { seeds, seed, trace, once, all, jobs: if trace { 1 } else { jobs.max(1) } })
+        What::Hsm { seeds: count, seed, trace, once, twice, all, jobs } => {
+            let run = seeds(seed, count, jobs, all, trace);
+            let again = |seed: u64| !once && seed.is_multiple_of(twice.max(1));
+            let results = run.run(|seed| check_seed(seed, trace, !again(seed)));
+            conclude("hsm", &run, &results, |results| {
+                let mut total = Report::default();
+                results.for_each(|report| total.add(report));
+                (total.to_string(), total.faults_without_effect())
+            })
+        }
+        What::Ha { seeds: count, seed, trace, once, all, jobs } => {
+            let run = seeds(seed, count, jobs, all, trace);
+            let results = run.run(|seed| check_ha_seed(seed, trace, once));
+            conclude("ha", &run, &results, |results| {
+                let mut total = ha::Report::default();
+                results.for_each(|report| total.add(report));
+                (total.to_string(), total.faults_without_effect())
+            })
         }
     }
 }
 
-/// Which seeds to run, and how.
-struct HaRun {
-    seeds: u64,
-    seed: u64,
-    trace: bool,
-    once: bool,
-    all: bool,
-    jobs: u64,
-}
+/// What came of one seed.
+type Outcome<R> = (u64, Result<R, String>);
 
-fn ha_seeds(run: &HaRun) -> ExitCode {
-    let stop = AtomicBool::new(false);
-    let part = |job: u64| {
-        let (mut results, mut seed) = (Vec::new(), run.seed + job);
-        while seed < run.seed.saturating_add(run.seeds) && !stop.load(Ordering::Relaxed) {
-            let result = check_ha_seed(seed, run.trace, run.once);
-            if result.is_err() && !run.all {
-                stop.store(true, Ordering::Relaxed);
-            }
-            results.push((seed, result));
-            seed += run.jobs;
-        }
-        results
-    };
-    let mut results: Vec<_> = std::thread::scope(|scope| {
-        let jobs: Vec<_> = (0..run.jobs).map(|job| scope.spawn(move || part(job))).collect();
-        jobs.into_iter().flat_map(|job| job.join().unwrap_or_default()).collect()
-    });
-    results.sort_by_key(|(seed, _)| *seed);
-    let mut total = ha::Report::default();
+/// Prints what came of all seeds: `sum` says in sum what the runs did, and which faults hit nothing.
+fn conclude<R>(
+    name: &str,
+    run: &Seeds,
+    results: &[Outcome<R>],
+    sum: impl FnOnce(&mut dyn Iterator<Item = &R>) -> (String, Vec<&'static str>),
+) -> ExitCode {
     let mut failed = false;
-    for (seed, result) in &results {
-        match result {
-            Ok(report) => total.add(report),
-            Err(reason) => {
-                failed = true;
-                eprintln!("seed {seed}: {reason}");
-                eprintln!("to see it: coordinatool-sim ha --seeds 1 --seed {seed} --trace");
-            }
+    for (seed, result) in results {
+        if let Err(reason) = result {
+            failed = true;
+            eprintln!("seed {seed}: {reason}");
+            eprintln!("to see it: coordinatool-sim {name} --seeds 1 --seed {seed} --trace");
         }
     }
-    let mut out = std::io::stdout().lock();
-    let _ = write!(out, "{} seeds\n{total}", results.len());
-    let idle = total.faults_without_effect();
-    if run.seeds >= 200 && !failed && !idle.is_empty() {
+    let (text, idle) = sum(&mut results.iter().filter_map(|(_, result)| result.as_ref().ok()));
+    let _ = write!(std::io::stdout().lock(), "{} seeds\n{text}", results.len());
+    if run.count >= ENOUGH && !failed && !idle.is_empty() {
         eprintln!("these faults never hit anything, so the simulator is broken: {}", idle.join(", "));
         failed = true;
     }
@@ -142,29 +147,6 @@ pub fn check_ha_seed(seed: u64, trace: bool, once: bool) -> Result<ha::Report, S
         }
     }
     Ok(report)
-}
-
-fn hsm_seeds(seeds: u64, seed: u64, trace: bool, once: bool) -> ExitCode {
-    let mut total = Report::default();
-    for seed in seed..seed.saturating_add(seeds) {
-        let report = match check_seed(seed, trace, once) {
-            Ok(report) => report,
-            Err(reason) => {
-                eprintln!("seed {seed}: {reason}");
-                eprintln!("to see it: coordinatool-sim hsm --seeds 1 --seed {seed} --trace");
-                return ExitCode::FAILURE;
-            }
-        };
-        total.add(&report);
-    }
-    let mut out = std::io::stdout().lock();
-    let _ = write!(out, "{seeds} seeds\n{total}");
-    let idle = total.faults_without_effect();
-    if seeds >= 200 && !idle.is_empty() {
-        eprintln!("these faults never hit anything, so the simulator is broken: {}", idle.join(", "));
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
 }
 
 /// Runs one seed, twice unless told otherwise.

@@ -9,3 +9,4 @@ pub mod ha;
 pub mod hsm;
 pub mod network;
 pub mod rng;
+pub mod seeds;

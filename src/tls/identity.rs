@@ -6,19 +6,27 @@ use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::server::danger::ClientCertVerifier;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig, client::Resumption, server::NoServerSessionStorage};
 
 use super::peer::{Facts, Peer, Trust};
-use super::verify::{OnlyAgents, OnlyManagers};
+use super::verify::SignedClients;
 use super::{Error, Paths};
 use crate::security::files::{certificates, read_key};
+use crate::security::handshake::{SignedServers, refused};
 
 /// From when on the end of a certificate is warned about.
 const WARN: Duration = Duration::from_secs(30 * 86_400);
+
+/// Every connection proves everything anew.
+pub(crate) fn no_resumption(mut config: ServerConfig) -> ServerConfig {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config
+}
 
 /// Who we are: a certificate with its key, and whom we believe.
 #[derive(Clone)]
@@ -94,39 +102,40 @@ impl Identity {
         self.ends.iter().map(|(_, until, _)| *until).min()
     }
 
-    /// Whom we believe.
-    pub fn roots(&self) -> Arc<RootCertStore> {
-        Arc::clone(&self.roots)
-    }
-
-    /// Whose cryptography it is.
-    pub fn provider(&self) -> Arc<CryptoProvider> {
-        Arc::clone(&self.provider)
-    }
-
     /// How an agent listens: only managers get through.
     pub fn server_config(&self, trust: &Trust) -> Result<ServerConfig, Error> {
-        let verifier = OnlyManagers::new(self.roots.clone(), self.provider.clone(), trust.clone())?;
-        self.server_config_with(Arc::new(verifier))
+        let trust = trust.clone();
+        self.server_config_for(move |peer| peer.may_command(&trust))
     }
 
-    /// How to listen for those whom `verifier` lets through.
-    pub fn server_config_with(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, Error> {
-        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+    /// How to listen for those in whom `admits` finds nothing wrong.
+    pub fn server_config_for(
+        &self,
+        admits: impl Fn(&Peer) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Result<ServerConfig, Error> {
+        let check = move |certificate: &CertificateDer<'_>| {
+            Facts::of(certificate).and_then(|facts| admits(&facts.peer)).map_err(refused)
+        };
+        let verifier =
+            SignedClients::new(self.roots.clone(), self.provider.clone(), check).map_err(Error::other)?;
+        let config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(Error::other)?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(self.resolver()));
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        config.max_early_data_size = 0;
-        Ok(config)
+        Ok(no_resumption(config))
     }
 
     /// How a manager connects: only the agent with one of these names gets through (the host's name, and the address it is
     /// configured with).
     pub fn client_config(&self, expected: &[&str], trust: &Trust) -> Result<ClientConfig, Error> {
-        let verifier = OnlyAgents::new(self.roots.clone(), self.provider.clone(), expected, trust.clone());
+        let expected: Vec<String> = expected.iter().map(|name| (*name).to_owned()).collect();
+        let trust = trust.clone();
+        // The name that was dialled does not matter: an address may have moved to another host.
+        let check = move |certificate: &CertificateDer<'_>, _: &ServerName<'_>| {
+            Facts::of(certificate).and_then(|facts| facts.peer.may_obey(&expected, &trust)).map_err(refused)
+        };
+        let verifier = SignedServers::new(self.roots.clone(), self.provider.clone(), check);
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(Error::other)?

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 pub use authority::Authority;
 pub use endpoint::Endpoint;
 pub use identity::Identity;
+pub(crate) use identity::no_resumption;
 pub use peer::{Peer, Trust};
 
 /// What a certificate may be used for.

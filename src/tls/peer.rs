@@ -81,6 +81,14 @@ impl Facts {
 }
 
 impl Peer {
+    /// What a certificate (DER) says of its holder. Nothing is verified.
+    ///
+    /// # Errors
+    /// Says what cannot be read.
+    pub fn of(certificate: &[u8]) -> Result<Self, String> {
+        Facts::of(certificate).map(|facts| facts.peer)
+    }
+
     /// Whether an agent may obey this. The error says why not.
     pub(super) fn may_command(&self, trust: &Trust) -> Result<(), String> {
         match self.role {

@@ -1,38 +1,51 @@
-//! Checks of the other side's certificate: signed by our authority, valid now, of the right role and name.
+//! Clients that are let in: signed by our authority, valid now, and what more the caller asks for.
 
+use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 
-use super::Error;
-use super::peer::{Facts, Trust};
+use crate::security::handshake::no_tls12;
 
-/// At an agent.
-#[derive(Debug)]
-pub(super) struct OnlyManagers {
+/// Lets clients in that have a certificate of our authority, if `check` finds nothing against it.
+pub(crate) struct SignedClients<C> {
     signed: Arc<dyn ClientCertVerifier>,
-    trust: Trust,
+    check: C,
 }
 
-impl OnlyManagers {
+impl<C> SignedClients<C>
+where
+    C: Fn(&CertificateDer<'_>) -> Result<(), rustls::Error> + Send + Sync,
+{
+    /// Clients of these authorities.
+    ///
+    /// # Errors
+    /// There is no authority.
     pub fn new(
         roots: Arc<RootCertStore>,
         provider: Arc<CryptoProvider>,
-        trust: Trust,
-    ) -> Result<Self, Error> {
-        let signed =
-            WebPkiClientVerifier::builder_with_provider(roots, provider).build().map_err(Error::other)?;
-        Ok(Self { signed, trust })
+        check: C,
+    ) -> Result<Self, VerifierBuilderError> {
+        let signed = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
+        Ok(Self { signed, check })
     }
 }
 
-impl ClientCertVerifier for OnlyManagers {
+impl<C> fmt::Debug for SignedClients<C> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("SignedClients").finish_non_exhaustive()
+    }
+}
+
+impl<C> ClientCertVerifier for SignedClients<C>
+where
+    C: Fn(&CertificateDer<'_>) -> Result<(), rustls::Error> + Send + Sync,
+{
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.signed.root_hint_subjects()
     }
@@ -44,7 +57,7 @@ impl ClientCertVerifier for OnlyManagers {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.signed.verify_client_cert(certificate, intermediates, now)?;
-        Facts::of(certificate).and_then(|facts| facts.peer.may_command(&self.trust)).map_err(refused)?;
+        (self.check)(certificate)?;
         Ok(verified)
     }
 
@@ -54,7 +67,7 @@ impl ClientCertVerifier for OnlyManagers {
         _certificate: &CertificateDer<'_>,
         _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -69,74 +82,4 @@ impl ClientCertVerifier for OnlyManagers {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.signed.supported_verify_schemes()
     }
-}
-
-/// At a manager.
-#[derive(Debug)]
-pub(super) struct OnlyAgents {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-    expected: Vec<String>,
-    trust: Trust,
-}
-
-impl OnlyAgents {
-    pub fn new(
-        roots: Arc<RootCertStore>,
-        provider: Arc<CryptoProvider>,
-        expected: &[&str],
-        trust: Trust,
-    ) -> Self {
-        let expected = expected.iter().map(|name| (*name).to_owned()).collect();
-        Self { roots, provider, expected, trust }
-    }
-}
-
-impl ServerCertVerifier for OnlyAgents {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        let facts = Facts::of(certificate).map_err(refused)?;
-        facts.peer.may_obey(&self.expected, &self.trust).map_err(refused)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Refused(String);
-
-fn refused(reason: String) -> rustls::Error {
-    rustls::CertificateError::Other(rustls::OtherError(Arc::new(Refused(reason)))).into()
 }

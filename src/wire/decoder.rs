@@ -182,7 +182,11 @@ impl Decoder {
                 self.taken = end;
                 Ok(Some(&self.buffer[start..end]))
             }
-            Ok(None) => Ok(None),
+            Ok(None) => {
+                // The memory of a long message that has been taken is not kept until more comes.
+                self.compact();
+                Ok(None)
+            }
             Err(error) => {
                 self.failed = Some(error);
                 self.buffer = Vec::new();

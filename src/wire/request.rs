@@ -155,6 +155,7 @@ struct Fields<F> {
     dfid: Option<Fid>,
     status: Option<Number>,
     goes_on: Option<Number>,
+    unheard: Option<Number>,
     items: Option<(Vec<ActionItem>, usize)>,
     locked: Option<Number>,
     verbose: Option<Number>,
@@ -179,6 +180,7 @@ impl<F> Fields<F> {
             dfid: None,
             status: None,
             goes_on: None,
+            unheard: None,
             items: None,
             locked: None,
             verbose: None,
@@ -197,6 +199,7 @@ impl<'de, F: FnMut(&'static str, usize, &ItemError)> Member<'de> for Fields<F> {
             "hai_cookie" => &mut self.cookie,
             "status" => &mut self.status,
             "goes_on" => &mut self.goes_on,
+            "unheard" => &mut self.unheard,
             "locked" => &mut self.locked,
             "verbose" => &mut self.verbose,
             "serial" => &mut self.serial,
@@ -308,12 +311,14 @@ impl<F: FnMut(&'static str, usize, &ItemError)> Fields<F> {
             return Message::DoneIncomplete;
         };
         let status = signed(self.status, 0);
-        if self.goes_on.is_some_and(|number| signed(Some(number), 0) != 0) {
+        let is_set = |number: Option<Number>| number.is_some_and(|number| signed(Some(number), 0) != 0);
+        if is_set(self.goes_on) {
             return Message::GoesOn;
         }
         // No error may become a success by being cut to 32 bits.
         let status = status.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-        Message::Done(Done { cookie, dfid, status })
+        let done = Done { cookie, dfid, status };
+        if status != 0 && is_set(self.unheard) { Message::Unheard(done) } else { Message::Done(done) }
     }
 }
 

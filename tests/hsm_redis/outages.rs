@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use coordinatool::store::redis::spill::SpillFile;
-use harness::{Redis, Settings, Signal, json, patience};
+use harness::{Random, Redis, Settings, Signal, json, patience};
 
 use super::{c_reader, item, queue, serve_all, small_bed, start_alone};
 
@@ -169,26 +169,11 @@ fn a_second_daemon_takes_the_keys_and_the_first_one_leaves_them_alone() {
     other_bed.wait("and nothing else", || redis.requests().is_empty());
 }
 
-/// Numbers from a seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
 /// Daemon and redis are killed at any moment while requests come in. Whatever was acknowledged is given out once in the end.
 #[test]
 fn nothing_that_was_acknowledged_is_lost_whoever_is_killed_when() {
-    let seed = std::env::var("COORDINATOOL_REDIS_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-    println!("COORDINATOOL_REDIS_SEED={seed}");
-    let mut random = Random(seed);
+    let seed = harness::seed("COORDINATOOL_REDIS_SEED");
+    let mut random = Random::new(seed);
     let bed = small_bed("redis-kills");
     let mut redis = Redis::start(&bed);
     let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));

@@ -48,6 +48,9 @@ pub struct Options {
     /// Drop a restore without an end if its file cannot be found, as lhsmtool_posix does.
     #[arg(long)]
     pub early_return_on_missing: bool,
+    /// Drop every REMOVE without begin and end, as a copytool does whose thread dies.
+    #[arg(long)]
+    pub drop_removes: bool,
     /// End every action with this errno instead of carrying it out.
     #[arg(long, value_name = "ERRNO")]
     pub fail: Option<i32>,
@@ -57,7 +60,8 @@ pub struct Options {
     /// A file to which a line is added for each action that begins: `ACTION FID COOKIE DATA`.
     #[arg(long)]
     pub journal: Option<PathBuf>,
-    /// A file to which a line of JSON is added for each step of an action: received, begun, dropped, ended.
+    /// A file to which a line of JSON is added for each step of an action: received, begun, dropped, ending,
+    /// ended.
     #[arg(long, value_name = "FILE")]
     pub steps: Option<PathBuf>,
     /// A directory: actions that have begun wait as long as it has a file `all`, or one named like their data.

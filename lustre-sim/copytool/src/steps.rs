@@ -16,6 +16,8 @@ pub enum Step {
     Begun,
     /// Left without an end.
     Dropped,
+    /// `llapi_hsm_action_end` is about to be called: nothing of the file is touched any more.
+    Ending,
     /// `llapi_hsm_action_end` was called: with this errno, or failing with it.
     Ended(i32),
 }
@@ -26,6 +28,7 @@ pub fn add(path: &Path, step: Step, item: &Item) -> io::Result<()> {
         Step::Received => ("received", 0),
         Step::Begun => ("begun", 0),
         Step::Dropped => ("dropped", 0),
+        Step::Ending => ("ending", 0),
         Step::Ended(errno) => ("ended", errno),
     };
     let mut data = String::with_capacity(item.data.len() * 2);
@@ -34,13 +37,14 @@ pub fn add(path: &Path, step: Step, item: &Item) -> io::Result<()> {
     }
     let line = format!(
         "{{\"step\":\"{word}\",\"action\":\"{}\",\"fid\":\"{}\",\"cookie\":{},\"archive_id\":{},\"hai_len\":{},\
-         \"data\":\"{data}\",\"errno\":{errno},\"pid\":{}}}\n",
+         \"data\":\"{data}\",\"errno\":{errno},\"pid\":{},\"mover\":\"{}\"}}\n",
         name(item.action),
         item.fid.to_string().trim_matches(['[', ']']),
         item.cookie,
         item.archive_id,
         item.bytes.len(),
         std::process::id(),
+        std::env::var("COORDINATOOL_CLIENT_ID").unwrap_or_default(),
     );
     File::options().append(true).create(true).open(path)?.write_all(line.as_bytes())
 }

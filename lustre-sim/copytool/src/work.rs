@@ -85,6 +85,10 @@ pub fn process(context: &Context, item: &Item) {
         }
         return;
     }
+    if context.options.drop_removes && item.action == HSMA_REMOVE {
+        log(&format!("{what}: dropped without an end"));
+        return note(context, item, Step::Dropped);
+    }
     if let Some(errno) = context.options.fail {
         return end_only(context, item, errno, &what);
     }
@@ -137,12 +141,16 @@ fn exists(context: &Context, item: &Item, mdt: i32) -> io::Result<i32> {
 fn end_only(context: &Context, item: &Item, errno: i32, what: &str) {
     match context.copytool.begin(&item.bytes, -1, 0, true) {
         Ok(action) => finish(context, item, action, errno, what),
-        Err(error) => log(&format!("{what}: begin: {error}")),
+        Err(error) => {
+            log(&format!("{what}: begin: {error}"));
+            note(context, item, Step::Dropped);
+        }
     }
 }
 
 fn finish(context: &Context, item: &Item, action: Action, errno: i32, what: &str) {
     let flags = if errno != 0 && context.options.retry { i32::from(HP_FLAG_RETRY) } else { 0 };
+    note(context, item, Step::Ending);
     match action.end(item.offset, item.length, flags, errno) {
         Ok(()) => {
             log(&format!("{what}: ended with {errno}"));

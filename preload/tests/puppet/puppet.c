@@ -1,5 +1,6 @@
 /* A copytool without a will of its own: it does what the lines on standard input say, and answers each with a line. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,8 +81,7 @@ static void *loop(void *argument)
 	struct list *list;
 	int size, rc;
 
-	(void)argument;
-	while ((rc = llapi_hsm_copytool_recv(ct, &list, &size)) == 0)
+	while ((rc = llapi_hsm_copytool_recv(argument, &list, &size)) == 0)
 		take(list, size);
 	printf("loop %d\n", rc);
 	fflush(stdout);
@@ -101,6 +102,19 @@ static void *work(void *argument)
 			break;
 	}
 	return NULL;
+}
+
+static pthread_barrier_t barrier;
+
+static void *burst(void *argument)
+{
+	struct extent all = { 0, 100 };
+	struct hcp *hcp;
+	long i = (long)argument, rc;
+
+	rc = llapi_hsm_action_begin(&hcp, ct, &items[i], -1, 0, false);
+	pthread_barrier_wait(&barrier);
+	return (void *)(rc ? rc : llapi_hsm_action_end(&hcp, &all, 0, 0));
 }
 
 int main(void)
@@ -137,7 +151,8 @@ int main(void)
 			pthread_t thread;
 
 			sscanf(line, "%*s %li", &a);
-			rc = pthread_create(&thread, NULL, word[0] == 'l' ? loop : work, (void *)a);
+			rc = pthread_create(&thread, NULL, word[0] == 'l' ? loop : work,
+					    word[0] == 'l' ? (void *)ct : (void *)a);
 			pthread_detach(thread);
 		} else if (!strcmp(word, "begin") || !strcmp(word, "begin-error")) {
 			sscanf(line, "%*s %li", &a);
@@ -167,6 +182,59 @@ int main(void)
 			if (fork())
 				_exit(0);
 			setsid();
+		} else if (!strcmp(word, "fork-all")) {
+			/* As many children as that, all at once; nothing is received before they have ended. */
+			sscanf(line, "%*s %li", &a);
+			for (b = 0; b < a; b++) {
+				if (fork())
+					continue;
+				rc = llapi_hsm_action_begin(&hcps[b], ct, &items[b], -1, 0, false);
+				if (!rc)
+					rc = llapi_hsm_action_end(&hcps[b], &extent, 0, 0);
+				_exit(-rc);
+			}
+			while (wait(&status) > 0)
+				rc |= status;
+		} else if (!strcmp(word, "close-fd")) {
+			rc = close(llapi_hsm_copytool_get_fd(ct));
+		} else if (!strcmp(word, "close-all")) {
+			/* As copytools do that become daemons; then other files get the numbers. */
+			sscanf(line, "%*s %255s", text);
+			for (a = 3; a < 256; a++)
+				close(a);
+			while ((a = open(text, O_RDWR | O_CREAT | O_APPEND, 0600)) >= 0 && a < 64)
+				;
+		} else if (!strcmp(word, "exhaust")) {
+			while ((a = open("/dev/null", O_RDONLY)) >= 0)
+				b = a;
+			rc = errno == EMFILE ? (int)b : -errno;
+		} else if (!strcmp(word, "starve") || !strcmp(word, "feed")) {
+			struct rlimit limit;
+
+			getrlimit(RLIMIT_DATA, &limit);
+			limit.rlim_cur = word[0] == 's' ? 4096 : limit.rlim_max;
+			rc = setrlimit(RLIMIT_DATA, &limit);
+		} else if (!strcmp(word, "burst")) {
+			/* A thread for each item; all end at the same moment. */
+			pthread_t *threads;
+
+			sscanf(line, "%*s %li", &a);
+			pthread_barrier_init(&barrier, NULL, a);
+			threads = calloc(a, sizeof(*threads));
+			for (b = 0; b < a; b++)
+				if (pthread_create(&threads[b], NULL, burst, (void *)b))
+					abort();
+			for (b = 0; b < a; b++) {
+				void *result;
+
+				pthread_join(threads[b], &result);
+				rc |= (long)result;
+			}
+			free(threads);
+		} else if (!strcmp(word, "relax")) {
+			sscanf(line, "%*s %li", &b);
+			for (a = b; a > b - 64; a--)
+				close(a);
 		} else if (!strcmp(word, "getfd")) {
 			rc = llapi_hsm_copytool_get_fd(ct);
 		} else if (!strcmp(word, "poll")) {

@@ -8,13 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
 
 use coordinatool::wire::{Decoder, Limits};
+use harness::{patience, poll};
 use serde_json::{Value, json};
-
-/// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn programs() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
@@ -55,12 +52,28 @@ pub struct Puppet {
     pending: VecDeque<String>,
     dir: tempfile::TempDir,
     seen: usize,
+    /// The other end of its standard error.
+    #[allow(dead_code)]
+    reader: Option<std::io::PipeReader>,
 }
 
 impl Puppet {
     /// Starts a copytool whose servers are at these ports. It has not registered yet.
     pub fn start(hosts: &str, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let errors = std::fs::File::create(dir.path().join("errors")).unwrap();
+        Self::start_in(dir, hosts, env, errors.into())
+    }
+
+    /// The same with a standard error that is a pipe, which nobody reads, or which nobody can read any more.
+    pub fn start_mute(hosts: &str, env: &[(&str, &str)], reader_is_there: bool) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut puppet = Self::start_in(tempfile::tempdir().unwrap(), hosts, env, writer.into());
+        puppet.reader = Some(reader).filter(|_| reader_is_there);
+        puppet
+    }
+
+    fn start_in(dir: tempfile::TempDir, hosts: &str, env: &[(&str, &str)], errors: Stdio) -> Self {
         std::fs::create_dir_all(dir.path().join("mnt/.lustre/fid")).unwrap();
         let mut command = match std::env::var("PUPPET_WRAPPER") {
             // For instance `valgrind -q --error-exitcode=99`.
@@ -84,7 +97,7 @@ impl Puppet {
             .env("COORDINATOOL_HOST", hosts)
             .env("COORDINATOOL_CLIENT_ID", "m0")
             .envs(env.iter().copied());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let (sender, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -95,7 +108,7 @@ impl Puppet {
             }
         });
         let input = child.stdin.take();
-        Self { child, input, lines, pending: VecDeque::new(), dir, seen: 0 }
+        Self { child, input, lines, pending: VecDeque::new(), dir, seen: 0, reader: None }
     }
 
     /// The directory that stands for the file system.
@@ -115,8 +128,8 @@ impl Puppet {
             return self.pending.remove(at).unwrap();
         }
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| {
-                panic!("no `{word}` from the copytool ({error}); log:\n{}", self.log())
+            let line = self.lines.recv_timeout(patience()).unwrap_or_else(|error| {
+                panic!("no `{word}` from the copytool ({error}); log:\n{}\n{}", self.log(), self.errors())
             });
             if is(&line) {
                 return line;
@@ -143,6 +156,17 @@ impl Puppet {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// What it wrote to standard error.
+    fn errors(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("errors")).unwrap_or_default()
+    }
+
+    /// Waits until it has said something with this text on standard error.
+    pub fn wait_error(&self, text: &str) {
+        let said = poll(patience(), || self.errors().contains(text).then_some(()));
+        assert!(said.is_some(), "`{text}` was not said, but: {}", self.errors());
+    }
+
     /// What the real library was asked since this was last called.
     pub fn asked(&mut self) -> Vec<String> {
         let log = self.log();
@@ -158,20 +182,15 @@ impl Puppet {
 
     /// Waits for its end: the exit code, or none after a signal.
     pub fn exit(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the copytool does not end");
-            std::thread::yield_now();
-        }
+        let status = poll(patience(), || self.child.try_wait().unwrap());
+        status.expect("the copytool does not end").code()
     }
 
     /// Checks that it is alive and did nothing wrong, and ends it.
     pub fn finish(mut self) {
         self.input = None;
-        assert_eq!(self.exit(), Some(0));
+        let code = self.exit();
+        assert_eq!(code, Some(0), "{}", self.errors());
     }
 }
 
@@ -205,17 +224,14 @@ impl Server {
     /// The next connection.
     pub fn accept(&self) -> Peer {
         self.listener.set_nonblocking(true).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        let stream = loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => break stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-            assert!(Instant::now() < deadline, "nobody connects");
-        };
+        let accepted = poll(patience(), || match self.listener.accept() {
+            Ok((stream, _)) => Some(stream),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        });
+        let stream = accepted.expect("nobody connects");
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(patience())).unwrap();
         stream.set_nodelay(true).unwrap();
         Peer { stream, decoder: Decoder::new(Limits::default()), pending: VecDeque::new() }
     }
@@ -301,7 +317,15 @@ impl Peer {
     /// Whether the copytool closed the connection, reading all that it sent before.
     pub fn wait_closed(&mut self) {
         let mut buffer = [0; 4096];
-        while !matches!(self.stream.read(&mut buffer), Ok(0)) {}
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(_) => {}
+                // It was closed before all that was sent had been read.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("the copytool does not close the connection: {error}"),
+            }
+        }
     }
 
     pub fn send(&mut self, message: &Value) {
@@ -310,6 +334,11 @@ impl Peer {
 
     pub fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The same to one that may not listen any more.
+    pub fn try_send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
     }
 
     /// Answers a `recv` with this work.

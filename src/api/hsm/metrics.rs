@@ -9,7 +9,7 @@ use super::{Answer, Context};
 use crate::hsm::event::Lock;
 use crate::hsm::mover_views::{Flow, Histogram, MoverView, Top};
 use crate::hsm::overview::Overview;
-use crate::hsm::{Action, Counters};
+use crate::hsm::{Action, Counters, TopWalk};
 use crate::server::shell::{Shell, StoreState};
 use crate::store::Health;
 
@@ -19,8 +19,6 @@ const MOST_MOVERS: usize = 10_000;
 struct Moment {
     counters: Counters,
     overview: Overview,
-    top: Top,
-    movers: Vec<MoverView>,
     flows: Vec<(Action, u32, Flow)>,
     errors: Vec<(i32, u64)>,
     store: StoreState,
@@ -32,8 +30,6 @@ fn moment(shell: &Shell) -> Moment {
     shell.look(|core, now| Moment {
         counters: core.counters(),
         overview: core.overview(now),
-        top: core.top(now, 0),
-        movers: core.movers_view(),
         flows: core.flows(),
         errors: core.errors(),
         store,
@@ -43,23 +39,24 @@ fn moment(shell: &Shell) -> Moment {
 
 /// `GET /metrics`
 pub async fn metrics(State(context): State<Context>) -> Answer {
+    let walk = context.walk(0).await?;
     let moment = context.core.with(moment).await?;
-    let text = render(&context.fsname, &moment);
+    let text = render(&context.fsname, &walk, &moment);
     Ok(([(header::CONTENT_TYPE, TYPE)], text).into_response())
 }
 
-fn render(fsname: &str, moment: &Moment) -> String {
+fn render(fsname: &str, walk: &TopWalk, moment: &Moment) -> String {
     let mut page = Page::default();
     page.family("lustre_hsm_coordinator_info", "gauge", "The coordinator and what it serves.");
     page.value(&[("fsname", fsname), ("version", env!("CARGO_PKG_VERSION"))], 1.0);
     state(&mut page, moment);
-    requests(&mut page, &moment.top);
+    requests(&mut page, &walk.top);
     flows(&mut page, &moment.flows);
     page.family("lustre_hsm_errors_total", "counter", "Requests that failed on movers, by errno.");
     for (errno, count) in &moment.errors {
         page.value(&[("errno", &errno.to_string())], *count as f64);
     }
-    movers(&mut page, &moment.movers);
+    movers(&mut page, &walk.movers);
     counters(&mut page, &moment.counters);
     page.finish()
 }
@@ -165,6 +162,21 @@ fn movers(page: &mut Page, movers: &[MoverView]) {
     for mover in named() {
         page.value(&[("mover", &mover.id)], mover.failed as f64);
     }
+    page.family("lustre_hsm_mover_errors_total", "counter", "Errors told by a mover, by errno.");
+    for mover in named() {
+        for (errno, count) in &mover.errors {
+            page.value(&[("mover", &mover.id), ("errno", &errno.to_string())], *count as f64);
+        }
+    }
+    let help = "Bytes of requests that a mover ended well, as far as their files' sizes are known.";
+    page.family("lustre_hsm_bytes_total", "counter", help);
+    for mover in named() {
+        for (action, archive, bytes) in &mover.bytes {
+            let labels =
+                [("mover", &*mover.id), ("action", action.name()), ("archive", &*archive.to_string())];
+            page.value(&labels, *bytes as f64);
+        }
+    }
     page.family("lustre_hsm_mover_queue", "gauge", "Requests that only this mover may take.");
     for mover in named() {
         page.value(&[("mover", &mover.id)], mover.own_queue as f64);
@@ -193,6 +205,11 @@ fn counters(page: &mut Page, counters: &Counters) {
             "lustre_hsm_refused_removes_total",
             "Removes refused because they would have deleted the only copy.",
             counters.refused_removes,
+        ),
+        (
+            "lustre_hsm_removes_told_total",
+            "REMOVEs ended with success because a mover had removed the copy before.",
+            counters.removes_told,
         ),
         (
             "lustre_hsm_needless_archives_total",
@@ -300,6 +317,9 @@ fn counters(page: &mut Page, counters: &Counters) {
             counters.waiting_for_file,
         ),
         ("lustre_hsm_queues", "Queues in use.", counters.classes),
+        ("lustre_hsm_shares", "Owners among whom requests are shared out.", counters.shares),
+        ("lustre_hsm_tapes", "Tapes that are known.", counters.tapes),
+        ("lustre_hsm_asking", "Requests about which an MDT is asked before they are sent.", counters.asking),
     ];
     for (name, help, value) in gauges {
         page.single(name, "gauge", help, value as f64);

@@ -4,6 +4,7 @@
 //! can delay a mover. `status` and `questions` show, `orders` act, `metrics` is for Prometheus.
 
 mod body;
+pub mod events;
 mod metrics;
 mod openapi;
 mod orders;
@@ -20,8 +21,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 
+use super::caller::Groups;
 use super::envelope::{self, Problem};
 use super::serve;
+use crate::hsm::{Coordinator, TopWalk};
 use crate::server::api::{Loop, Stopping};
 use crate::server::reconcile::Intake;
 
@@ -38,6 +41,8 @@ pub struct Context {
     pub store: Arc<str>,
     /// When the daemon started, in nanoseconds since the epoch.
     pub started: i64,
+    /// Those who follow what happens.
+    pub follow: Arc<events::Follow>,
 }
 
 type Answer = Result<Response, Problem>;
@@ -45,6 +50,24 @@ type Answer = Result<Response, Problem>;
 /// What was asked for cannot be.
 fn invalid(error: impl ToString) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, error)
+}
+
+impl Context {
+    /// Goes through queues and movers, in pieces small enough for the loop. At most so many batches and owners are shown.
+    async fn walk(&self, most: usize) -> Result<TopWalk, Stopping> {
+        let mut walk = TopWalk::new(most);
+        loop {
+            let step = move |core: &Coordinator, now| {
+                let over = core.top_step(&mut walk, now);
+                (walk, over)
+            };
+            let (gone_on, over) = self.core.look(step).await?;
+            if over {
+                return Ok(gone_on);
+            }
+            walk = gone_on;
+        }
+    }
 }
 
 impl From<Stopping> for Problem {
@@ -63,6 +86,7 @@ fn router(context: Context) -> Router {
         .route("/hsm/top", get(questions::top))
         .route("/hsm/movers", get(questions::movers))
         .route("/hsm/dead-letters", get(questions::dead_letters))
+        .route("/hsm/events", get(events::events))
         .route("/hsm/lock", post(orders::lock))
         .route("/hsm/cancel", post(orders::cancel))
         .route("/hsm/movers/{id}/{verb}", post(orders::mover))
@@ -89,12 +113,14 @@ fn metrics_router(context: Context) -> Router {
 pub async fn run(
     socket: Option<std::os::unix::net::UnixListener>,
     metrics: Option<std::net::TcpListener>,
+    groups: Groups,
     context: Context,
 ) {
+    tokio::task::spawn_local(events::watch_alerts(context.clone()));
     let local = async {
         let Some(socket) = socket else { return };
         match tokio::net::UnixListener::from_std(socket) {
-            Ok(socket) => serve::serve(socket, router(context.clone())).await,
+            Ok(socket) => serve::serve(socket, router(context.clone()), groups).await,
             Err(error) => tracing::error!("the API cannot be served: {error}"),
         }
     };

@@ -62,16 +62,39 @@ const OPERATIONS: &[Operation] = &[
         "What is going on, by action and archive, mover, tag and user",
         &[("tags", "integer")],
     ),
+    read(
+        "/api/v1/hsm/events",
+        "What happens from now on, as server-sent events; first the alerts that there are. `kind` is a list of request, \
+            mover, alert",
+        &[("kind", "string"), ("fid", "string"), ("mover", "string"), ("failed", "boolean")],
+    ),
     read("/api/v1/hsm/movers", "All movers and peers", &[]),
     act("/api/v1/hsm/movers/{id}/drain", "A mover gets nothing new and finishes what it has", &[]),
     act("/api/v1/hsm/movers/{id}/undrain", "A drained mover gets work again", &[]),
+    act(
+        "/api/v1/hsm/movers/{id}/limit",
+        "A mover runs at most `max` requests at the same time; null for as many as it asks for",
+        &[("max", "integer")],
+    ),
     act("/api/v1/hsm/movers/{id}/release", "A mover in quarantine gets work again at once", &[]),
     act(
         "/api/v1/hsm/cancel",
         "Cancel requests, or count what would be cancelled (`preview`)",
         &[("select", "object"), ("preview", "boolean"), ("examples", "integer")],
     ),
-    read("/api/v1/hsm/dead-letters", "Requests that failed and may be asked for again", &[]),
+    read(
+        "/api/v1/hsm/dead-letters",
+        "Requests that failed and may be asked for again; with `trying` also those for which there is a request again",
+        &[
+            ("fid", "string"),
+            ("cookie", "string"),
+            ("hint", "string"),
+            ("mover", "string"),
+            ("archive_id", "integer"),
+            ("action", "string"),
+            ("trying", "boolean"),
+        ],
+    ),
     act("/api/v1/hsm/dead-letters/retry", "Ask the MDT for failed requests again", &[("select", "object")]),
     act("/api/v1/hsm/dead-letters/forget", "Forget failed requests", &[("select", "object")]),
     Operation {

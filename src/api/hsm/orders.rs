@@ -84,23 +84,38 @@ fn selection(select: &Select, harmless: bool) -> Result<crate::hsm::views::Selec
     select.to_core().map_err(invalid)
 }
 
-/// `POST /api/v1/hsm/movers/{id}/{verb}`: `drain`, `undrain`, `release`.
+/// How much a mover may run at the same time; `null` ends the limit.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitBody {
+    // So that it has to be said.
+    #[serde(deserialize_with = "Option::deserialize")]
+    max: Option<u32>,
+}
+
+/// `POST /api/v1/hsm/movers/{id}/{verb}`: `drain`, `undrain`, `release`, and `limit` with `{"max": N}`.
 pub async fn mover(
     State(context): State<Context>,
     ConnectInfo(caller): ConnectInfo<Caller>,
     Path((mover, verb)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Answer {
-    body::nothing(&bytes)?;
+    let most = if verb == "limit" {
+        body::parse::<LimitBody>(&bytes)?.max
+    } else {
+        body::nothing(&bytes)?;
+        None
+    };
     if mover.is_empty() || mover.len() > MAX_ID {
         return Err(invalid(format!("the id of a mover has 1 to {MAX_ID} bytes")));
     }
     let wanted = match verb.as_str() {
         "drain" => Order::Drain { mover, on: true },
         "undrain" => Order::Drain { mover, on: false },
+        "limit" => Order::Limit { mover, most },
         "release" => Order::Release { mover },
         other => {
-            let error = format!("there is no {other:?} here, but drain, undrain, release");
+            let error = format!("there is no {other:?} here, but drain, undrain, limit, release");
             return Err(Problem::new(StatusCode::NOT_FOUND, error));
         }
     };

@@ -9,7 +9,7 @@ use super::super::envelope::{Problem, good};
 use super::{Answer, Context, invalid};
 use crate::hsm::views::{Find, HistoryQuery};
 use crate::hsm::{Coordinator, Now, RequestKey};
-use crate::ops::{Cookie, DeadLetter, Ended, Explanation, FidText, FileReport, Mover, Top};
+use crate::ops::{Cookie, DeadLetter, Ended, Explanation, FidText, FileReport, Mover, Select, Top};
 
 /// Ended requests that are shown unless more are asked for.
 const USUAL_HISTORY: usize = 100;
@@ -89,23 +89,54 @@ pub struct WantedTop {
     tags: Option<usize>,
 }
 
-/// `GET /api/v1/hsm/top?tags=`: what is going on, by action and archive, mover, tag and user.
+/// `GET /api/v1/hsm/top?tags=`: what is going on, by action and archive, mover, tag and
+/// owner; at most so many tags and owners.
 pub async fn top(State(context): State<Context>, Query(wanted): Query<WantedTop>) -> Answer {
     let tags = wanted.tags.unwrap_or(USUAL_TAGS).min(MOST_TAGS);
-    let top = context.core.look(move |core, now| core.top(now, tags)).await?;
-    Ok(good(StatusCode::OK, Top::from(&top)))
+    let walk = context.walk(tags).await?;
+    Ok(good(StatusCode::OK, Top::from(&walk.top)))
 }
 
 /// `GET /api/v1/hsm/movers`
 pub async fn movers(State(context): State<Context>) -> Answer {
-    let movers = context.core.look(|core, _| core.movers_view()).await?;
-    let movers: Vec<Mover> = movers.iter().map(Mover::from).collect();
+    let walk = context.walk(0).await?;
+    let movers: Vec<Mover> = walk.movers.iter().map(Mover::from).collect();
     Ok(good(StatusCode::OK, movers))
 }
 
-/// `GET /api/v1/hsm/dead-letters`: requests that failed and may be asked for again, the oldest failure first.
-pub async fn dead_letters(State(context): State<Context>) -> Answer {
-    let letters = context.core.look(|core, _| core.dead_letters()).await?;
-    let letters: Vec<DeadLetter> = letters.iter().map(DeadLetter::from).collect();
+/// Which failed requests are wanted: as in a selection. With `trying` also those for which there is a request again.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WantedLetters {
+    fid: Option<String>,
+    cookie: Option<String>,
+    hint: Option<String>,
+    mover: Option<String>,
+    archive_id: Option<u32>,
+    action: Option<String>,
+    trying: bool,
+}
+
+/// `GET /api/v1/hsm/dead-letters?...`: requests that failed and may be asked for again, the oldest failure first.
+pub async fn dead_letters(State(context): State<Context>, Query(wanted): Query<WantedLetters>) -> Answer {
+    let select = Select {
+        fids: Select::fids(wanted.fid.as_deref()).map_err(invalid)?,
+        cookie: wanted.cookie.as_deref().map(str::parse).transpose().map_err(invalid)?,
+        hint: wanted.hint,
+        mover: wanted.mover,
+        archive_id: wanted.archive_id,
+        action: wanted.action,
+        ..Select::default()
+    };
+    let select = select.to_core().map_err(invalid)?;
+    let mut letters: Vec<DeadLetter> = Vec::new();
+    let mut after = Some(0);
+    while let Some(from) = after {
+        let select = select.clone();
+        let part = move |core: &Coordinator, _| core.letters_part(from, &select, wanted.trying);
+        let (part, next) = context.core.look(part).await?;
+        letters.extend(part.iter().map(DeadLetter::from));
+        after = next;
+    }
     Ok(good(StatusCode::OK, letters))
 }

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{Answer, Context, invalid};
 use crate::hsm::listing::ListCursor;
 use crate::hsm::views;
-use crate::ops::{FidText, Request, Select};
+use crate::ops::{Request, Select};
 
 /// Requests in one part.
 const PART: usize = 512;
@@ -39,12 +39,8 @@ pub struct Wanted {
 
 impl Wanted {
     fn select(&self) -> Result<views::Select, String> {
-        let mut fids = Vec::new();
-        for fid in self.fid.iter().flat_map(|fids| fids.split(',')) {
-            fids.push(fid.parse::<FidText>()?);
-        }
         let select = Select {
-            fids,
+            fids: Select::fids(self.fid.as_deref())?,
             cookie: self.cookie.as_deref().map(str::parse).transpose()?,
             hint: self.hint.clone(),
             user: self.user,

@@ -6,26 +6,22 @@ use axum::http::StatusCode;
 use super::super::envelope::good;
 use super::{Answer, Context};
 use crate::hsm::Stranded as CoreStranded;
-use crate::hsm::mover_views::{DeadLetter as CoreLetter, MoverView, Top as CoreTop};
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::overview::Overview;
 use crate::hsm::time::Wall;
-use crate::ops::{
-    CancelReport, Counts, DeadLetter, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts,
-};
+use crate::ops::{CancelReport, Counts, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts};
+use crate::server::api::Stopping;
 use crate::server::shell::{Shell, StoreState};
 use crate::store::Health;
 
 /// Batch tags in a status.
 const TAGS: usize = 20;
 
-/// What is read in the loop in one go, so that it fits together.
+/// What is read in the loop in one go, so that it fits together. Queues and movers are gone through before, in steps.
 struct Moment {
     counters: crate::hsm::Counters,
     overview: Overview,
-    movers: Vec<MoverView>,
-    top: CoreTop,
-    letters: Vec<CoreLetter>,
+    letters: (u64, u64),
     orders: Vec<CoreReport>,
     stranded: Vec<CoreStranded>,
     store: StoreState,
@@ -37,9 +33,7 @@ fn moment(shell: &Shell) -> Moment {
     shell.look(|core, now| Moment {
         counters: core.counters(),
         overview: core.overview(now),
-        movers: core.movers_view(),
-        top: core.top(now, TAGS),
-        letters: core.dead_letters(),
+        letters: core.letter_counts(),
         orders: core.orders().into_iter().map(|(_, report)| report).collect(),
         stranded: core.stranded(),
         store,
@@ -47,12 +41,18 @@ fn moment(shell: &Shell) -> Moment {
     })
 }
 
-/// Everything at this moment, requests themselves left out.
+/// `GET /api/v1/hsm/status`
 pub async fn status(State(context): State<Context>) -> Answer {
+    Ok(good(StatusCode::OK, gather(&context).await?))
+}
+
+/// Everything at this moment, requests themselves left out.
+pub async fn gather(context: &Context) -> Result<Status, Stopping> {
+    let walk = context.walk(TAGS).await?;
     let moment = context.core.with(moment).await?;
-    let movers: Vec<Mover> = moment.movers.iter().map(Mover::from).collect();
-    let letters: Vec<DeadLetter> = moment.letters.iter().map(DeadLetter::from).collect();
-    let (top, counters) = (Top::from(&moment.top), moment.counters.into());
+    let movers: Vec<Mover> = walk.movers.iter().map(Mover::from).collect();
+    let (given_up, letters) = moment.letters;
+    let (top, counters) = (Top::from(&walk.top), moment.counters.into());
     let stranded: Vec<Stranded> = moment.stranded.iter().map(Stranded::from).collect();
     let lock = moment.overview.lock.into();
     let now = Wall(moment.overview.now);
@@ -63,7 +63,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
         counters: &counters,
         movers: &movers,
         top: &top,
-        letters: &letters,
+        given_up,
         stranded: &stranded,
     };
     let store = Store {
@@ -79,7 +79,7 @@ pub async fn status(State(context): State<Context>) -> Answer {
     };
     let mut alerts = alerts(&facts);
     alerts.extend(store_alerts(&store));
-    let status = Status {
+    Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         fsname: context.fsname.to_string(),
         now: moment.overview.now,
@@ -91,11 +91,10 @@ pub async fn status(State(context): State<Context>) -> Answer {
         running: Counts::from(moment.counters.running),
         done: Counts::from(moment.counters.done),
         counters,
-        dead_letters: letters.len() as u64,
+        dead_letters: letters,
         stranded: stranded.clone(),
         orders: moment.orders.iter().map(|order| CancelReport::new(order, now)).collect(),
         movers,
         top,
-    };
-    Ok(good(StatusCode::OK, status))
+    })
 }

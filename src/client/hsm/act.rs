@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::options::{CancelOptions, LettersOptions, MoverOptions};
+use super::options::{CancelOptions, LettersOptions, LimitOptions, MoverOptions, RetryOptions};
+use super::selection::query;
 use super::words::{self, count};
 use super::{Outcome, Run, Stop, complain, print, print_json};
 use crate::client::ha::api::{Api, ApiError, segment};
-use crate::ops::{CancelReport, Mover, Select};
+use crate::client::ha::text::now;
+use crate::ops::{CancelReport, DeadLetter, Mover, Select};
 
 /// How long an order may take: millions of requests are gone through in slices.
 const LONG: Duration = Duration::from_secs(1800);
@@ -169,33 +171,149 @@ pub async fn mover(api: &Api, verb: &str, options: &MoverOptions, wait: bool) ->
     Ok(Outcome::Done)
 }
 
+/// `limit`
+pub async fn limit(api: &Api, options: &LimitOptions) -> Run {
+    let (id, most) = (&options.mover.mover, options.most.0);
+    let path = format!("/api/v1/hsm/movers/{}/limit", segment(id));
+    api.post_waiting::<Value>(&path, &json!({"max": most}), LONG).await?;
+    if options.mover.plain.json {
+        print_json(&json!({"mover": id, "max": most, "running": running(api, id).await?}))?;
+        return Ok(Outcome::Done);
+    }
+    print(&match most {
+        Some(most) => format!("{id} runs at most {} at the same time\n", count(u64::from(most), "request")),
+        None => {
+            format!("{id} runs as many requests as it asks for, within the limits of the configuration\n")
+        }
+    });
+    Ok(Outcome::Done)
+}
+
 /// How much a mover runs; `None` when nobody has heard of it.
 async fn running(api: &Api, id: &str) -> Result<Option<u64>, ApiError> {
     let movers: Vec<Mover> = api.get("/api/v1/hsm/movers").await?;
     Ok(movers.iter().find(|mover| mover.id == id).map(|mover| mover.running.sum()))
 }
 
-/// `retry`, `forget`: 3 when nothing is selected.
-pub async fn letters(api: &Api, verb: &str, options: LettersOptions) -> Run {
-    let select = checked(options.which.resolve()?, options.all, verb)?;
+/// Gives an order about failed requests. Returns the answer, and how many it was about.
+async fn order_letters(api: &Api, verb: &str, select: &Select) -> Result<(Value, u64), Stop> {
     let path = format!("/api/v1/hsm/dead-letters/{verb}");
     let answer: Value = api.post_waiting(&path, &json!({"select": select}), LONG).await?;
     let selected = answer["selected"].as_u64().unwrap_or(0);
+    Ok((answer, selected))
+}
+
+/// `forget`: 3 when nothing is selected.
+pub async fn forget(api: &Api, options: LettersOptions) -> Run {
+    let select = checked(options.which.resolve()?, options.all, "forget")?;
+    let (answer, selected) = order_letters(api, "forget", &select).await?;
     if options.plain.json {
         print_json(&answer)?;
     } else if selected == 0 {
         print("no such failed request is here\n");
-    } else if verb == "retry" {
-        print(&format!("the MDT is asked for {} again\n", count(selected, "request")));
     } else {
         print(&format!("forgot {}\n", count(selected, "failed request")));
     }
     Ok(if selected == 0 { Outcome::Nothing } else { Outcome::Done })
 }
 
+/// What has become of a failed request that is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It is under way.
+    Trying,
+    /// It has failed again, or the MDT does not take it.
+    Failed,
+}
+
+/// What a failed request has come to since it was as `before`.
+fn again(before: &DeadLetter, now: &DeadLetter) -> Again {
+    let over = !now.trying && !now.asking && now.retry.is_none();
+    if over && (now.failures > before.failures || now.refused.is_some()) {
+        Again::Failed
+    } else {
+        Again::Trying
+    }
+}
+
+/// `retry`: 3 when nothing is selected; with `--wait` 1 when something failed again.
+pub async fn retry(api: &Api, options: RetryOptions) -> Run {
+    let RetryOptions { letters: options, wait } = options;
+    let select = checked(options.which.resolve()?, options.all, "retry")?;
+    if select.user.is_some() {
+        return Err(Stop::Usage("--user: users of failed requests are not kept".to_owned()));
+    }
+    let kept = async |trying: bool| -> Result<Vec<DeadLetter>, ApiError> {
+        let more = if trying { vec![("trying", "true".to_owned())] } else { Vec::new() };
+        let which = Select { all: false, ..select.clone() };
+        api.get(&format!("/api/v1/hsm/dead-letters{}", query(&which, &more))).await
+    };
+    let before = if wait { kept(false).await? } else { Vec::new() };
+    let (mut answer, selected) = order_letters(api, "retry", &select).await?;
+    if selected == 0 {
+        match options.plain.json {
+            true => print_json(&answer)?,
+            false => print("no such failed request is here\n"),
+        }
+        return Ok(Outcome::Nothing);
+    }
+    if !options.plain.json {
+        print(&format!("the MDT is asked for {} again\n", count(selected, "request")));
+    } else if !wait {
+        print_json(&answer)?;
+    }
+    if !wait {
+        return Ok(Outcome::Done);
+    }
+    let same = |one: &DeadLetter, other: &DeadLetter| {
+        (one.fid, &one.action, one.archive_id) == (other.fid, &other.action, other.archive_id)
+    };
+    let mut failed: Vec<DeadLetter> = Vec::new();
+    wait_until(async || {
+        let now = kept(true).await?;
+        let found = before.iter().filter_map(|old| Some((old, now.iter().find(|new| same(old, new))?)));
+        let states: Vec<(Again, &DeadLetter)> = found.map(|(old, new)| (again(old, new), new)).collect();
+        if states.iter().any(|(state, _)| *state == Again::Trying) {
+            return Ok(false);
+        }
+        failed = states.into_iter().map(|(_, letter)| letter.clone()).collect();
+        Ok(true)
+    })
+    .await?;
+    let well = before.len() - failed.len();
+    if options.plain.json {
+        answer["ended"] = json!(well);
+        answer["failed"] = json!(failed);
+        print_json(&answer)?;
+    } else {
+        print(&format!("{} ended well\n", count(well as u64, "request")));
+        if !failed.is_empty() {
+            print(&format!("{} failed again:\n{}", failed.len(), words::letters(&failed, now())));
+        }
+    }
+    Ok(if failed.is_empty() { Outcome::Done } else { Outcome::Failed })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_failed_again_is_told_from_what_is_under_way() {
+        let before = DeadLetter { failures: 2, ..DeadLetter::default() };
+        let state = |change: fn(&mut DeadLetter)| {
+            let mut now = before.clone();
+            change(&mut now);
+            again(&before, &now)
+        };
+        assert_eq!(state(|_| ()), Again::Trying, "the order is not carried out yet");
+        assert_eq!(state(|now| now.trying = true), Again::Trying);
+        assert_eq!(state(|now| now.asking = true), Again::Trying);
+        let planned = |now: &mut DeadLetter| (now.failures, now.retry) = (3, Some(1));
+        assert_eq!(state(planned), Again::Trying, "it is tried again by itself");
+        assert_eq!(state(|now| now.failures = 3), Again::Failed);
+        assert_eq!(state(|now| now.refused = Some(22)), Again::Failed);
+    }
 
     #[test]
     fn everything_must_be_said() {

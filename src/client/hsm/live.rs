@@ -3,13 +3,14 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use nix::unistd::{Gid, Group, Uid, User};
 use serde_json::Value;
 
 use super::options::{StatusOptions, TopOptions};
 use super::{Outcome, Run, Stop, print, print_json, words};
 use crate::client::ha::api::Api;
 use crate::client::ha::text::{Table, moment, now, one_line, span};
-use crate::ops::{Counts, Load, Lock, NamedLoad, Severity, Status, Top};
+use crate::ops::{Counts, Load, Lock, NamedLoad, OwnerLoad, Severity, Status, Top};
 
 /// How often a watched status is shown anew.
 const WATCH: Duration = Duration::from_secs(2);
@@ -62,11 +63,31 @@ pub async fn top(api: &Api, options: &TopOptions) -> Run {
     }
 }
 
-/// Over what was shown before, on a terminal.
+/// Over what was shown before, on a terminal: as many lines and columns as it has.
 fn screen(text: &str, terminal: bool) -> String {
-    let clear = if terminal { "\x1b[H\x1b[J" } else { "" };
-    let end = if terminal { "" } else { "\n" };
-    format!("{clear}{}\n{text}{end}", moment(now()))
+    let text = format!("{}\n{text}", moment(now()));
+    if !terminal {
+        return text + "\n";
+    }
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row.into(), size.ws_col.into()));
+    format!("\x1b[H\x1b[J{}", fitted(&text, rows, columns))
+}
+
+/// What fits on a terminal of this size; 0 where it is not known.
+fn fitted(text: &str, rows: usize, columns: usize) -> String {
+    let cut = |line: &str| match line.char_indices().nth(columns).filter(|_| columns > 0) {
+        Some((end, _)) => line[..end].to_owned(),
+        None => line.to_owned(),
+    };
+    let lines: Vec<String> = text.lines().map(cut).collect();
+    // The cursor needs the last row.
+    let most = if rows > 2 { rows - 1 } else { lines.len() };
+    if lines.len() <= most {
+        return lines.join("\n") + "\n";
+    }
+    let left = lines.len() + 1 - most;
+    format!("{}\n({left} more lines)\n", lines[..most - 1].join("\n"))
 }
 
 fn counts(of: Counts) -> String {
@@ -108,6 +129,30 @@ pub fn overview(status: &Status) -> String {
     ];
     for (count, what) in more.iter().filter(|(count, _)| *count > 0) {
         out.push_str(&format!("         {count} {what}\n"));
+    }
+    let since = [
+        (status.counters.keepalives, "keepalives"),
+        (status.counters.found_cancelled, "cancels found by them"),
+        (status.counters.forgotten_at_mdt, "forgotten by an MDT"),
+        (status.counters.requested_again, "of these requested again"),
+        (status.counters.given_up, "of these given up"),
+        (status.counters.adopted, "adopted"),
+        (status.counters.retried, "failed ones tried again"),
+    ];
+    let now = [
+        (status.counters.asking, "asked about before they are sent"),
+        (status.counters.shares, "shares"),
+        (status.counters.tapes, "tapes"),
+    ];
+    for (title, counts) in [("so far", &since[..]), ("now", &now[..])] {
+        let some: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !some.is_empty() {
+            out.push_str(&format!("{title:<8} {}\n", some.join(", ")));
+        }
     }
     for order in &status.orders {
         let share = order.progress / 10;
@@ -176,6 +221,18 @@ fn tags(top: &Top, out: &mut String) {
     }
 }
 
+/// An owner by name, as this host knows users and groups.
+fn owner(of: &OwnerLoad) -> String {
+    let number = of.name.parse::<u32>().ok();
+    let name = match (&*of.kind, number) {
+        ("unknown", _) => return "unknown".to_owned(),
+        ("user", Some(uid)) => User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name),
+        ("group", Some(gid)) => Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name),
+        _ => None,
+    };
+    format!("{} {}", of.kind, one_line(&name.unwrap_or_else(|| of.name.clone())))
+}
+
 /// All tables of `top`.
 fn loads(top: &Top) -> String {
     let mut out = String::new();
@@ -188,6 +245,10 @@ fn loads(top: &Top) -> String {
         list.iter().map(|one| (one_line(&one.name), one.load.clone())).collect()
     };
     table("MOVER", named(&top.movers).into_iter(), &mut out);
+    table("OWNER", top.owners.iter().map(|one| (owner(one), one.load.clone())), &mut out);
+    if top.more_owners > 0 {
+        out.push_str(&format!("and {} more\n", top.more_owners));
+    }
     tags(top, &mut out);
     if out.is_empty() {
         out.push_str("nothing is here, and nothing has been\n");
@@ -205,6 +266,7 @@ mod tests {
         let alert = Alert {
             severity: Severity::Critical,
             kind: "no_mover".into(),
+            about: "ARCHIVE 1".into(),
             text: "3 requests wait".into(),
             command: Some("coordinatool-client movers".into()),
         };
@@ -218,6 +280,42 @@ mod tests {
             "          -> coordinatool-client movers",
         ];
         assert_eq!(lines, want);
+    }
+
+    #[test]
+    fn counters_are_shown_where_something_was_counted() {
+        let counters =
+            crate::ops::Counters { keepalives: 7, requested_again: 1, shares: 2, ..Default::default() };
+        let text = overview(&Status { counters, ..Status::default() });
+        let counts: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("so far") || line.starts_with("now")).collect();
+        assert_eq!(counts, ["so far   7 keepalives, 1 of these requested again", "now      2 shares"]);
+        assert!(!overview(&Status::default()).contains("keepalives"));
+    }
+
+    #[test]
+    fn a_screen_is_not_scrolled() {
+        let text = "one\ntwo\nthree is long\nfour\n";
+        assert_eq!(fitted(text, 0, 0), text);
+        assert_eq!(fitted(text, 5, 80), text);
+        assert_eq!(fitted(text, 4, 5), "one\ntwo\n(2 more lines)\n");
+        assert_eq!(fitted(text, 9, 5), "one\ntwo\nthree\nfour\n");
+    }
+
+    #[test]
+    fn owners_have_names_where_there_are_some() {
+        let of = |kind: &str, name: &str| {
+            owner(&OwnerLoad { kind: kind.into(), name: name.into(), ..OwnerLoad::default() })
+        };
+        assert_eq!((of("user", "0"), of("group", "0")), ("user root".into(), "group root".into()));
+        assert_eq!(
+            (of("user", "3999999999"), of("project", "0")),
+            ("user 3999999999".into(), "project 0".into())
+        );
+        assert_eq!(
+            (of("unknown", "unknown"), of("job", "a\u{1b}[2J")),
+            ("unknown".into(), "job a [2J".into())
+        );
     }
 
     #[test]

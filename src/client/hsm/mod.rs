@@ -4,6 +4,7 @@
 //! [`questions`] and [`live`] show, [`act`] does. What the C client has is not here: options without a subcommand.
 
 pub mod act;
+pub mod events;
 pub mod live;
 pub mod options;
 pub mod place;
@@ -157,15 +158,17 @@ async fn run(options: Options) -> Run {
         Command::Top(options) => live::top(&api, &options).await,
         Command::Explain(options) => questions::explain(&api, &options).await,
         Command::History(options) => questions::history(&api, &options).await,
+        Command::Events(options) => events::events(&api, &options).await,
         Command::Requests(options) => questions::requests(&api, &options).await,
         Command::Movers(plain) => questions::movers(&api, plain).await,
         Command::DeadLetters(plain) => questions::dead_letters(&api, plain).await,
         Command::Cancel(options) => act::cancel(&api, options).await,
         Command::Drain(options) => act::mover(&api, "drain", &options.mover, options.wait).await,
         Command::Undrain(options) => act::mover(&api, "undrain", &options, false).await,
+        Command::Limit(options) => act::limit(&api, &options).await,
         Command::Release(options) => act::mover(&api, "release", &options, false).await,
-        Command::Retry(options) => act::letters(&api, "retry", options).await,
-        Command::Forget(options) => act::letters(&api, "forget", options).await,
+        Command::Retry(options) => act::retry(&api, options).await,
+        Command::Forget(options) => act::forget(&api, options).await,
         Command::Reconcile(options) => reconcile::reconcile(&api, &options).await,
         // Needs no daemon: done before.
         Command::Completion { .. } => Ok(Outcome::Done),

@@ -51,8 +51,10 @@ pub enum Command {
     Explain(ExplainOptions),
     /// Show requests that ended, the last first
     History(HistoryOptions),
-    /// Show what goes through, by action and archive, mover, tag and user; live on a terminal
+    /// Show what goes through, by action and archive, mover, owner and tag; live on a terminal
     Top(TopOptions),
+    /// Show what happens as it happens: requests, movers, alerts
+    Events(EventsOptions),
     /// List requests
     Requests(RequestsOptions),
     /// Show the movers
@@ -63,12 +65,14 @@ pub enum Command {
     Drain(DrainOptions),
     /// Give a drained mover work again
     Undrain(MoverOptions),
+    /// Let a mover run at most so many requests at the same time
+    Limit(LimitOptions),
     /// Give a mover in quarantine work again at once
     Release(MoverOptions),
     /// Show requests that failed and may be asked for again
     DeadLetters(Plain),
     /// Ask the MDT again for requests that failed
-    Retry(LettersOptions),
+    Retry(RetryOptions),
     /// Forget requests that failed
     Forget(LettersOptions),
     /// Compare what is here with a listing of the MDTs: lctl get_param -n mdt.*.hsm.actions
@@ -145,9 +149,32 @@ pub struct TopOptions {
     /// How often, on a terminal: 2s, 1m
     #[arg(short, long, value_name = "TIME", value_parser = crate::client::ha::text::duration, default_value = "2s")]
     pub interval: Duration,
-    /// At most so many tags
+    /// At most so many tags, and so many owners (users, groups, projects, jobs, as `fair_share` has it)
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub tags: usize,
+    /// How to show it.
+    #[command(flatten)]
+    pub plain: Plain,
+}
+
+/// `events`.
+#[derive(Debug, Clone, Args)]
+pub struct EventsOptions {
+    /// Of requests of this file only
+    #[arg(value_name = "FID|PATH")]
+    pub file: Option<String>,
+    /// Of these only: request, mover, alert (several with commas)
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = ["request", "mover", "alert"])]
+    pub kind: Vec<String>,
+    /// Of this mover only, and of what it runs
+    #[arg(long, value_name = "ID")]
+    pub mover: Option<String>,
+    /// Only requests that did not succeed
+    #[arg(long)]
+    pub failed: bool,
+    /// End after so many
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<std::num::NonZeroU64>,
     /// How to show it.
     #[command(flatten)]
     pub plain: Plain,
@@ -250,6 +277,28 @@ pub struct MoverOptions {
     pub plain: Plain,
 }
 
+/// `limit`.
+#[derive(Debug, Clone, Args)]
+pub struct LimitOptions {
+    /// Which mover.
+    #[command(flatten)]
+    pub mover: MoverOptions,
+    /// How many; `off` for as many as it asks for
+    #[arg(value_name = "N|off", value_parser = limit)]
+    pub most: Limit,
+}
+
+/// A limit on what a mover runs; `None` for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<u32>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    if text == "off" {
+        return Ok(Limit(None));
+    }
+    text.parse().map(|most| Limit(Some(most))).map_err(|_| format!("{text:?} is neither a number nor `off`"))
+}
+
 /// `retry`, `forget`.
 #[derive(Debug, Clone, Args)]
 pub struct LettersOptions {
@@ -262,6 +311,17 @@ pub struct LettersOptions {
     /// How to show it.
     #[command(flatten)]
     pub plain: Plain,
+}
+
+/// `retry`.
+#[derive(Debug, Clone, Args)]
+pub struct RetryOptions {
+    /// Which.
+    #[command(flatten)]
+    pub letters: LettersOptions,
+    /// Wait until each has ended well, failed again, or was refused by the MDT
+    #[arg(long)]
+    pub wait: bool,
 }
 
 /// `reconcile`.

@@ -55,9 +55,9 @@ fn request_row(request: &Request) -> Vec<String> {
     vec![
         request.fid.to_string(),
         request.cookie.to_string(),
-        request.action.clone(),
+        one_line(&request.action),
         request.archive_id.to_string(),
-        request.state.clone(),
+        one_line(&request.state),
         one_line(request.mover.as_deref().unwrap_or("")),
         milliseconds(request.age_ms),
         data(&request.data),
@@ -105,10 +105,10 @@ fn explain(of: &Explanation, title: &str, now: i64, out: &mut String) {
     let request = &of.request;
     out.push_str(&format!(
         "{title}: {} for archive {}, cookie {}, {} for {}\n",
-        request.action,
+        one_line(&request.action),
         request.archive_id,
         request.cookie,
-        request.state,
+        one_line(&request.state),
         milliseconds(request.age_ms)
     ));
     for (index, reason) in of.reasons.iter().enumerate() {
@@ -163,8 +163,8 @@ fn result(ended: &Ended) -> String {
     match (ended.outcome.as_str(), ended.status) {
         ("done", 0) => "done".to_owned(),
         ("done", status) => format!("failed with {}", errno(status)),
-        (outcome, 0) => outcome.to_owned(),
-        (outcome, status) => format!("{outcome} ({})", errno(status)),
+        (outcome, 0) => one_line(outcome),
+        (outcome, status) => format!("{} ({})", one_line(outcome), errno(status)),
     }
 }
 
@@ -173,7 +173,7 @@ fn ended_line(ended: &Ended, now: i64) -> String {
     format!(
         "{} ago: {} for archive {}, {}{mover}",
         ago(now, ended.ended),
-        ended.action,
+        one_line(&ended.action),
         ended.archive_id,
         result(ended)
     )
@@ -190,7 +190,7 @@ pub fn history(history: &[Ended]) -> String {
             moment(ended.ended),
             ended.fid.to_string(),
             ended.cookie.to_string(),
-            ended.action.clone(),
+            one_line(&ended.action),
             ended.archive_id.to_string(),
             one_line(ended.mover.as_deref().unwrap_or("")),
             took(ended.queued, sent),
@@ -261,6 +261,9 @@ fn note(mover: &Mover, now: i64) -> String {
     if mover.drained && mover.state() != "drained" {
         notes.push("drained".to_owned());
     }
+    if let Some(limit) = mover.limit {
+        notes.push(format!("at most {}", count(u64::from(limit), "request")));
+    }
     if mover.cancels > 0 {
         notes.push(format!("{} to be sent", count(mover.cancels, "cancel")));
     }
@@ -286,7 +289,7 @@ pub fn letters(letters: &[DeadLetter], now: i64) -> String {
             format!("{} ago", ago(now, letter.failed)),
             letter.fid.to_string(),
             letter.cookie.to_string(),
-            letter.action.clone(),
+            one_line(&letter.action),
             letter.archive_id.to_string(),
             one_line(&letter.mover),
             letter.failures.to_string(),

@@ -12,7 +12,7 @@ fn drain(s: &mut Session, mover: &str, on: bool) -> Vec<Effect> {
 }
 
 fn view(s: &Session, id: &str) -> crate::hsm::mover_views::MoverView {
-    s.core.movers_view().into_iter().find(|view| view.id == id).unwrap()
+    s.walk(0).0.movers.into_iter().find(|view| view.id == id).unwrap()
 }
 
 #[test]
@@ -193,6 +193,87 @@ fn a_quarantine_ends_when_the_mover_is_needed_or_an_operator_says_so() {
     }
 }
 
+/// All notes of a session, for the next one.
+fn kept(s: &Session) -> Vec<(String, String)> {
+    notes(s).into_iter().collect()
+}
+
+#[test]
+fn a_quarantine_lasts_over_a_restart() {
+    let mut s = Session::new(strict(1));
+    s.mover(1, "m0");
+    s.mover(2, "m1");
+    ends(&mut s, 1, 1, &[EIO]);
+    let (stored, began) = (kept(&s), s.now);
+    // Half of its time is over when the daemon comes back.
+    let mut s = Session::new(strict(1));
+    s.now = Now { mono: Mono(7 * SECOND), wall: began.wall_at(began.mono + Duration::from_secs(450)) };
+    s.event(Event::RecoveredNotes(stored));
+    s.lustre(vec![archive(9, "")]);
+    s.mover(1, "m0");
+    assert_eq!(s.work(1, ANY), [0; 0]);
+    assert_eq!(s.why(9), ["quarantined"]);
+    s.mover(2, "m1");
+    assert_eq!(cookies(&s.pass(449), 1), [0; 0]);
+    assert_eq!(cookies(&s.pass(1), 1), [9], "on trial");
+    assert!(kept(&s).iter().any(|(name, value)| name == "quarantine/m0" && value.starts_with("trial")));
+    // It fails again: for twice as long, since the one before counts.
+    s.done(1, 9, 9, EIO);
+    s.lustre(vec![archive(10, "")]);
+    s.recv(1, ANY);
+    assert_eq!(cookies(&s.pass(1799), 1), [0; 0]);
+    assert_eq!(cookies(&s.pass(1), 1), [10]);
+    s.done(1, 10, 10, 0);
+    assert!(!kept(&s).iter().any(|(name, _)| name.starts_with("quarantine/")), "{:?}", kept(&s));
+}
+
+/// Others had time to come back, and nobody did: the one in quarantine is all there is.
+#[test]
+fn a_quarantine_of_before_ends_when_nobody_else_comes() {
+    let mut s = Session::new(strict(1));
+    s.mover(1, "m0");
+    s.mover(2, "m1");
+    ends(&mut s, 1, 1, &[EIO]);
+    let stored = kept(&s);
+    let mut s = Session::new(strict(1));
+    s.event(Event::RecoveredNotes(stored.clone()));
+    s.lustre(vec![archive(9, "")]);
+    s.mover(1, "m0");
+    s.recv(1, ANY);
+    assert_eq!(cookies(&s.pass(59), 1), [0; 0]);
+    assert_eq!(cookies(&s.pass(1), 1), [9]);
+    // Where there are no quarantines any more, it is over at once.
+    let mut s = Session::new(config());
+    s.event(Event::RecoveredNotes(stored));
+    assert!(s.walk(0).0.movers.is_empty());
+}
+
+#[test]
+fn operators_limit_movers_and_that_lasts() {
+    let limit = |s: &mut Session, most| {
+        let (reply, effects) = s.order(Order::Limit { mover: "m0".into(), most });
+        assert_eq!(reply, OperatorReply::Done);
+        effects
+    };
+    let mut s = Session::new(config());
+    limit(&mut s, Some(2));
+    let stored = kept(&s);
+    assert_eq!(stored, [("limit/m0".to_owned(), "max=2".to_owned())]);
+    let mut s = Session::new(config());
+    s.event(Event::RecoveredNotes(stored));
+    assert_eq!(view(&s, "m0").limit, Some(2), "it is shown before it comes");
+    s.mover(1, "m0");
+    s.lustre((1..=5).map(|oid| archive(oid, "")).collect());
+    assert_eq!(s.work(1, ANY), [1, 2]);
+    assert_eq!(s.work(1, ANY), [0; 0]);
+    assert_eq!(s.why(3), ["mover_limit"]);
+    assert!(view(&s, "m0").limited);
+    assert_eq!(cookies(&limit(&mut s, None), 1), [3, 4, 5]);
+    assert!(kept(&s).is_empty());
+    let (reply, _) = s.order(Order::Limit { mover: String::new(), most: Some(1) });
+    assert!(matches!(reply, OperatorReply::Refused(_)));
+}
+
 /// The last one that can do the work never goes into quarantine, whatever it does.
 #[test]
 fn never_all_movers() {
@@ -206,7 +287,7 @@ fn never_all_movers() {
         ends(&mut s, conn, oid, &[EIO]);
     }
     let held: Vec<_> =
-        s.core.movers_view().iter().filter(|view| view.quarantined.is_some()).map(|v| v.id.clone()).collect();
+        s.walk(0).0.movers.iter().filter(|view| view.quarantined.is_some()).map(|v| v.id.clone()).collect();
     assert_eq!(held.len(), 2, "{held:?}");
 }
 

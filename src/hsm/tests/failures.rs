@@ -1,5 +1,6 @@
 //! What fails on movers: attempts, retries, the list of what was given up.
 
+use super::super::Attributes;
 use super::*;
 
 const EIO: i32 = 5;
@@ -298,7 +299,7 @@ fn history_tells_what_ended_and_how() {
     assert_eq!((archives.waiting, archives.running), (0, 1));
     assert_eq!((archives.waited.total(), archives.waited.counts[4]), (3, 3), "within 15 s");
     assert_eq!(s.core.errors(), [(2, 1), (EIO, 1)]);
-    let top = s.core.top(s.now, 10);
+    let top = s.walk(10).0.top;
     assert_eq!(top.movers.len(), 1);
     assert_eq!((top.movers[0].1.running, top.movers[0].1.done, top.movers[0].1.failed), (1, 3, 1));
     assert!((top.classes[0].2.rate - 1.0 / 60.0).abs() < 1e-9);
@@ -321,4 +322,65 @@ fn what_nobody_could_take_is_kept() {
     assert_eq!((ended[0].outcome, ended[0].status), (Outcome::Dropped, 110));
     let (reply, effects) = s.order(Order::Retry { select: Select::default() });
     assert_eq!((reply, asked(&effects)), (OperatorReply::Letters(1), vec![1]));
+}
+
+/// The list is read in parts, and counts need no walk over it.
+#[test]
+fn failed_requests_are_listed_in_parts_and_counted() {
+    let mut s = retrying(0);
+    s.mover(1, "m0");
+    let count = 600;
+    s.core_only(Event::Lustre { items: (1..=count).map(|oid| archive(oid, "")).collect() });
+    let mut failed = 0;
+    while failed < count {
+        let work = s.core_only(Event::Message { conn: ConnId(1), message: Message::Recv(ANY) });
+        for cookie in cookies(&work, 1) {
+            failed += 1;
+            let done = Done { cookie, dfid: fid(cookie as u32), status: EIO };
+            s.core_only(Event::Message { conn: ConnId(1), message: Message::Done(done) });
+        }
+    }
+    let (part, next) = s.core.letters_part(0, &Select::default(), false);
+    assert!(part.len() < count as usize && next.is_some(), "{}", part.len());
+    assert_eq!((s.core.dead_letters().len(), s.core.letter_counts()), (600, (600, 600)));
+    let errors = &s.walk(0).0.movers[0].errors;
+    assert_eq!(*errors, [(EIO, 600)]);
+    // One is asked for again, and there is a request for it then.
+    let select = Select { fids: vec![fid(7)], ..Select::default() };
+    s.order(Order::Retry { select: select.clone() });
+    assert_eq!(s.core.letter_counts(), (599, 600));
+    answer(&mut s, key(7), 0);
+    assert_eq!(s.core.letter_counts(), (599, 599));
+    assert!(s.core.letters_part(0, &select, false).0.is_empty());
+    let (tried, _) = s.core.letters_part(0, &select, true);
+    assert!(tried.len() == 1 && tried[0].trying, "{tried:?}");
+    s.order(Order::Forget { select: Select::default() });
+    assert_eq!(s.core.letter_counts(), (0, 0));
+}
+
+/// Bytes count for movers where sizes are known, and are looked up when that is wanted.
+#[test]
+fn bytes_are_counted_where_they_are_known() {
+    let mut s = Session::new(config());
+    s.mover(1, "m0");
+    s.lustre(vec![ActionItem { extent_length: 1000, ..archive(1, "") }, archive(2, "")]);
+    s.work(1, ANY);
+    s.done(1, 1, 1, 0);
+    s.done(1, 2, 2, 0);
+    assert_eq!(s.walk(0).0.movers[0].bytes, [(Action::Archive, 1, 1000)]);
+    let mut s = Session::new(HsmConfig { count_bytes: true, ..config() });
+    s.mover(1, "m0");
+    let effects = s.lustre(vec![restore(1, ""), restore(2, ""), remove(3, "")]);
+    let file = Attributes { size: 7, ..Attributes::default() };
+    let found = effects.iter().find_map(|effect| match effect {
+        Effect::LookUp { keys, .. } => Some(keys.iter().map(|key| (*key, Some(file.clone()))).collect()),
+        _ => None,
+    });
+    s.event(Event::LookedUp(found.unwrap()));
+    s.work(1, ANY);
+    s.done(1, 1, 1, 0);
+    s.done(1, 2, 2, EIO);
+    s.done(1, 3, 3, 0);
+    let seen = s.walk(0).0.movers.remove(0);
+    assert_eq!((seen.bytes, seen.errors), (vec![(Action::Restore, 1, 7)], vec![(EIO, 1)]));
 }

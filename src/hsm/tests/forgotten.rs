@@ -19,13 +19,27 @@ impl Session {
         self.event(Event::LustreAnswered(LustreAnswer::State { key: key(oid), state }))
     }
 
-    /// The MDT says twice that it does not know it.
-    fn forget(&mut self, oid: u32) -> Vec<Effect> {
+    /// The MDT does not know it, and there is something left to do.
+    fn suspect(&mut self, oid: u32, state: Result<u32, i32>) {
         self.alive(oid, ENOENT);
+        assert_eq!(looked(&self.pass_ms(1)), [u64::from(oid)], "is there anything left to do?");
+        self.answer_state(oid, state);
+    }
+
+    /// The MDT says twice that it does not know it, and there still is something left to do.
+    fn forget_with(&mut self, oid: u32, state: Result<u32, i32>) -> Vec<Effect> {
+        self.suspect(oid, state);
         assert_eq!(kept(&self.pass(30)), [u64::from(oid)], "the second question");
-        let mut effects = self.alive(oid, ENOENT);
+        self.alive(oid, ENOENT);
+        assert_eq!(looked(&self.pass_ms(1)), [u64::from(oid)], "and still?");
+        let mut effects = self.answer_state(oid, state);
         effects.extend(self.pass_ms(1));
         effects
+    }
+
+    /// The same of any kind: the MDT cannot say.
+    fn forget(&mut self, oid: u32) -> Vec<Effect> {
+        self.forget_with(oid, Err(EAGAIN))
     }
 
     fn waiting(&self) -> u64 {
@@ -69,7 +83,7 @@ fn one_unknown_is_not_enough() {
     for back in [true, false] {
         let mut s = Session::new(watched());
         s.lustre(vec![archive(1, ""), archive(2, "")]);
-        s.alive(1, ENOENT);
+        s.suspect(1, Ok(HS_EXISTS));
         // An answer to another question is not the second one.
         assert_eq!(requested(&s.alive(1, ENOENT)), []);
         let effects = if back { s.lustre(vec![archive(1, "")]) } else { s.pass(30) };
@@ -137,7 +151,9 @@ fn a_restore_waits_until_it_comes_again() {
         let mut s = Session::new(watched());
         s.mover(1, "m0");
         s.lustre(vec![restore(1, "tag=a")]);
-        assert_eq!(requested(&s.forget(1)), []);
+        let released = HS_EXISTS | HS_ARCHIVED | HS_RELEASED;
+        let state = if back == Some(10) { Err(EAGAIN) } else { Ok(released) };
+        assert_eq!(requested(&s.forget_with(1, state)), []);
         assert_eq!(s.work(1, ANY), [0; 0], "nobody gets what the MDT does not know");
         let mut effects = Vec::new();
         for _ in 0..back.unwrap_or(1000) {
@@ -164,6 +180,69 @@ fn a_restore_waits_until_it_comes_again() {
             }
         }
     }
+}
+
+/// Mover and daemon died after the MDT had taken its end: nobody will ever tell.
+#[test]
+fn what_is_done_is_not_requested_again() {
+    let clean = HS_EXISTS | HS_ARCHIVED;
+    let cases = [
+        (Action::Archive, Ok(clean)),
+        (Action::Archive, Err(ENOENT)),
+        (Action::Restore, Ok(clean)),
+        (Action::Restore, Err(ENOENT)),
+        (Action::Remove, Ok(0)),
+    ];
+    for (action, state) in cases {
+        // Seen at once, or only when the MDT was asked for the second time.
+        for at_once in [true, false] {
+            let mut s = Session::new(watched());
+            s.lustre(vec![item(action, 1, 1, "")]);
+            if at_once {
+                s.suspect(1, state);
+            } else {
+                s.suspect(1, Err(EAGAIN));
+                s.pass(30);
+                s.alive(1, ENOENT);
+                s.pass_ms(1);
+                s.answer_state(1, state);
+            }
+            s.pass(60);
+            assert_eq!(requested(&s.visible), [], "{action} {state:?}");
+            assert_eq!((s.waiting(), s.core.counters().doubtful), (0, 0), "{action} {state:?}");
+            assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(1) }));
+        }
+    }
+}
+
+/// A mover that is gone had ended it, and the MDT had said meanwhile that it does not know it: its file is looked at before
+/// anything else that users want for it is done.
+#[test]
+fn what_a_lost_mover_may_have_ended_is_looked_at_first() {
+    let mut s = Session::new(watched());
+    s.mover(1, "m0");
+    s.lustre(vec![archive(1, "")]);
+    assert_eq!(s.work(1, ANY), [1]);
+    s.alive(1, ENOENT);
+    s.event(Event::Disconnected { conn: ConnId(1) });
+    s.mover(2, "m0");
+    assert_eq!(looked(&s.pass_ms(1)), [1]);
+    assert_eq!(s.work(2, ANY), [0; 0]);
+    s.answer_state(1, Ok(HS_EXISTS | HS_ARCHIVED));
+    assert_eq!(s.waiting(), 0);
+}
+
+/// It comes again while its file is looked at: it is the MDT's.
+#[test]
+fn what_comes_again_while_it_is_looked_at_stays() {
+    let mut s = Session::new(watched());
+    s.mover(1, "m0");
+    s.lustre(vec![restore(1, "")]);
+    s.alive(1, ENOENT);
+    s.pass_ms(1);
+    s.lustre(vec![restore(1, "")]);
+    s.answer_state(1, Ok(HS_EXISTS | HS_ARCHIVED));
+    assert_eq!(s.work(1, ANY), [1]);
 }
 
 #[test]
@@ -313,7 +392,7 @@ fn a_doubtful_request_keeps_nobody_waiting() {
 fn a_new_configuration_reaches_doubtful_requests() {
     let mut s = Session::new(watched());
     s.lustre(vec![archive(1, "tag=n0")]);
-    s.alive(1, ENOENT);
+    s.suspect(1, Ok(HS_EXISTS));
     let new = HsmConfig { host_mappings: vec![any("tag=n0", &["m0"])], ..watched() };
     s.event(Event::Reconfigured(Box::new(new)));
     s.pass(30);
@@ -322,4 +401,29 @@ fn a_new_configuration_reaches_doubtful_requests() {
     assert_eq!(s.work(2, ANY), [0; 0]);
     s.mover(1, "m0");
     assert_eq!(s.work(1, ANY), [1]);
+}
+
+/// Found by the simulator: the MDT restarted and sent the restore again, we restarted and forgot that it had, and the end of
+/// the attempt under way, which the MDT had refused, was taken for the end of the restore.
+#[test]
+fn a_recovered_restore_that_failed_is_asked_about() {
+    for heard in [true, false] {
+        let mut s = Session::new(HsmConfig { ask_lustre: true, ..watched() });
+        let requests = vec![(ActionItem { timestamp: 1, ..restore(7, "") }, Some("m0".to_owned()))];
+        s.event(Event::Recovered { requests, suspect: false });
+        s.mover_with(1, "m0", vec![restore(7, "")]);
+        s.done(1, 7, 7, 5);
+        assert!(!s.store.contains(&StoreOp::Remove { key: key(7) }));
+        assert_eq!(kept(&s.pass_ms(1)), [7]);
+        s.alive(7, if heard { ENOENT } else { 0 });
+        if heard {
+            assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+            assert_eq!(s.waiting(), 0);
+        } else {
+            assert_eq!(s.work(1, ANY), [7]);
+            // Once is enough.
+            s.done(1, 7, 7, 5);
+            assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod duties;
 mod explaining;
 mod failures;
 mod fairness;
+mod feed;
 mod following;
 mod forgotten;
 mod golden;
@@ -18,10 +19,12 @@ mod orders;
 mod queueing;
 mod reconcile;
 mod recovery;
+mod removed;
 mod reporting;
 mod status;
 mod stranded;
 mod tapes;
+mod top;
 mod vetting;
 
 use std::time::Duration;
@@ -35,7 +38,7 @@ use super::event::{ConnId, Done, Ehlo, Event, Lock, Message, Queue, Recv};
 use super::operator::{AskId, CancelReport, OperatorReply, Order};
 use super::time::{Mono, Now, Wall};
 use super::views::{Find, HistoryQuery, Outcome, Select};
-use super::{Coordinator, LustreAnswer, LustreCall, StatusCursor};
+use super::{Coordinator, LustreAnswer, LustreCall, StatusCursor, TopWalk};
 
 pub(super) const SECOND: u64 = 1_000_000_000;
 
@@ -119,6 +122,15 @@ impl Session {
         self.store.extend(effects.store);
         self.visible.extend(effects.visible.clone());
         effects.visible
+    }
+
+    /// What is going on, and after how many steps that is known.
+    pub(super) fn walk(&self, most: usize) -> (TopWalk, usize) {
+        let (mut walk, mut steps) = (TopWalk::new(most), 1);
+        while !self.core.top_step(&mut walk, self.now) {
+            steps += 1;
+        }
+        (walk, steps)
     }
 
     /// An event without the check of all invariants, which looks at everything.

@@ -208,6 +208,29 @@ fn what_ended_before_is_never_asked_for_again() {
     assert_eq!((counters.late_deliveries, counters.doubtful), (1, 1), "the other one is another matter");
 }
 
+/// An archive whose end was lost is held by the remove that came after it: it must not be done after that unless the MDT
+/// still wants it.
+#[test]
+fn an_archive_from_before_a_remove_is_done_only_when_the_mdt_wants_it() {
+    for known in [true, false] {
+        let mut s = asking();
+        s.mover(1, "m0");
+        s.lustre(vec![remove(1, "")]);
+        assert_eq!(s.work(1, ANY), [0; 0]);
+        alive(&mut s, 1, 0);
+        assert_eq!(cookies(&state(&mut s, 1, HS_EXISTS | HS_ARCHIVED), 1), [1]);
+        s.lustre(vec![ActionItem { fid: fid(1), dfid: fid(1), ..archive(2, "") }]);
+        s.done(1, 1, 1, 0);
+        assert_eq!(s.work(1, ANY), [0; 0], "{known}");
+        let key = RequestKey { cookie: 2, fid: fid(1) };
+        let errno = if known { 0 } else { ENOENT };
+        let answer = Event::LustreAnswered(LustreAnswer::KeptAlive { key, errno });
+        assert_eq!(cookies(&s.event(answer), 1), if known { vec![2] } else { vec![] });
+        assert_eq!(s.core.counters().pending.iter().sum::<u64>(), 0, "{known}");
+        assert_eq!(s.core.counters().doubtful, 0, "{known}");
+    }
+}
+
 /// What another request did to the file makes earlier answers worthless.
 #[test]
 fn an_archive_that_stopped_since_makes_answers_old() {
@@ -396,4 +419,26 @@ fn a_cancel_of_what_may_be_archived_does_not_make_the_file_dirty() {
     s.lock(1, Lock::Locked);
     s.lustre(vec![other.clone()]);
     assert_eq!(endings(&s.lustre(vec![cancel(&other)])), [(2, ECANCELED)]);
+}
+
+/// Found by the simulator: an operator queued an archive that the MDT had handed to who we were before; the file had been
+/// archived and released since, and the end of its cancel locked the data away.
+#[test]
+fn the_cancel_of_a_queued_archive_is_harmless() {
+    for queued in [true, false] {
+        let mut s = Session::new(HsmConfig { ask_lustre: true, ..config() });
+        s.connect(1);
+        if queued {
+            s.queue(1, vec![archive(1, "")]);
+        } else {
+            s.lustre(vec![archive(1, "")]);
+        }
+        let effects = s.lustre(vec![ActionItem { action: Action::Cancel, ..archive(1, "") }]);
+        let ends = effects.iter().filter_map(|effect| match effect {
+            Effect::EndAtLustre { errno, .. } => Some(*errno),
+            _ => None,
+        });
+        // EALREADY leaves the file as it is.
+        assert_eq!(ends.collect::<Vec<_>>(), [if queued { 114 } else { 125 }]);
+    }
 }

@@ -123,7 +123,7 @@ pub fn run(options: &HaOptions) -> Result<(), Failure> {
         crate::system::keep_secrets();
         let agents = AgentPath::from_environment();
         let (run, manager) = shell::start(shell::Parts { start, endpoint, agents, journal, reports });
-        let context = api::Context { manager: manager.clone(), config_file: file.clone() };
+        let context = api::Context::new(manager.clone(), file.clone());
         tokio::task::spawn_local(api::serve(listener, context));
         let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

@@ -10,16 +10,14 @@ pub mod phobos;
 mod phobos_sys;
 pub mod settings;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lustreapi_sys::Fid;
 
 use self::lines::{Answers, Question};
 use self::settings::{LocatorSettings, Means};
-use super::recent::Recent;
+use super::pool::{Oracle, Patience, Pool, Sizes};
 use crate::hsm::{Located, Location, RequestKey, Sought};
 use crate::lustre::link::CurrentMount;
 use crate::lustre::mount::by_fid;
@@ -34,45 +32,11 @@ const MAX_OID: usize = 4096;
 /// What was found.
 pub type Found = Vec<(RequestKey, Located)>;
 
-type Tell = Arc<dyn Fn(Found) + Send + Sync>;
+/// A question that hangs in spite of its own timeout is given up on so much later.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The threads that ask.
-pub struct Locator {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    settings: LocatorSettings,
-    /// For the names of objects.
-    mount: Option<CurrentMount>,
-    tell: Tell,
-    state: Mutex<State>,
-    work: Condvar,
-    watch: Condvar,
-}
-
-struct State {
-    next: u64,
-    queue: VecDeque<u64>,
-    /// What was asked for and not answered.
-    pending: BTreeMap<u64, Batch>,
-    /// Batches that are being asked, by their deadline.
-    running: BTreeSet<(Instant, u64)>,
-    known: Recent<Location>,
-}
-
-type Batch = Vec<Sought>;
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A question that hangs in spite of its own timeout is given up on after this.
-    fn patience(&self) -> Duration {
-        self.settings.timeout + Duration::from_secs(5)
-    }
-}
+pub struct Locator(Pool<Places>);
 
 impl Locator {
     /// Starts the threads. `mount` is where the names of objects are read.
@@ -81,118 +45,58 @@ impl Locator {
         mount: Option<CurrentMount>,
         tell: impl Fn(Found) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let (threads, known) = (settings.threads, Recent::new(REMEMBERED, settings.cache));
         tracing::info!(means = ?settings.means, "restores are placed by a locator");
-        let shared = Arc::new(Shared {
-            settings,
-            mount,
-            tell: Arc::new(tell),
-            state: Mutex::new(State {
-                next: 0,
-                queue: VecDeque::new(),
-                pending: BTreeMap::new(),
-                running: BTreeSet::new(),
-                known,
-            }),
-            work: Condvar::new(),
-            watch: Condvar::new(),
-        });
-        for _ in 0..threads {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name("locator".into()).spawn(move || work(&shared))?;
-        }
-        let watched = Arc::clone(&shared);
-        std::thread::Builder::new().name("locator".into()).spawn(move || watch(&watched))?;
-        Ok(Self { shared })
+        let sizes = Sizes {
+            name: "locator",
+            threads: settings.threads,
+            batch: settings.batch,
+            patience: Patience::SinceBegun(settings.timeout + GRACE),
+            remembered: (REMEMBERED, settings.cache),
+        };
+        Pool::start(Places { settings, mount, tell: Box::new(tell) }, sizes).map(Self)
     }
 
     /// Begins to ask; every request is answered. Never blocks for the locator. What waits for a thread waits as long as the
     /// core lets it.
     pub fn locate(&self, sought: Vec<Sought>) {
-        let now = Instant::now();
-        let (settings, mut found) = (&self.shared.settings, Found::new());
-        let mut unknown = Vec::new();
-        let mut state = self.shared.state();
-        for sought in sought {
-            match state.known.get(sought.key.fid, now) {
-                Some(location) => found.push((sought.key, Located::At(location))),
-                None => unknown.push(sought),
-            }
-        }
-        for part in unknown.chunks(settings.batch) {
-            state.next += 1;
-            let number = state.next;
-            state.pending.insert(number, part.to_vec());
-            state.queue.push_back(number);
-        }
-        drop(state);
-        self.shared.work.notify_all();
-        if !found.is_empty() {
-            (self.shared.tell)(found);
-        }
+        self.0.ask(sought);
     }
 }
 
-fn work(shared: &Shared) {
-    let mut state = shared.state();
-    loop {
-        let Some(number) = state.queue.pop_front() else {
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-            continue;
-        };
-        let Some(batch) = state.pending.get(&number).cloned() else { continue };
-        let deadline = Instant::now() + shared.patience();
-        state.running.insert((deadline, number));
-        drop(state);
-        shared.watch.notify_all();
-        let mut answers = ask(shared, &batch);
-        let now = Instant::now();
-        state = shared.state();
-        state.running.remove(&(deadline, number));
-        for (fid, located) in &answers {
-            if let Located::At(location) = located {
-                state.known.add(*fid, location.clone(), now);
-            }
-        }
-        if state.pending.remove(&number).is_some() {
-            drop(state);
-            let found = batch.into_iter().map(|sought| {
-                // A file may be sought twice.
-                let located = answers.entry(sought.key.fid).or_insert(Located::Failed);
-                (sought.key, located.clone())
-            });
-            (shared.tell)(found.collect());
-            state = shared.state();
-        }
-    }
+struct Places {
+    settings: LocatorSettings,
+    /// For the names of objects.
+    mount: Option<CurrentMount>,
+    tell: Box<dyn Fn(Found) + Send + Sync>,
 }
 
-/// Answers what hangs although it should not, as a look at a file does while its MDT is away.
-fn watch(shared: &Shared) {
-    let mut state = shared.state();
-    loop {
-        let Some(&(deadline, number)) = state.running.first() else {
-            state = shared.watch.wait(state).unwrap_or_else(PoisonError::into_inner);
-            continue;
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            state = shared.watch.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            continue;
-        }
-        state.running.remove(&(deadline, number));
-        let Some(batch) = state.pending.remove(&number) else { continue };
-        drop(state);
-        tracing::warn!(requests = batch.len(), "the locator hangs");
-        (shared.tell)(batch.into_iter().map(|sought| (sought.key, Located::Failed)).collect());
-        state = shared.state();
+impl Oracle for Places {
+    type Question = Sought;
+    type Answer = Located;
+    const SILENT: &'static str = "the locator hangs";
+
+    fn key(sought: &Sought) -> RequestKey {
+        sought.key
+    }
+
+    fn ask(&self, batch: &[Sought]) -> Answers {
+        ask(self, batch)
+    }
+
+    fn lasts(answer: &Located) -> bool {
+        matches!(answer, Located::At(_))
+    }
+
+    fn tell(&self, found: Vec<(RequestKey, Option<Located>)>) {
+        let or_failed = |(key, located): (_, Option<Located>)| (key, located.unwrap_or(Located::Failed));
+        (self.tell)(found.into_iter().map(or_failed).collect());
     }
 }
 
 /// Asks for a batch. What could not be found out is missing.
-fn ask(shared: &Shared, batch: &[Sought]) -> Answers {
-    let questions: Vec<Question> = batch.iter().map(|sought| question(shared, sought)).collect();
-    let (settings, timeout) = (&shared.settings, shared.settings.timeout);
+fn ask(places: &Places, batch: &[Sought]) -> Answers {
+    let questions: Vec<Question> = batch.iter().map(|sought| question(places, sought)).collect();
+    let (settings, timeout) = (&places.settings, places.settings.timeout);
     let run = |argv: &[String]| command::run(argv, lines::write(&questions), timeout);
     let read = |(text, _): (String, Option<i32>)| lines::read(&text);
     let answer: io::Result<(Answers, Vec<String>)> = match &settings.means {
@@ -231,9 +135,9 @@ fn ask(shared: &Shared, batch: &[Sought]) -> Answers {
     }
 }
 
-fn question(shared: &Shared, sought: &Sought) -> Question {
-    let xattr = shared.settings.xattr.as_deref();
-    let oid = xattr.zip(shared.mount.as_ref()).and_then(|(name, mount)| oid_of(mount, sought.key.fid, name));
+fn question(places: &Places, sought: &Sought) -> Question {
+    let xattr = places.settings.xattr.as_deref();
+    let oid = xattr.zip(places.mount.as_ref()).and_then(|(name, mount)| oid_of(mount, sought.key.fid, name));
     Question {
         fid: sought.key.fid,
         action: sought.action.name(),

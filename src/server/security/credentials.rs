@@ -7,13 +7,14 @@ use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
 
 use super::policy::{Access, Policy, Principal};
-use super::verify::{AnyKnown, OnlyThisKey};
 use crate::security::files::{self, Stamp};
+use crate::security::handshake::OnlyThisKey;
 use crate::security::{ALPN_CERTIFICATE, FileError, Psk};
 use crate::tls::peer::Facts;
-use crate::tls::{Identity, Paths};
+use crate::tls::{Identity, Paths, Peer, no_resumption};
 
 /// Which files there are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -187,19 +188,30 @@ impl State {
         let paths = self.sources.certificate.as_ref();
         if let (Some(identity), Some(paths)) = (&self.loaded.certificate, paths) {
             let failed = |error: crate::tls::Error| FileError::new(&paths.certificate, error);
-            let verifier = AnyKnown::new(identity.roots(), identity.provider(), Arc::clone(&self.policy))
-                .map_err(failed)?;
-            let config = identity.server_config_with(Arc::new(verifier)).map_err(failed)?;
+            let policy = Arc::clone(&self.policy);
+            let known = move |peer: &Peer| policy.of_certificate(peer).map(drop);
+            let config = identity.server_config_for(known).map_err(failed)?;
             configs.insert(ALPN_CERTIFICATE.to_vec(), with_alpn(config, ALPN_CERTIFICATE));
         }
         for (psk, _) in &self.loaded.keys {
             let failed = |error: rustls::Error| FileError::new(std::path::Path::new("psk_file"), error);
-            let config = OnlyThisKey::server_config(psk).map_err(failed)?;
+            let config = psk_config(psk).map_err(failed)?;
             configs.insert(psk.alpn(), with_alpn(config, &psk.alpn()));
         }
         self.configs = configs;
         Ok(())
     }
+}
+
+/// How to go on with a client that asked for this key.
+fn psk_config(psk: &Psk) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = OnlyThisKey::new(psk.client_public()?, Arc::clone(&provider));
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(psk.server()?)));
+    Ok(no_resumption(config))
 }
 
 fn with_alpn(mut config: ServerConfig, alpn: &[u8]) -> Arc<ServerConfig> {

@@ -6,7 +6,6 @@ pub mod entrances;
 pub mod local;
 pub mod policy;
 pub mod settings;
-mod verify;
 
 pub use credentials::Credentials;
 pub use policy::{Access, Policy, Principal};

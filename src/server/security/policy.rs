@@ -107,7 +107,8 @@ impl Policy {
         }
     }
 
-    fn of_certificate(&self, peer: &Peer) -> Result<Access, String> {
+    /// What the holder of this certificate may do, or why nothing.
+    pub(super) fn of_certificate(&self, peer: &Peer) -> Result<Access, String> {
         let mut told = peer.names.iter().filter_map(|name| Some((name, *self.roles.get(name)?))).peekable();
         if told.peek().is_some() {
             // A certificate with several names gets the least of what they are given, and nothing if one is barred.
@@ -172,6 +173,7 @@ fn needed(message: &Message) -> Access {
         | Message::EhloBadArchiveId
         | Message::Recv(_)
         | Message::Done(_)
+        | Message::Unheard(_)
         | Message::DoneIncomplete
         | Message::GoesOn
         | Message::Lease { .. } => Access::Mover,
@@ -184,7 +186,7 @@ fn command(message: &Message) -> &'static str {
     match message {
         Message::Ehlo(_) | Message::EhloBadArchiveId => "ehlo",
         Message::Recv(_) => "recv",
-        Message::Done(_) | Message::DoneIncomplete | Message::GoesOn => "done",
+        Message::Done(_) | Message::Unheard(_) | Message::DoneIncomplete | Message::GoesOn => "done",
         Message::Queue(_) => "queue",
         Message::Lock(_) => "lock",
         Message::Status { .. } => "status",
@@ -212,7 +214,8 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hsm::event::{Ehlo, Lock, Queue, Recv};
+    use crate::hsm::event::{Done, Ehlo, Lock, Queue, Recv};
+    use lustreapi_sys::Fid;
 
     fn peer(names: &[&str], role: Option<Role>) -> Principal {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
@@ -236,6 +239,7 @@ mod tests {
             (Message::Recv(recv), Access::Mover),
             (Message::DoneIncomplete, Access::Mover),
             (Message::GoesOn, Access::Mover),
+            (Message::Unheard(Done { cookie: 1, dfid: Fid::new(1, 2, 0), status: 2 }), Access::Mover),
             (Message::Lease { serial: 1 }, Access::Mover),
             (Message::Queue(Queue::default()), Access::Admin),
             (Message::Lock(Some(Lock::Locked)), Access::Admin),

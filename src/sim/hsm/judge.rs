@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lustre_sim::mdt::{Action, RecordStatus};
+use lustre_sim::mdt::{Action, LedgerEntry, RecordStatus};
 
 use super::scenario::SECOND;
 use super::users::UserFile;
@@ -13,8 +13,8 @@ impl World {
     pub(super) fn finished(&self) -> bool {
         // The last things that calm brings are a minute away.
         self.now > self.scenario.busy + 90 * SECOND
-            && self.fs.ledger().all(|entry| entry.status.is_final())
-            && self.users.iter().all(|file| !file.reading || self.hangs_in_lustre(file))
+            && self.fs.ledger().all(|entry| entry.status.is_final() || self.only_times_out(entry))
+            && self.users.iter().all(|file| self.is_content(file))
             && self
                 .movers
                 .iter()
@@ -23,6 +23,20 @@ impl World {
                 let counters = daemon.core.counters();
                 counters.pending == [0; 3] && counters.running == [0; 3] && counters.pending_cancel == 0
             })
+    }
+
+    /// Whether a user wants nothing more of a file, or can have nothing.
+    fn is_content(&self, file: &UserFile) -> bool {
+        let released = file.fid.and_then(|fid| self.fs.file(fid)).is_some_and(|f| f.released());
+        if file.reading { self.hangs_in_lustre(file) } else { file.retired || !released }
+    }
+
+    /// Whether nobody but its MDT can end a request, when its time is over: an archive or a remove that was running when
+    /// the MDT restarted, or a cancel whose victim is gone. Nothing else happens until then, so there is nothing to wait for.
+    fn only_times_out(&self, entry: &LedgerEntry) -> bool {
+        let mdt = self.fs.mdts().get(entry.mdt as usize);
+        entry.status == RecordStatus::Started
+            && mdt.is_some_and(|mdt| mdt.is_up() && mdt.running().all(|r| r.record.cookie != entry.cookie))
     }
 
     /// Whether a reader hangs because Lustre gave up a cancelled restore: it keeps the layout locked until its coordinator
@@ -69,7 +83,8 @@ impl World {
         for entry in self.fs.ledger() {
             self.report.requests += 1;
             let forgotten = self.forgotten.contains(&(entry.mdt, entry.cookie));
-            match entry.status {
+            let status = if self.only_times_out(entry) { RecordStatus::Canceled } else { entry.status };
+            match status {
                 RecordStatus::Succeed => self.report.succeeded += 1,
                 RecordStatus::Failed => self.report.failed += 1,
                 RecordStatus::Canceled => {

@@ -9,6 +9,7 @@ use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY};
 use super::operator::Errand;
 use super::scenario::{SECOND, Scenario};
 use super::world::{Task, World};
+use crate::hsm::RequestKey;
 use crate::hsm::reconcile::{Adopt, Listing, Reconcile};
 use crate::lustre::feed::Feed;
 use crate::sim::rng::Rng;
@@ -28,7 +29,11 @@ pub(super) fn draw(seed: u64, scenario: &mut Scenario) {
     let mut rng = Rng::stream(seed, "watch");
     // Longer than half-open connections go unnoticed, during which nobody keeps alive what runs behind them.
     scenario.config.request_timeout = Duration::from_secs(*rng.pick(&[600, 3600, 3600]).unwrap_or(&3600));
-    scenario.watch.long_lock = rng.one_in(4);
+    // Where leases are that short, so much would be said meanwhile that it takes a minute to simulate.
+    scenario.watch.long_lock = rng.one_in(4) && scenario.config.client_grace >= Duration::from_secs(5);
+    if scenario.watch.long_lock {
+        scenario.config.request_timeout = Duration::from_secs(600);
+    }
     scenario.watch.reconcile = rng.one_in(2);
 }
 
@@ -70,32 +75,46 @@ impl World {
         Ok(())
     }
 
-    /// An archive or a remove that its MDT forgot and that nobody ended: it must have been requested again, unless there was
-    /// nothing left to do. Returns whether it was.
+    /// A request that its MDT forgot and that nobody ended: it must have been requested again, unless there was nothing left
+    /// to do. Returns whether it was.
     pub(super) fn judge_forgotten(&self, entry: &LedgerEntry) -> Result<bool, String> {
-        let again = self.fs.ledger().any(|other| {
-            other.fid == entry.fid
-                && other.mdt == entry.mdt
-                && other.action == entry.action
-                && other.created.mono > entry.created.mono
-        });
-        if again || entry.action == Action::Restore || entry.action == Action::Cancel {
+        let later = |other: &LedgerEntry| other.created.mono > entry.created.mono;
+        let same = |other: &LedgerEntry| {
+            other.fid == entry.fid && other.mdt == entry.mdt && other.action == entry.action
+        };
+        let again = self.fs.ledger().any(|other| same(other) && later(other));
+        if again || entry.action == Action::Cancel {
             return Ok(again);
         }
-        let cancelled =
-            self.fs.ledger().any(|other| other.action == Action::Cancel && other.fid == entry.fid);
+        let cancelled = self
+            .fs
+            .ledger()
+            .any(|o| o.action == Action::Cancel && o.mdt == entry.mdt && o.cookie == entry.cookie);
         let Some(file) = self.fs.file(entry.fid) else { return Ok(false) };
+        // What was archived after it was asked for was as good as this request.
+        let archived = self.fs.ledger().any(|other| {
+            same(other)
+                && other.status == RecordStatus::Succeed
+                && other.end.as_ref().is_some_and(|end| end.at.mono >= entry.created.mono)
+        });
         let done = match entry.action {
-            Action::Archive => file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
+            Action::Archive => archived || file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
+            Action::Restore => !file.released(),
             _ => file.released() || !file.has(HS_ARCHIVED),
         };
-        // What dies with the daemon, or on its way to it, it cannot know of; operators may throw it away.
+        // What died with the daemon, or on its way to it, it cannot know of; operators may throw things away, and the MDT
+        // may refuse to take them again.
+        let key = RequestKey { cookie: entry.cookie, fid: entry.fid };
         let excused = cancelled
-            || !self.scenario.store
-            || self.report.frames_lost > 0
-            || self.report.cancelled_by_operator > 0
-            || self.report.letters > 0;
-        if done || excused {
+            || self.given_up.contains(&key)
+            || self.refused_again.contains(&entry.fid)
+            || (!self.scenario.store && self.boots > 1);
+        // A file whose request was looked into after an end with ENOENT is not looked into again for a day: a copytool that
+        // always says so would be asked for ever.
+        let twice = self.fs.ledger().any(|other| {
+            same(other) && other.cookie != entry.cookie && self.forgotten.contains(&(other.mdt, other.cookie))
+        });
+        if done || excused || twice {
             return Ok(false);
         }
         Err(format!(

@@ -121,6 +121,16 @@ impl<'bed> Daemon<'bed> {
         self.wait_ready();
     }
 
+    /// Starts it again without waiting for anything.
+    pub fn start_unready(&mut self) {
+        self.process = spawn(self.bed, &self.arguments);
+    }
+
+    /// Stops it (SIGSTOP) and waits until no thread of it moves.
+    pub fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
     /// A clean stop and a new start.
     pub fn restart(&mut self) {
         self.stop();
@@ -172,7 +182,8 @@ impl<'bed> Daemon<'bed> {
         self.connect().ask(&json!({"command": "lock", "locked": value}))
     }
 
-    fn wait_ready(&self) {
+    /// Waits until it listens and every MDT knows it.
+    pub fn wait_ready(&self) {
         let address = self.address();
         self.bed.wait("the daemon listens", || {
             TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
@@ -200,10 +211,10 @@ fn spawn(bed: &Testbed, arguments: &[String]) -> Process {
         .args(["-v", "-v", "--config"])
         .arg(bed.configuration())
         .args(arguments)
-        .env("LD_PRELOAD", bed.liblustreapi())
         .env("COORDINATOOL_REDIS_HOST", "")
         .env(TEST_VARIABLE, bed.directory())
         .env("RUST_BACKTRACE", "1");
+    bed.set_preload(&mut command, Some(bed.liblustreapi()));
     if !arguments.iter().any(|argument| argument == "--lustre") {
         command.arg(bed.mount(0));
     }

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::journal::{Step, read_journal};
-use crate::process::{Process, TEST_VARIABLE};
+use crate::process::{Process, TEST_VARIABLE, freeze, processes_of, processes_with};
 use crate::testbed::Testbed;
-use crate::wait::patience;
+use crate::wait::{patience, poll};
 
 /// How a mover is started.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct MoverSettings {
     variables: Vec<(String, OsString)>,
     without_library: bool,
     prefix: Vec<String>,
+    journal: Option<PathBuf>,
+    program: PathBuf,
 }
 
 impl MoverSettings {
@@ -34,7 +36,16 @@ impl MoverSettings {
             variables: Vec::new(),
             without_library: false,
             prefix: Vec::new(),
+            journal: None,
+            program: bed.programs().path("lustre-sim-copytool"),
         }
+    }
+
+    /// Another copytool, which takes `--hsm-root DIR`, `--steps FILE` and a mount as well.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
     }
 
     /// Serves only these archive ids.
@@ -88,6 +99,17 @@ impl MoverSettings {
         self
     }
 
+    /// Writes what it does to this file, which it may share with other movers: the order of lines is the order of things.
+    #[must_use]
+    pub fn journal(mut self, path: &Path) -> Self {
+        self.journal = Some(path.to_owned());
+        self
+    }
+
+    fn journal_path(&self, bed: &Testbed) -> PathBuf {
+        self.journal.clone().unwrap_or_else(|| bed.directory().join(format!("{}.journal", self.id)))
+    }
+
     /// Starts it.
     pub fn start<'bed>(&self, bed: &'bed Testbed) -> Mover<'bed> {
         std::fs::create_dir_all(&self.archive).expect("an archive directory can be made");
@@ -95,7 +117,7 @@ impl MoverSettings {
     }
 
     fn spawn(&self, bed: &Testbed) -> Process {
-        let copytool = bed.programs().path("lustre-sim-copytool");
+        let copytool = &self.program;
         let mut command = match self.prefix.split_first() {
             None => Command::new(copytool),
             Some((program, arguments)) => {
@@ -108,7 +130,7 @@ impl MoverSettings {
             .arg("--hsm-root")
             .arg(&self.archive)
             .arg("--steps")
-            .arg(journal_path(bed, &self.id))
+            .arg(self.journal_path(bed))
             .args(&self.arguments)
             .arg(bed.mount(self.mount))
             .env("LD_LIBRARY_PATH", bed.liblustreapi().parent().expect("a library is in a directory"))
@@ -117,18 +139,13 @@ impl MoverSettings {
             .env("COORDINATOOL_VERBOSE", "debug")
             .env(TEST_VARIABLE, bed.directory())
             .env("RUST_BACKTRACE", "1");
-        if !self.without_library {
-            command.env("LD_PRELOAD", bed.programs().path("libcoordinatool_client.so"));
-        }
+        let library = bed.programs().path("libcoordinatool_client.so");
+        bed.set_preload(&mut command, (!self.without_library).then_some(library.as_path()));
         for (name, value) in &self.variables {
             command.env(name, value);
         }
         Process::spawn(&self.id, command, &bed.log_path(&self.id))
     }
-}
-
-fn journal_path(bed: &Testbed, id: &str) -> PathBuf {
-    bed.directory().join(format!("{id}.journal"))
 }
 
 /// A running mover, killed when this goes out of scope.
@@ -178,6 +195,27 @@ impl Mover<'_> {
         self.process.signal(signal);
     }
 
+    /// Stops all of its processes (SIGSTOP), children that carry out actions too, and waits until none of them moves.
+    pub fn freeze(&mut self) {
+        freeze(|| self.processes());
+    }
+
+    /// SIGKILL for all of its processes, as the service manager does.
+    pub fn kill_all(&mut self) {
+        for pid in self.processes() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        self.process.kill();
+        // Children are reaped by whoever adopted them.
+        poll(patience(), || self.processes().is_empty().then_some(())).expect("killed processes end");
+    }
+
+    fn processes(&self) -> Vec<Pid> {
+        let mark = format!("COORDINATOOL_CLIENT_ID={}", self.settings.id);
+        let same_test = processes_of(self.bed.directory());
+        processes_with(&mark).into_iter().filter(|pid| same_test.contains(pid)).collect()
+    }
+
     /// Starts it again with the same id and options.
     pub fn start_again(&mut self) {
         self.process = self.settings.spawn(self.bed);
@@ -191,7 +229,7 @@ impl Mover<'_> {
 
     /// What the copytool did so far, over all its lives.
     pub fn journal(&self) -> Vec<Step> {
-        read_journal(&journal_path(self.bed, &self.settings.id))
+        read_journal(&self.settings.journal_path(self.bed))
     }
 
     /// Its log.

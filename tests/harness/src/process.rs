@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wait::poll;
+use crate::wait::{patience, poll};
 
 /// Every process of a test has this variable in its environment, with the test's directory as value, so that those that
 /// left their parent are found as well.
@@ -65,6 +65,12 @@ impl Process {
             // It may end in between; then there is nobody to signal.
             let _ = kill_process(Pid::from_child(&self.child), signal);
         }
+    }
+
+    /// Stops it (SIGSTOP) and waits until no thread of it moves.
+    pub fn freeze(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        freeze(|| vec![pid]);
     }
 
     /// Waits for its end.
@@ -146,6 +152,39 @@ pub fn send(child: &Child, signal: Signal) {
     let _ = kill_process(Pid::from_child(child), signal);
 }
 
+/// Stops processes and waits until none of them moves. `list` is asked again until it names none that is new: what was not
+/// stopped yet may have started others.
+///
+/// # Panics
+/// When one does not stop.
+pub fn freeze(list: impl Fn() -> Vec<Pid>) {
+    let mut stopped = Vec::new();
+    loop {
+        let new: Vec<Pid> = list().into_iter().filter(|pid| !stopped.contains(pid)).collect();
+        if new.is_empty() {
+            return;
+        }
+        for &pid in &new {
+            // It may end in between; then nothing of it moves.
+            let _ = kill_process(pid, Signal::STOP);
+        }
+        for &pid in &new {
+            poll(patience(), || stands_still(pid).then_some(())).expect("a stopped process stands still");
+        }
+        stopped.extend(new);
+    }
+}
+
+/// Whether all threads of a process are stopped or gone.
+fn stands_still(pid: Pid) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+    tasks.into_iter().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).chars().next();
+        matches!(state, None | Some('T' | 'Z' | 'X'))
+    })
+}
+
 /// Kills what is left of a test.
 pub fn kill_processes_of(directory: &Path) {
     for pid in processes_of(directory) {
@@ -157,7 +196,6 @@ pub fn kill_processes_of(directory: &Path) {
 mod tests {
     use super::*;
     use crate::directory::TestDirectory;
-    use crate::wait::patience;
 
     #[test]
     fn a_process_that_left_its_parent_is_found_and_killed() {

@@ -63,6 +63,11 @@ impl<'bed> Redis<'bed> {
         self.process.kill();
     }
 
+    /// Stops it (SIGSTOP) and waits until no thread of it moves.
+    pub fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
     /// Sends a signal.
     pub fn signal(&mut self, signal: Signal) {
         self.process.signal(signal);

@@ -84,6 +84,7 @@ impl TestbedSettings {
             mdts: self.mdts,
             lustre: Some(lustre),
             directory,
+            preloaded: Vec::new(),
         }
     }
 }
@@ -98,6 +99,7 @@ pub struct Testbed {
     mdts: usize,
     lustre: Option<Lustre>,
     directory: TestDirectory,
+    preloaded: Vec<(PathBuf, String, PathBuf)>,
 }
 
 impl Testbed {
@@ -114,6 +116,22 @@ impl Testbed {
     /// The embedded Lustre's `liblustreapi.so.1`.
     pub fn liblustreapi(&self) -> &Path {
         &self.library
+    }
+
+    /// Has the daemon and movers load one more library, which is told a file by a variable.
+    pub fn preload(&mut self, library: &Path, variable: &str, file: &Path) {
+        self.preloaded.push((library.to_owned(), variable.to_owned(), file.to_owned()));
+    }
+
+    /// Sets `LD_PRELOAD` to the library given, if any, and those of the test.
+    pub(crate) fn set_preload(&self, command: &mut Command, library: Option<&Path>) {
+        let libraries =
+            library.into_iter().chain(self.preloaded.iter().map(|(library, ..)| library.as_path()));
+        let libraries: Vec<String> = libraries.map(|path| path.display().to_string()).collect();
+        if !libraries.is_empty() {
+            command.env("LD_PRELOAD", libraries.join(":"));
+        }
+        command.envs(self.preloaded.iter().map(|(_, variable, file)| (variable, file)));
     }
 
     /// The test's directory.
