@@ -150,7 +150,8 @@ fn the_api_waits_for_descriptors() {
     let before = ticks(&daemon);
     std::thread::sleep(Duration::from_secs(1));
     assert!(ticks(&daemon) - before < 60, "{} ticks", ticks(&daemon) - before);
-    assert!(warnings(&daemon) < 10, "{}", daemon.log());
+    let lines = daemon.log().matches("the API cannot accept a client").count();
+    assert!(lines <= 3, "{lines} lines");
     drop(crowd);
     for client in &mut clients {
         let mut answer = [0; 12];

@@ -16,6 +16,8 @@ use crate::time::Now;
 const CONNECT: Duration = Duration::from_secs(3);
 const FIRST_REDIAL: Duration = Duration::from_millis(100);
 const LAST_REDIAL: Duration = Duration::from_secs(2);
+/// An agent may have been sealed with an epoch so far above ours. Each start of a manager takes one.
+const FARTHEST_EPOCH: u64 = 1 << 32;
 
 impl Engine {
     /// Dials a host soon; the more often it failed, the later.
@@ -219,6 +221,10 @@ impl Engine {
     fn welcomed(&mut self, now: Now, id: &HostId, link: LinkId, welcome: Welcome) {
         if welcome.host != *id {
             let why = format!("the agent at this address is that of host {}", welcome.host);
+            return self.refuse_host(now, id, why);
+        }
+        if welcome.sealed.0 > self.state.epoch.0.saturating_add(FARTHEST_EPOCH) {
+            let why = format!("its agent claims epoch {}, which no manager has reached", welcome.sealed);
             return self.refuse_host(now, id, why);
         }
         let other = welcome.obeys.is_some_and(|manager| manager != self.manager);

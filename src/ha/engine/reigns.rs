@@ -21,7 +21,7 @@ impl Engine {
             self.refuse_host(now, id, "another manager has taken over".to_owned());
             return false;
         }
-        self.reign(Epoch(welcome.sealed.0 + 1));
+        self.reign(Epoch(welcome.sealed.0.saturating_add(1)));
         let others: Vec<HostId> = self.hosts.keys().filter(|other| *other != id).cloned().collect();
         for other in others {
             // They are sealed with the old epoch, so what they told proves nothing.

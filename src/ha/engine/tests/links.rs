@@ -209,6 +209,22 @@ fn a_manager_without_its_state_waits_for_a_takeover() {
     assert_eq!(play.log.len(), 4, "{:?}", play.log);
 }
 
+/// Epochs go up by one for each start of a manager: an agent that claims more would use them up for everybody.
+#[test]
+fn an_epoch_that_nobody_can_have_reached_is_not_believed() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    let manager = play.engine.state().manager;
+    for claimed in [u64::MAX, u64::MAX - 1, 1 << 40] {
+        play.host("h1").sealed = Epoch(claimed);
+        let state = State { manager, epoch: Epoch(7), ..State::default() };
+        play.restart(state, LostState::Damaged("line 3".to_owned()));
+        play.run(Duration::from_secs(5));
+        assert_eq!(play.host_status("h1").state, HostState::Refused);
+        assert!(play.status().epoch < Epoch(100));
+    }
+}
+
 #[test]
 fn who_was_replaced_stops_acting_and_does_not_fight() {
     let mut play = Play::new(pair());
