@@ -62,6 +62,8 @@ impl Stage {
 #[derive(Debug)]
 struct Bound {
     stage: Stage,
+    /// The mover that it is still assigned to in the store, so that nobody else gets it after a crash.
+    mover: Option<Box<str>>,
     /// The MDT sent it again, under the same cookie, and so has let go of the binding.
     back: bool,
     /// The MDT did not know it any more.
@@ -170,10 +172,19 @@ impl Coordinator {
             mover = %self.movers.at(request.owner).id,
             "this restore is bound to a mover that is gone: ended with an error, and requested again"
         );
+        let mover = self.movers.at(request.owner).id.to_string();
         self.stop(handle);
         self.add_bound(handle, Stage::Ending);
+        if let Some(bound) = self.bound.of.get_mut(&handle) {
+            bound.mover = Some(mover.into());
+        }
         self.end_bound(handle, effects);
         self.release_held(fid);
+    }
+
+    /// The mover that a bound restore is assigned to in the store.
+    pub(super) fn mover_of_bound(&self, handle: Handle) -> Option<String> {
+        self.bound.of.get(&handle)?.mover.as_deref().map(str::to_owned)
     }
 
     fn add_bound(&mut self, handle: Handle, stage: Stage) {
@@ -181,7 +192,7 @@ impl Coordinator {
         let request = self.requests.at_mut(handle);
         request.state = State::Bound;
         request.linked = linked;
-        self.bound.of.insert(handle, Bound { stage, back: false, forgotten: false, tries: 0 });
+        self.bound.of.insert(handle, Bound { stage, mover: None, back: false, forgotten: false, tries: 0 });
         self.bound.due.extend(stage.due().map(|at| (at, handle)));
         self.set_bound_timer();
     }

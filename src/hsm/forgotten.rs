@@ -73,7 +73,7 @@ struct Doubt {
     tries: u32,
     /// Asked and not answered.
     asked: bool,
-    /// It came again while the MDT was asked to take it again.
+    /// It came again while the MDT was asked to take it again; or the MDT has said once that it heard of its end.
     back: bool,
     /// With what error its mover ended it.
     status: i32,
@@ -429,6 +429,12 @@ impl Coordinator {
 
     /// The MDT has heard of the end of a restore.
     fn end_heard(&mut self, handle: Handle, effects: &mut Effects) {
+        if let Some(doubt) = self.doubts.of.get_mut(&handle).filter(|doubt| !doubt.back) {
+            // This may be the answer to a question of before the MDT sent it again.
+            doubt.back = true;
+            self.doubt_later(handle);
+            return;
+        }
         let status = self.doubts.of.get(&handle).map_or(ENOENT, |doubt| doubt.status);
         let class = self.requests.at(handle).class;
         self.unqueue(handle);

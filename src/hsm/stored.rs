@@ -2,6 +2,7 @@
 
 use super::Coordinator;
 use super::action::ActionItem;
+use super::index::NIL;
 use super::requests::{ASSIGNED, Handle, STORED, State};
 
 /// The most entries looked at in one slice.
@@ -35,7 +36,11 @@ impl Coordinator {
         if request.state == State::Free || !request.has(STORED) {
             return;
         }
-        let mover = request.has(ASSIGNED).then(|| self.movers.at(request.owner).id.to_string());
+        let mover = match request.owner {
+            _ if !request.has(ASSIGNED) => None,
+            NIL => self.mover_of_bound(handle),
+            owner => Some(self.movers.at(owner).id.to_string()),
+        };
         out.push((self.item(handle, true), mover));
     }
 }

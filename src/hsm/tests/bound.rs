@@ -253,3 +253,13 @@ fn what_comes_back_bound_is_ended_again() {
     taken(&mut s, 1, 0);
     assert_eq!(s.core.counters().ended, 1);
 }
+
+/// Found by the simulator: the daemon died of it when redis had to be written anew.
+#[test]
+fn a_store_that_lost_it_is_told_whose_it_is() {
+    let (s, _) = orphaned();
+    let mut part = Vec::new();
+    assert_eq!(s.core.stored_slice(0, 100, &mut part), None);
+    let held: Vec<_> = part.into_iter().map(|(item, mover)| (item.key(), mover)).collect();
+    assert_eq!(held, [(key(1), Some("c0".to_owned()))]);
+}

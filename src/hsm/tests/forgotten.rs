@@ -417,6 +417,10 @@ fn a_recovered_restore_that_failed_is_asked_about() {
         assert_eq!(kept(&s.pass_ms(1)), [7]);
         s.alive(7, if heard { ENOENT } else { 0 });
         if heard {
+            // Unless that was the answer to an earlier question.
+            assert!(!s.store.contains(&StoreOp::Remove { key: key(7) }));
+            assert_eq!(kept(&s.pass(2)), [7]);
+            s.alive(7, ENOENT);
             assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
             assert_eq!(s.waiting(), 0);
         } else {

@@ -100,7 +100,13 @@ impl World {
         let done = match entry.action {
             Action::Archive => archived || file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
             Action::Restore => !file.released(),
-            _ => file.released() || !file.has(HS_ARCHIVED),
+            // The only copy of a file that was released meanwhile is nothing to remove.
+            _ => {
+                let since = self.released_at.get(&entry.fid).copied();
+                file.released()
+                    || !file.has(HS_ARCHIVED)
+                    || since.is_some_and(|since| since >= entry.created.mono)
+            }
         };
         // What died with the daemon, or on its way to it, it cannot know of; operators may throw things away, and the MDT
         // may refuse to take them again.
