@@ -7,7 +7,7 @@ use super::event::{ConnId, Queue};
 use super::feed::RequestChange;
 use super::index::NIL;
 use super::priorities::Rank;
-use super::requests::{ENDED_BEFORE, Handle, Kind, REDELIVERED, STORED, State};
+use super::requests::{ENDED_BEFORE, Handle, Kind, RECOVERED, REDELIVERED, STORED, State};
 use super::tapes::PENDING;
 use super::time::Mono;
 
@@ -69,7 +69,7 @@ impl Coordinator {
                 continue;
             }
             item.timestamp = 0;
-            match self.admit_and_queue(item, effects) {
+            match self.admit_older(item, effects) {
                 true => enqueued += 1,
                 false => skipped += 1,
             }
@@ -79,11 +79,21 @@ impl Coordinator {
         effects.visible.push(Effect::Reply { conn, reply });
     }
 
-    /// Returns whether the request is new.
+    /// Takes a request that the MDT handed over just now. Returns whether it is new.
     pub(super) fn admit_and_queue(&mut self, item: ActionItem, effects: &mut Effects) -> bool {
+        self.admit_with(item, 0, effects)
+    }
+
+    /// The same for one that the MDT handed over at any time, possibly before we started.
+    pub(super) fn admit_older(&mut self, item: ActionItem, effects: &mut Effects) -> bool {
+        self.admit_with(item, RECOVERED, effects)
+    }
+
+    fn admit_with(&mut self, item: ActionItem, flags: u16, effects: &mut Effects) -> bool {
         let dfid = item.dfid;
         match self.admit(item, effects) {
             Some(Admitted::New(handle)) => {
+                self.requests.at_mut(handle).set(flags, true);
                 self.enqueue_admitted(handle, effects);
                 true
             }

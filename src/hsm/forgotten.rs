@@ -21,7 +21,7 @@ use super::action::RequestKey;
 use super::cancel::{ECANCELED, ENOENT, ENOSYS, LATER};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
-use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, State};
+use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, State};
 use super::time::Mono;
 use super::timers::Timer;
 use super::views::Outcome;
@@ -54,11 +54,16 @@ enum Stage {
     Redelivery,
     /// Its mover ended it with ENOENT, which may be the MDT's answer: is there anything left to do for the file?
     Look,
+    /// A restore that a mover ended with an error: has the MDT heard that, or did it send the restore again?
+    Heard,
     /// The MDT is to take it again.
     Request,
     /// A REMOVE whose copy is gone: the MDT is told that it succeeded.
     End,
 }
+
+/// Those in which the MDT is asked whether it knows the request.
+const ASKED_ALIVE: [Stage; 3] = [Stage::Confirm, Stage::Redelivery, Stage::Heard];
 
 #[derive(Debug)]
 struct Doubt {
@@ -70,6 +75,8 @@ struct Doubt {
     asked: bool,
     /// It came again while the MDT was asked to take it again.
     back: bool,
+    /// With what error its mover ended it.
+    status: i32,
 }
 
 /// Requests in doubt.
@@ -159,7 +166,7 @@ impl Coordinator {
         request.state = State::Doubtful;
         request.linked = linked;
         let due = now + after;
-        let doubt = Doubt { stage, since: now, due, tries: 0, asked: false, back: false };
+        let doubt = Doubt { stage, since: now, due, tries: 0, asked: false, back: false, status: 0 };
         self.doubts.of.insert(handle, doubt);
         self.doubts.due.insert((due, handle));
         self.arm_doubts();
@@ -232,7 +239,7 @@ impl Coordinator {
                     effects.visible.push(Effect::EndAtLustre { item, errno: 0 });
                     continue;
                 }
-                Stage::Confirm | Stage::Redelivery => LustreCall::KeepAlive { key },
+                Stage::Confirm | Stage::Redelivery | Stage::Heard => LustreCall::KeepAlive { key },
                 Stage::First | Stage::Wanted | Stage::Look => LustreCall::State { key },
                 Stage::Request => LustreCall::Request { item: Box::new(self.item(handle, true)) },
             };
@@ -285,7 +292,8 @@ impl Coordinator {
                     tracing::info!(%key, "the MDT has forgotten a request that runs");
                 }
             }
-            State::Doubtful => match self.doubts.answered(handle, &[Stage::Confirm, Stage::Redelivery]) {
+            State::Doubtful => match self.doubts.answered(handle, &ASKED_ALIVE) {
+                Some(Stage::Heard) => self.end_heard(handle, effects),
                 Some(Stage::Confirm) => {
                     self.counts.forgotten_at_mdt += 1;
                     tracing::info!(%key, "the MDT does not know this request");
@@ -343,7 +351,7 @@ impl Coordinator {
 
     /// The MDT could not say whether it knows the request: the question is asked again.
     pub(super) fn doubt_stays(&mut self, handle: Handle) {
-        if self.doubts.answered(handle, &[Stage::Confirm, Stage::Redelivery]).is_some() {
+        if self.doubts.answered(handle, &ASKED_ALIVE).is_some() {
             self.doubt_later(handle);
         }
     }
@@ -362,10 +370,13 @@ impl Coordinator {
         let (key, kind, forgotten) = (request.key(), request.kind, request.has(FORGOTTEN));
         // A copytool's own error never reaches an MDT that has forgotten the request.
         let unheard = status == ENOENT || (forgotten && ![0, ECANCELED].contains(&status));
-        if !unheard || kind == Kind::Restore || self.keepalive_interval().is_none() {
+        if self.keepalive_interval().is_none() || self.doubts.len() >= MOST {
             return false;
         }
-        if self.doubts.len() >= MOST {
+        if kind == Kind::Restore {
+            return self.ended_unheard(handle, mover, status, effects);
+        }
+        if !unheard {
             return false;
         }
         let again = self.doubts.looked_into.again(key.fid, kind, self.now.mono);
@@ -445,6 +456,34 @@ impl Coordinator {
             }
         }
         true
+    }
+
+    /// A mover ended a restore with an error that it may have begun before we started. That the MDT sent it again meanwhile
+    /// was only remembered by who we were before: the MDT is asked, once. Returns whether it is.
+    fn ended_unheard(&mut self, handle: Handle, mover: u32, status: i32, effects: &mut Effects) -> bool {
+        let request = self.requests.at_mut(handle);
+        if !request.has(RECOVERED) || [0, ECANCELED].contains(&status) {
+            return false;
+        }
+        request.set(RECOVERED, false);
+        let key = request.key();
+        tracing::info!(%key, status, "ended with an error: has the MDT heard that?");
+        self.doubt_ended(handle, mover, Stage::Heard, effects);
+        if let Some(doubt) = self.doubts.of.get_mut(&handle) {
+            doubt.status = status;
+        }
+        true
+    }
+
+    /// The MDT has heard of the end of a restore.
+    fn end_heard(&mut self, handle: Handle, effects: &mut Effects) {
+        let status = self.doubts.of.get(&handle).map_or(ENOENT, |doubt| doubt.status);
+        let class = self.requests.at(handle).class;
+        self.unqueue(handle);
+        self.refresh_class(class);
+        self.note_fate(handle, Outcome::Done, status);
+        self.forget(handle, effects);
+        self.arm_doubts();
     }
 
     /// The MDT is asked once more, after a while.

@@ -9,12 +9,17 @@ use super::index::NIL;
 use super::queues::{Place, Pool};
 use super::requests::Kind;
 
+/// Names above which a locator can add none.
+const MOST_LOCATED: usize = 65_536;
+
 /// A name under which a mover is, was or may be connected.
 #[derive(Debug, Default)]
 pub(super) struct Host {
     pub(super) name: Box<str>,
     /// Named by a host mapping: never forgotten.
     pub(super) configured: bool,
+    /// Named by the locator: tapes and requests that are in no queue may refer to it, so it is not forgotten either.
+    pub(super) located: bool,
     /// Sets that it belongs to.
     pub(super) sets: Vec<u32>,
     /// What only this host may take.
@@ -89,10 +94,25 @@ impl Hosts {
         id
     }
 
+    /// The host that a locator names. `None` for one name too many: there are not that many movers.
+    pub(super) fn intern_located(&mut self, name: &str) -> Option<u32> {
+        if self.find(name).is_none() && self.entries.len() >= MOST_LOCATED {
+            return None;
+        }
+        let host = self.intern(name);
+        self.at_mut(host).located = true;
+        Some(host)
+    }
+
     /// Forgets a name that nothing refers to any more.
     pub(super) fn forget(&mut self, host: u32) {
         let entry = self.at(host);
-        if entry.configured || entry.mover != NIL || entry.claim.is_some() || entry.queued > 0 {
+        if entry.configured
+            || entry.located
+            || entry.mover != NIL
+            || entry.claim.is_some()
+            || entry.queued > 0
+        {
             return;
         }
         if !entry.pool.is_empty() || !entry.sets.is_empty() {

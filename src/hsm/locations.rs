@@ -285,7 +285,7 @@ impl Coordinator {
         let rule = self.config.locating.as_ref().map_or(HostRule::Ignore, |locating| locating.host);
         let mut place = location.host.as_ref().filter(good).and_then(|host| match rule {
             HostRule::Ignore => None,
-            HostRule::Strict => Some(Place::Host(self.hosts.intern(host))),
+            HostRule::Strict => self.hosts.intern_located(host).map(Place::Host),
             HostRule::Soft => {
                 let host = self.hosts.find(host)?;
                 let mover = self.hosts.at(host).mover;
@@ -294,7 +294,10 @@ impl Coordinator {
                     entry.conn.is_some()
                         && (entry.archive_ids.is_empty() || entry.archive_ids.contains(&key.archive_id))
                 };
-                (mover != NIL && serves(mover)).then_some(Place::Host(host))
+                (mover != NIL && serves(mover)).then(|| {
+                    self.hosts.at_mut(host).located = true;
+                    Place::Host(host)
+                })
             }
         });
         let mut tape = NIL;

@@ -388,7 +388,7 @@ impl Coordinator {
         if item.action != Action::Restore {
             item.dfid = item.fid;
         }
-        self.admit_and_queue(item, effects);
+        self.admit_older(item, effects);
     }
 }
 

@@ -101,7 +101,7 @@ pub(super) const CLAIMED: u16 = 128;
 pub(super) const REPORTED: u16 = 256;
 /// It has ended here before and was delivered again, or an archive whose file's copy was removed since.
 pub(super) const ENDED_BEFORE: u16 = 0x4000;
-/// It waited already when we started: what happened to its file before that is not known here.
+/// It waited already when we started, or may have: what happened to its file before that is not known here.
 pub(super) const RECOVERED: u16 = 0x2000;
 /// It was with another mover before.
 pub(super) const MOVED: u16 = 0x1000;

@@ -10,7 +10,7 @@ use super::feed::{MoverChange, RequestChange};
 use super::index::NIL;
 use super::requests::{CLAIMED, Handle, Kind, State};
 use super::timers::Timer;
-use super::{Action, ActionItem, Coordinator};
+use super::{Action, ActionItem, Coordinator, RequestKey};
 
 /// How long a second connection with a live id waits for the first one to prove dead.
 const PROBE: Duration = Duration::from_secs(3);
@@ -173,6 +173,9 @@ impl Coordinator {
                 self.resend_cancel(handle, mover);
                 return true;
             }
+            if self.must_wait_for_file(mover, key, kind) {
+                return false;
+            }
             self.requests.add_alias(handle, dfid);
             self.unqueue(handle);
             self.refresh_class(class);
@@ -189,6 +192,10 @@ impl Coordinator {
             tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed without an archive id");
             return true;
         }
+        if Kind::of(item.action).is_some_and(|kind| self.must_wait_for_file(mover, key, kind)) {
+            self.admit_older(item, effects);
+            return false;
+        }
         if let Some(Admitted::New(handle)) = self.admit(item, effects) {
             self.report_new(handle, effects);
             self.start(handle, mover, effects);
@@ -196,6 +203,16 @@ impl Coordinator {
             self.tell_request(handle, None, RequestChange::Claimed);
         }
         true
+    }
+
+    /// Whether another request of the file was handed out since the mover lost its lease, so that it may not go on with this
+    /// one. A mover without a lease cannot be stopped.
+    fn must_wait_for_file(&self, mover: u32, key: RequestKey, kind: Kind) -> bool {
+        let waits = self.movers.at(mover).features.lease && self.is_kept_by_file(key.fid, kind);
+        if waits {
+            tracing::warn!(%key, mover = %self.movers.at(mover).id, "claimed, but another request of its file runs");
+        }
+        waits
     }
 
     /// Moves a request to the end of its mover's list, out of what goes back to the queue.

@@ -20,7 +20,6 @@ pub mod local_socket;
 pub mod locator;
 pub mod names;
 pub mod options;
-pub mod outbox;
 mod pool;
 mod recent;
 pub mod reconcile;
@@ -32,6 +31,8 @@ pub mod space;
 pub mod stores;
 pub mod transport;
 pub mod work_limits;
+
+pub use crate::wire::outbox;
 
 use std::process::ExitCode;
 

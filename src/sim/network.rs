@@ -111,17 +111,25 @@ impl Network {
     }
 
     /// Breaks a connection: each end learns of it after its own delay, and what was under way may or may not arrive.
-    pub fn cut(&mut self, now: u64, link: LinkId, peer_learns_after: u64, daemon_learns_after: u64) {
-        let Some(state) = self.links.get_mut(&link) else { return };
+    ///
+    /// What does arrive may arrive late, after what was said on a later connection. Returns how many pieces do.
+    pub fn cut(&mut self, now: u64, link: LinkId, peer_learns_after: u64, daemon_learns_after: u64) -> u64 {
+        let Some(state) = self.links.get_mut(&link) else { return 0 };
         state.cut = true;
+        let mut late = 0;
         for (end, after) in [(End::Peer, peer_learns_after), (End::Daemon, daemon_learns_after)] {
             let lose = self.rng.one_in(2);
             let stream = state.towards(end);
             if lose {
                 stream.chunks.clear();
+            } else if self.rng.one_in(2) {
+                let delay = self.rng.below(after.max(1));
+                stream.chunks.iter_mut().for_each(|(at, _)| *at += delay);
+                late += stream.chunks.len() as u64;
             }
             stream.broken_at = Some(now + after);
         }
+        late
     }
 
     /// One end closes: what it had sent still arrives, then the other end learns of it.

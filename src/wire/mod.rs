@@ -3,6 +3,7 @@
 //! - [`decoder`] takes a stream apart into objects, whatever way it was cut;
 //! - [`request`] and [`reply`] are the daemon's side, [`client`] is the side of movers and of `coordinatool-client`;
 //! - [`item`] is a request inside of messages and in stores;
+//! - [`outbox`] keeps what a peer is to be sent until it may be seen;
 //! - [`text`] and [`layout`] write JSON as jansson does.
 //!
 //! Our extensions are optional members, announced in `ehlo` as
@@ -12,6 +13,7 @@ pub mod client;
 pub mod decoder;
 pub mod item;
 pub mod layout;
+pub mod outbox;
 pub mod reply;
 pub mod request;
 pub mod text;

@@ -402,3 +402,28 @@ fn a_new_configuration_reaches_doubtful_requests() {
     s.mover(1, "m0");
     assert_eq!(s.work(1, ANY), [1]);
 }
+
+/// Found by the simulator: the MDT restarted and sent the restore again, we restarted and forgot that it had, and the end of
+/// the attempt under way, which the MDT had refused, was taken for the end of the restore.
+#[test]
+fn a_recovered_restore_that_failed_is_asked_about() {
+    for heard in [true, false] {
+        let mut s = Session::new(HsmConfig { ask_lustre: true, ..watched() });
+        let requests = vec![(ActionItem { timestamp: 1, ..restore(7, "") }, Some("m0".to_owned()))];
+        s.event(Event::Recovered { requests, suspect: false });
+        s.mover_with(1, "m0", vec![restore(7, "")]);
+        s.done(1, 7, 7, 5);
+        assert!(!s.store.contains(&StoreOp::Remove { key: key(7) }));
+        assert_eq!(kept(&s.pass_ms(1)), [7]);
+        s.alive(7, if heard { ENOENT } else { 0 });
+        if heard {
+            assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+            assert_eq!(s.waiting(), 0);
+        } else {
+            assert_eq!(s.work(1, ANY), [7]);
+            // Once is enough.
+            s.done(1, 7, 7, 5);
+            assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+        }
+    }
+}

@@ -148,6 +148,29 @@ fn a_mover_may_bring_what_we_do_not_know() {
     assert_eq!(s.core.counters().running, [0; 3]);
 }
 
+/// Found by the simulator: two restores of one file with two movers.
+#[test]
+fn a_claim_waits_for_another_request_of_its_file() {
+    let second = || item(Action::Archive, 1, 9, "");
+    for known in [true, false] {
+        let mut s = Session::new(config());
+        s.mover(1, "m0");
+        s.lustre(vec![archive(1, "")]);
+        assert_eq!(s.work(1, ANY), [1]);
+        if known {
+            s.lustre(vec![second()]);
+        }
+        s.connect(2);
+        let reply = ehlo_reply(&s.ehlo(2, leased("m1", vec![second()])), 2).unwrap();
+        assert_eq!(reply.refused, [second().key()]);
+        assert_eq!(s.core.counters().running, [0, 0, 1]);
+        // It was not lost by that, and a mover that cannot be stopped goes on.
+        s.connect(3);
+        s.ehlo(3, Ehlo { id: Some("m2".into()), hai_list: Some(vec![second()]), ..Ehlo::default() });
+        assert_eq!(s.core.counters().running, [0, 0, 2]);
+    }
+}
+
 #[test]
 fn claims_of_what_another_has_are_refused() {
     let mut s = Session::new(config());

@@ -377,3 +377,28 @@ fn what_keeps_a_tape_is_explained() {
     let (_, effects) = s.order(Order::Drain { mover: drained.into(), on: true });
     assert_eq!(cookies(&effects, other), [2]);
 }
+
+/// Found by the simulator: a mover left for good while a request that was located there was held for its file, in no queue.
+#[test]
+fn the_host_of_a_held_request_is_not_forgotten() {
+    let mut s =
+        Session::new(locating(Locating { host: HostRule::Strict, removes: true, ..Locating::default() }));
+    s.mover(1, "m0");
+    s.mover(2, "m1");
+    s.lustre(vec![archive(1, "")]);
+    assert_eq!(s.work(1, ANY), [1]);
+    s.lustre(vec![item(Action::Remove, 1, 9, "")]);
+    let second = item(Action::Remove, 1, 9, "").key();
+    s.event(Event::Located(vec![(second, at_host("m1"))]));
+    s.disconnect(2);
+    s.pass(601);
+    // Another takes the number that it had, were it forgotten.
+    s.mover(3, "m2");
+    s.done(1, 1, 1, 0);
+    s.pass(601);
+    s.mover(4, "m1");
+    let asked = sought(&s.visible);
+    assert!(asked.iter().any(|sought| sought.key == second));
+    s.event(Event::Located(vec![(second, at_host("m1"))]));
+    assert_eq!(s.work(4, ANY), [9]);
+}

@@ -420,3 +420,25 @@ fn a_cancel_of_what_may_be_archived_does_not_make_the_file_dirty() {
     s.lustre(vec![other.clone()]);
     assert_eq!(endings(&s.lustre(vec![cancel(&other)])), [(2, ECANCELED)]);
 }
+
+/// Found by the simulator: an operator queued an archive that the MDT had handed to who we were before; the file had been
+/// archived and released since, and the end of its cancel locked the data away.
+#[test]
+fn the_cancel_of_a_queued_archive_is_harmless() {
+    for queued in [true, false] {
+        let mut s = Session::new(HsmConfig { ask_lustre: true, ..config() });
+        s.connect(1);
+        if queued {
+            s.queue(1, vec![archive(1, "")]);
+        } else {
+            s.lustre(vec![archive(1, "")]);
+        }
+        let effects = s.lustre(vec![ActionItem { action: Action::Cancel, ..archive(1, "") }]);
+        let ends = effects.iter().filter_map(|effect| match effect {
+            Effect::EndAtLustre { errno, .. } => Some(*errno),
+            _ => None,
+        });
+        // EALREADY leaves the file as it is.
+        assert_eq!(ends.collect::<Vec<_>>(), [if queued { 114 } else { 125 }]);
+    }
+}

@@ -5,6 +5,7 @@ use lustreapi_sys::Fid;
 use lustreapi_sys::abi::HP_FLAG_COMPLETED;
 use lustreapi_sys::hal::ActionList;
 
+use super::habits::as_c;
 use super::mover::Attempt;
 use super::scenario::CancelHabit;
 use super::world::{Owner, Task, Then, World};
@@ -36,15 +37,6 @@ pub(super) fn mdt_action(action: Action) -> mdt::Action {
         Action::Restore => mdt::Action::Restore,
         Action::Remove => mdt::Action::Remove,
         Action::Cancel => mdt::Action::Cancel,
-    }
-}
-
-/// What the C version's library would have sent: it offers no lease.
-fn without_lease(bytes: Vec<u8>) -> Vec<u8> {
-    match String::from_utf8(bytes) {
-        Ok(text) if text.contains("\"ehlo\"") => text.replace("\"lease\"", "\"other\"").into_bytes(),
-        Ok(text) => text.into_bytes(),
-        Err(error) => error.into_bytes(),
     }
 }
 
@@ -111,7 +103,7 @@ impl World {
             }
             Effect::Send { conn, bytes } => {
                 if let Some(link) = state.links.get(&conn).copied() {
-                    let bytes = if state.plan.c { without_lease(bytes) } else { bytes };
+                    let bytes = if state.plan.c { as_c(&bytes) } else { bytes };
                     self.net.send(self.now, link, End::Peer, &bytes);
                 }
             }
@@ -174,13 +166,14 @@ impl World {
         for item in &list.items {
             let Some(item) = ActionItem::from_list(&list, item) else { continue };
             self.note(format_args!("mover{mover}: gets {} {}", item.action, item.key()));
+            self.is_durable(&item)?;
             let Some(state) = self.movers.get_mut(mover) else { return Ok(()) };
-            if !state.plan.archives.is_empty() && !state.plan.archives.contains(&item.archive_id) {
-                return Err(format!("mover{mover} got {} of archive {}", item.key(), item.archive_id));
-            }
             if item.action == Action::Cancel {
                 self.cancel(mover, item);
                 continue;
+            }
+            if !state.plan.archives.is_empty() && !state.plan.archives.contains(&item.archive_id) {
+                return Err(format!("mover{mover} got {} of archive {}", item.key(), item.archive_id));
             }
             state.last_attempt += 1;
             let number = state.last_attempt;
@@ -200,6 +193,7 @@ impl World {
                 volatile: None,
                 data_version: 0,
                 error: 0,
+                readable: false,
             };
             let action = attempt.item.action;
             state.attempts.insert(number, attempt);
@@ -288,6 +282,11 @@ impl World {
             }
             return Ok(());
         }
+        if item.action == Action::Archive && !attempt.readable && self.blocks_archive(item.fid) {
+            let read = Call::Access { fid: item.fid };
+            self.call(client, read, Then::Readable { mover, life, attempt: number });
+            return Ok(());
+        }
         let error = if self.copy_fails(mover) { EIO } else { self.copy(&attempt)? };
         if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
             attempt.error = error;
@@ -322,10 +321,11 @@ impl World {
         })
     }
 
-    fn plan_step(&mut self, mover: usize, attempt: u64) {
+    pub(super) fn plan_step(&mut self, mover: usize, attempt: u64) {
+        let hangs = self.hangs(mover);
         let Some(state) = self.movers.get(mover) else { return };
         let (life, longest) = (state.life, state.plan.step);
-        let delay = 1 + self.rng.below(longest);
+        let delay = 1 + self.rng.below(longest) + hangs;
         self.after(delay, Task::Step { mover, life, attempt });
     }
 
@@ -397,6 +397,9 @@ impl World {
         let status = if attempt.error != 0 { attempt.error } else { errno };
         self.note(format_args!("mover{mover}: ended {} with {status}", attempt.item.key()));
         let (key, dfid) = (attempt.item.key(), attempt.item.dfid);
+        if self.end_is_lost(mover) {
+            return self.shim(mover, Event::Abandoned { key });
+        }
         // C movers cannot say it.
         let c = self.movers.get(mover).is_some_and(|mover| mover.plan.c);
         let unheard = attempt.error == 0 && status != 0 && !c;
@@ -420,6 +423,7 @@ impl World {
     }
 
     fn cancel(&mut self, mover: usize, item: ActionItem) {
+        self.given_up.insert(item.key());
         let Some(state) = self.movers.get_mut(mover) else { return };
         let errno = match state.plan.cancels {
             CancelHabit::Ignore => return,
@@ -455,7 +459,7 @@ impl World {
     fn one_mover_only(&self, mover: usize, item: &ActionItem) -> Result<(), String> {
         let now = self.clock().mono;
         // Without a store a daemon that starts cannot know what movers that are not back yet are working on.
-        let since = if self.scenario.store { 0 } else { self.boots };
+        let since = if self.scenario.store { self.amnesia } else { self.boots };
         for (number, other) in self.movers.iter().enumerate() {
             if !other.lease_holds(now) {
                 continue;

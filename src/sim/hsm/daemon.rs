@@ -5,33 +5,25 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lustreapi_sys::hal::ActionList;
 use lustreapi_sys::kuc::{self, Frame};
 
-use crate::hsm::effect::StoreOp;
+use super::redis::{Keeper, Left, Redis};
+use crate::hsm::effect::{Reply, StoreOp};
 use crate::hsm::event::Message;
 use crate::hsm::reconcile::Reconcile;
 use crate::hsm::{
-    ActionItem, AskId, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, LustreAnswer, LustreCall, Now,
-    OperatorReply, Order, RequestKey, StatusCursor,
+    Action, ActionItem, AskId, Attributes, ConnId, Coordinator, Effect, Effects, Event, HsmConfig, Located,
+    LustreAnswer, LustreCall, Now, OperatorReply, Order, RequestKey, Sought, Wanted,
 };
 use crate::sim::network::LinkId;
-use crate::store::Store;
-use crate::store::embedded::EmbeddedStore;
-use crate::store::memory_disk::MemoryDisk;
+use crate::store::{Snapshot, Store};
 use crate::wire::decoder::{Decoder, Limits};
+use crate::wire::outbox::{Next, Outbox};
 use crate::wire::reply::{write_reply, write_work};
 use crate::wire::request::parse_message;
-
-/// Something to put on a connection.
-#[derive(Debug)]
-enum Outgoing {
-    Bytes(Vec<u8>),
-    Status(StatusCursor),
-}
 
 #[derive(Debug)]
 struct Conn {
     decoder: Decoder,
-    /// What is to be sent, and the commit that must be durable before.
-    outbox: VecDeque<(u64, Outgoing)>,
+    outbox: Outbox,
 }
 
 /// What the process wants of the world.
@@ -47,6 +39,10 @@ pub enum Wish {
     EndAtLustre(Box<ActionItem>, i32),
     /// Any other call on an MDT.
     AskLustre(LustreCall),
+    /// Find out whose files these are.
+    LookUp(Vec<RequestKey>, Wanted),
+    /// Find out where these lie.
+    Locate(Vec<Sought>),
     /// Tell an operator what came of an order.
     Answer(OperatorReply),
     /// Exit.
@@ -62,13 +58,15 @@ pub struct Daemon {
     fsname: String,
     conns: BTreeMap<LinkId, Conn>,
     effects: Effects,
-    store: Option<EmbeddedStore<MemoryDisk>>,
+    store: Option<Keeper>,
+    /// Where the snapshot that the store wants goes on.
+    snapshot: Option<(u64, u32)>,
     /// Commits handed to the store, and those that are durable.
     commits: u64,
     durable: u64,
     /// Effects that belong to no connection, with their commit.
     others: VecDeque<(u64, Effect)>,
-    /// Requests whose `Put` is in a commit, to check that nothing is sent before it is durable.
+    /// Requests that the store was given, and in which commit.
     put: BTreeMap<RequestKey, u64>,
     /// Bytes read from the pipe that are not a whole frame yet.
     pipe: Vec<u8>,
@@ -79,6 +77,8 @@ pub struct Daemon {
     asks: u64,
     /// Requests that their movers said were done, by cookie and data FID.
     pub done: BTreeSet<(u64, lustreapi_sys::Fid)>,
+    /// Requests that it has ended since the world looked last.
+    pub ended: Vec<RequestKey>,
     /// Work that was decided on since the world looked last.
     pub given: Vec<ActionItem>,
     /// Names of reporting files that exist.
@@ -96,13 +96,13 @@ impl Daemon {
         config: &HsmConfig,
         seed: u64,
         now: Now,
-        mut store: Option<EmbeddedStore<MemoryDisk>>,
+        mut store: Option<Keeper>,
     ) -> Result<Self, String> {
         let mut core = Coordinator::new(config.clone(), seed, now);
         let mut effects = Effects::default();
         let mut put = BTreeMap::new();
         let mut reports = BTreeSet::new();
-        if let Some(store) = &mut store {
+        if let Some(store) = store.as_mut().map(Keeper::store) {
             let mut found = Vec::new();
             let recovery = store
                 .recover(&mut |item, mover| found.push((item, mover)))
@@ -130,6 +130,7 @@ impl Daemon {
             conns: BTreeMap::new(),
             effects,
             store,
+            snapshot: None,
             commits: 0,
             durable: 0,
             others: VecDeque::new(),
@@ -139,6 +140,7 @@ impl Daemon {
             fed: 0,
             asks: 0,
             done: BTreeSet::new(),
+            ended: Vec::new(),
             given: Vec::new(),
             reports,
         };
@@ -153,40 +155,64 @@ impl Daemon {
 
     /// The disk has everything that was handed over so far.
     pub fn sync(&mut self, now: Now) -> Result<(), String> {
-        if let Some(store) = &mut self.store {
+        if let Some(store) = self.store.as_mut().map(Keeper::store) {
             store.sync().map_err(|error| format!("sync failed: {error}"))?;
         }
         self.durable = self.commits;
         self.flush(now)
     }
 
-    /// Stops cleanly: what was decided is made durable. Returns the disk.
-    pub fn stop(mut self, now: Now) -> Result<Option<MemoryDisk>, String> {
-        self.sync(now)?;
-        if let Some(store) = &mut self.store {
-            store.close().map_err(|error| format!("close failed: {error}"))?;
+    /// Gives the store what it wants between commits. Returns whether it wants more.
+    pub fn tend(&mut self) -> Result<bool, String> {
+        let Some(Keeper::Redis(redis)) = &mut self.store else { return Ok(false) };
+        redis.look_after();
+        let from = match (redis.wants_snapshot(), self.snapshot) {
+            (Some(number), _) => Some((number, 0)),
+            (None, begun) => begun,
+        };
+        if let Some((number, from)) = from {
+            let mut requests = Vec::new();
+            let next = self.core.stored_slice(from, 3, &mut requests);
+            self.snapshot = next.map(|next| (number, next));
+            let part = Snapshot { number, requests, last: next.is_none() };
+            redis.snapshot(&part).map_err(|error| error.to_string())?;
         }
-        Ok(self.into_disk())
+        Ok(redis.is_behind())
     }
 
-    /// The disk as it is now, synced or not.
-    pub fn into_disk(self) -> Option<MemoryDisk> {
-        self.store.map(EmbeddedStore::into_disk)
+    /// The redis server, if that is the store.
+    pub fn redis(&mut self) -> Option<&mut Redis> {
+        match &mut self.store {
+            Some(Keeper::Redis(redis)) => Some(redis),
+            _ => None,
+        }
+    }
+
+    /// Stops cleanly: what was decided is made durable. Returns what is left of the store.
+    pub fn stop(mut self, now: Now) -> Result<Option<Left>, String> {
+        self.sync(now)?;
+        if let Some(store) = self.store.as_mut().map(Keeper::store) {
+            store.close().map_err(|error| format!("close failed: {error}"))?;
+        }
+        Ok(self.leave())
+    }
+
+    /// What is left of the store, synced or not.
+    pub fn leave(self) -> Option<Left> {
+        self.store.map(Keeper::leave)
     }
 
     /// A peer connected.
     pub fn accept(&mut self, now: Now, link: LinkId, peer: String) -> Result<(), String> {
-        self.conns.insert(link, Conn { decoder: Decoder::new(Limits::default()), outbox: VecDeque::new() });
+        self.conns.insert(link, Conn { decoder: Decoder::new(Limits::default()), outbox: Outbox::default() });
         self.feed(now, Event::Connected { conn: conn_id(link), peer })
     }
 
     /// A connection is gone.
     pub fn gone(&mut self, now: Now, link: LinkId) -> Result<(), String> {
         let Some(conn) = self.conns.remove(&link) else { return Ok(()) };
-        for (_, outgoing) in conn.outbox {
-            if let Outgoing::Status(cursor) = outgoing {
-                self.core.status_drop(cursor);
-            }
+        for cursor in conn.outbox.statuses() {
+            self.core.status_drop(cursor);
         }
         self.feed(now, Event::Disconnected { conn: conn_id(link) })
     }
@@ -245,6 +271,25 @@ impl Daemon {
         self.feed(now, Event::LustreAnswered(answer))
     }
 
+    /// Whose files they are.
+    pub fn looked_up(
+        &mut self,
+        now: Now,
+        found: Vec<(RequestKey, Option<Attributes>)>,
+    ) -> Result<(), String> {
+        self.feed(now, Event::LookedUp(found))
+    }
+
+    /// Where they lie.
+    pub fn located(&mut self, now: Now, found: Vec<(RequestKey, Located)>) -> Result<(), String> {
+        self.feed(now, Event::Located(found))
+    }
+
+    /// How full the file system is.
+    pub fn space_used(&mut self, now: Now, percent: u8) -> Result<(), String> {
+        self.feed(now, Event::SpaceUsed(percent))
+    }
+
     /// An operator gives an order.
     pub fn order(&mut self, now: Now, order: Order) -> Result<(), String> {
         self.asks += 1;
@@ -282,7 +327,7 @@ impl Daemon {
         let commit = if self.effects.store.is_empty() { 0 } else { self.commits + 1 };
         if commit > 0 {
             self.commits = commit;
-            if let Some(store) = &mut self.store {
+            if let Some(store) = self.store.as_mut().map(Keeper::store) {
                 store.append(&self.effects.store).map_err(|error| format!("append failed: {error}"))?;
             } else {
                 self.durable = commit;
@@ -290,88 +335,126 @@ impl Daemon {
             for op in self.effects.store.drain(..) {
                 match op {
                     StoreOp::Put(item) => drop(self.put.insert(item.key(), commit)),
-                    StoreOp::Remove { key } => drop(self.put.remove(&key)),
+                    StoreOp::Remove { key } => {
+                        self.put.remove(&key);
+                        self.ended.push(key);
+                    }
                     StoreOp::Assign { .. } | StoreOp::Unassign { .. } | StoreOp::Note { .. } => {}
                 }
             }
         }
         let effects: Vec<Effect> = self.effects.visible.drain(..).collect();
         for effect in effects {
-            let (conn, outgoing) = match effect {
-                Effect::Reply { conn, reply } => {
-                    let mut bytes = Vec::new();
-                    write_reply(&reply, &mut bytes);
-                    (conn, Outgoing::Bytes(bytes))
-                }
-                Effect::Work { conn, list } => {
-                    for item in &list.items {
-                        if item.action == crate::hsm::Action::Cancel {
-                            continue;
-                        }
-                        // The oracle for "no dispatch before durable".
-                        match self.put.get(&item.key()) {
-                            None => return Err(format!("{} is sent but was never stored", item.key())),
-                            Some(put) if *put > commit.max(self.durable) => {
-                                return Err(format!("{} is sent before it is durable", item.key()));
-                            }
-                            Some(_) => {}
-                        }
-                        self.given.push(item.clone());
-                    }
-                    let mut bytes = Vec::new();
-                    write_work(&list, &self.fsname, &mut bytes);
-                    (conn, Outgoing::Bytes(bytes))
-                }
-                Effect::Status { conn, cursor } => (conn, Outgoing::Status(cursor)),
-                other => {
-                    self.others.push_back((commit, other));
-                    continue;
-                }
-            };
-            match (self.conns.get_mut(&LinkId(conn.0)), outgoing) {
-                (Some(conn), outgoing) => conn.outbox.push_back((commit, outgoing)),
-                (None, Outgoing::Status(cursor)) => self.core.status_drop(cursor),
-                (None, Outgoing::Bytes(_)) => {}
-            }
+            self.take_effect(commit, effect)?;
         }
         self.flush(now)
+    }
+
+    /// Puts an effect where it waits until `commit` is durable, as `server::shell` does.
+    fn take_effect(&mut self, commit: u64, effect: Effect) -> Result<(), String> {
+        let (conn, effect) = match effect {
+            Effect::Reply { conn, .. }
+            | Effect::Work { conn, .. }
+            | Effect::Status { conn, .. }
+            | Effect::Close { conn, .. } => (self.conns.get_mut(&LinkId(conn.0)), effect),
+            other => {
+                self.others.push_back((commit, other));
+                return Ok(());
+            }
+        };
+        let Some(Conn { outbox, .. }) = conn else {
+            if let Effect::Status { cursor, .. } = effect {
+                self.core.status_drop(cursor);
+            }
+            return Ok(());
+        };
+        match effect {
+            Effect::Reply { reply: reply @ Reply::Queue { .. }, .. } => {
+                let commit = if self.commits > self.durable { self.commits } else { commit };
+                outbox.push_queue(commit, reply);
+            }
+            Effect::Reply { reply, .. } => outbox.push(commit, |out| write_reply(&reply, out)),
+            Effect::Work { list, .. } => {
+                for item in list.items.iter().filter(|item| item.action != Action::Cancel) {
+                    if !self.put.contains_key(&item.key()) {
+                        return Err(format!("{} is sent but was never stored", item.key()));
+                    }
+                    self.given.push(item.clone());
+                }
+                outbox.push(commit, |out| write_work(&list, &self.fsname, out));
+            }
+            Effect::Status { cursor, .. } => outbox.push_status(commit, cursor),
+            Effect::Close { reason, .. } => outbox.push_close(commit, reason),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the store was given a request that has not ended.
+    pub fn has_stored(&self, key: &RequestKey) -> bool {
+        self.put.contains_key(key)
+    }
+
+    /// Requests that a crash now might lose.
+    pub fn not_durable(&self) -> Vec<RequestKey> {
+        let late = |(_, commit): &(&RequestKey, &u64)| **commit > self.durable;
+        self.put.iter().filter(late).map(|(key, _)| *key).collect()
+    }
+
+    /// How many these are.
+    pub fn stored(&self) -> usize {
+        self.put.len()
+    }
+
+    /// Whether a crash now would leave the request, or it has ended.
+    pub fn is_durable(&self, key: &RequestKey) -> bool {
+        self.store.is_none() || self.put.get(key).is_none_or(|commit| *commit <= self.durable)
     }
 
     /// Lets out what may be seen.
     fn flush(&mut self, now: Now) -> Result<(), String> {
         for (link, conn) in &mut self.conns {
-            while conn.outbox.front().is_some_and(|(commit, _)| *commit <= self.durable) {
-                let bytes = match conn.outbox.pop_front() {
-                    Some((_, Outgoing::Bytes(bytes))) => bytes,
-                    Some((_, Outgoing::Status(cursor))) => {
-                        let mut bytes = Vec::new();
-                        while !self.core.status_chunk(now, cursor, 256, &mut bytes) {}
-                        bytes
+            loop {
+                match conn.outbox.next(self.durable) {
+                    Next::Write(bytes) => {
+                        let bytes = bytes.to_vec();
+                        conn.outbox.wrote(bytes.len());
+                        self.wishes.push_back(Wish::Send(*link, bytes));
                     }
-                    None => break,
-                };
-                self.wishes.push_back(Wish::Send(*link, bytes));
+                    Next::Produce(cursor) => {
+                        conn.outbox.feed(|out| self.core.status_chunk(now, cursor, 256, out));
+                    }
+                    Next::Close(_) => {
+                        self.wishes.push_back(Wish::Close(*link));
+                        break;
+                    }
+                    Next::Wait => break,
+                }
             }
         }
         while self.others.front().is_some_and(|(commit, _)| *commit <= self.durable) {
-            match self.others.pop_front() {
-                Some((_, Effect::Close { conn, .. })) => self.wishes.push_back(Wish::Close(LinkId(conn.0))),
-                Some((_, Effect::Probe { conn })) => self.wishes.push_back(Wish::Probe(LinkId(conn.0))),
-                Some((_, Effect::EndAtLustre { item, errno })) => {
+            let Some((_, effect)) = self.others.pop_front() else { break };
+            match effect {
+                Effect::Probe { conn } => self.wishes.push_back(Wish::Probe(LinkId(conn.0))),
+                Effect::EndAtLustre { item, errno } => {
                     self.wishes.push_back(Wish::EndAtLustre(item, errno));
                 }
-                Some((_, Effect::AskLustre(call))) => self.wishes.push_back(Wish::AskLustre(call)),
-                Some((_, Effect::Operator { reply, .. })) => self.wishes.push_back(Wish::Answer(reply)),
-                Some((_, Effect::Report { name, .. })) => {
+                Effect::AskLustre(call) => self.wishes.push_back(Wish::AskLustre(call)),
+                Effect::LookUp { keys, wanted } => self.wishes.push_back(Wish::LookUp(keys, wanted)),
+                Effect::Locate(sought) => self.wishes.push_back(Wish::Locate(sought)),
+                Effect::Operator { reply, .. } => self.wishes.push_back(Wish::Answer(reply)),
+                Effect::Report { name, .. } => {
                     self.reports.insert(name);
                 }
-                Some((_, Effect::RemoveReport { name })) => {
+                Effect::RemoveReport { name } => {
                     if !self.reports.remove(&name) {
                         return Err(format!("report {name} is removed but does not exist"));
                     }
                 }
-                Some((_, Effect::Terminate)) => self.wishes.push_back(Wish::Terminate),
-                _ => break,
+                Effect::Terminate => self.wishes.push_back(Wish::Terminate),
+                // The others go to connections.
+                Effect::Reply { .. } | Effect::Work { .. } | Effect::Status { .. } | Effect::Close { .. } => {
+                }
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use lustre_sim::mdt::FsEvent;
 
 use super::operator::Errand;
+use super::redis::Loss;
 use super::scenario::SECOND;
 use super::world::{Owner, Task, World};
 use crate::hsm::event::Lock;
@@ -15,7 +16,19 @@ impl World {
         }
         let delay = 1 + self.rng.below(2 * self.scenario.fault_every);
         self.after(delay, Task::Fault);
-        match self.rng.below(10) {
+        match self.rng.below(18) {
+            10 => self.pause_mover(),
+            16 | 17 => self.lose_redis(),
+            11 => self.set_clock(),
+            12 => self.crash_unsynced = true,
+            13 => self.slow_until = self.now + self.habit_rng.between(5, 60) * SECOND,
+            // Somebody has it in cron.
+            14 => self.after(0, Task::Operator(Errand::Requeue)),
+            15 => {
+                // Just when what was queued is acknowledged.
+                self.crash_unsynced = true;
+                self.after(0, Task::Operator(Errand::Requeue));
+            }
             0 => self.end_daemon(false)?,
             1 => self.end_daemon(true)?,
             2 | 3 => {
@@ -51,7 +64,7 @@ impl World {
         };
         let (peer, daemon) = (notice(&mut self.rng), notice(&mut self.rng));
         self.note(format_args!("the connection {link:?} of mover{mover} is cut"));
-        self.net.cut(self.now, link, peer, daemon);
+        self.report.late_pieces += self.net.cut(self.now, link, peer, daemon);
     }
 
     fn restart_mdt(&mut self) {
@@ -70,6 +83,10 @@ impl World {
     pub(super) fn calm_down(&mut self) -> Result<(), String> {
         self.note(format_args!("calm"));
         self.calm = true;
+        self.redis_back(Loss::Nothing);
+        self.crash_unsynced = false;
+        self.slow_until = 0;
+        self.movers.iter_mut().for_each(|mover| mover.paused_until = 0);
         self.after(0, Task::DaemonStart);
         for mover in 0..self.movers.len() {
             self.after(0, Task::MoverStart { mover });
@@ -80,6 +97,7 @@ impl World {
         self.after(self.unlock_after(), Task::Operator(Errand::Lock(Lock::Unlocked)));
         self.after(45 * SECOND, self.catch_up());
         self.after(50 * SECOND, Task::Orders);
+        self.after(SECOND, Task::Space);
         for file in 0..self.users.len() {
             self.after(60 * SECOND, Task::User { file });
         }

@@ -14,7 +14,7 @@ impl World {
         // The last things that calm brings are a minute away.
         self.now > self.scenario.busy + 90 * SECOND
             && self.fs.ledger().all(|entry| entry.status.is_final() || self.only_times_out(entry))
-            && self.users.iter().all(|file| !file.reading || self.hangs_in_lustre(file))
+            && self.users.iter().all(|file| self.is_content(file))
             && self
                 .movers
                 .iter()
@@ -23,6 +23,12 @@ impl World {
                 let counters = daemon.core.counters();
                 counters.pending == [0; 3] && counters.running == [0; 3] && counters.pending_cancel == 0
             })
+    }
+
+    /// Whether a user wants nothing more of a file, or can have nothing.
+    fn is_content(&self, file: &UserFile) -> bool {
+        let released = file.fid.and_then(|fid| self.fs.file(fid)).is_some_and(|f| f.released());
+        if file.reading { self.hangs_in_lustre(file) } else { file.retired || !released }
     }
 
     /// Whether nobody but its MDT can end a request, when its time is over: an archive or a remove that was running when

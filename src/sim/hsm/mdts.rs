@@ -2,9 +2,12 @@
 
 use lustre_sim::mdt::{self, Call, ClientId, FsEvent, Outcome};
 use lustreapi_sys::Fid;
+use lustreapi_sys::hal::ActionList;
+use lustreapi_sys::kuc::{self, Frame};
 
 use super::scenario::SECOND;
 use super::world::{DAEMON, Task, Then, World};
+use crate::hsm::ActionItem;
 
 impl World {
     /// A new client mount.
@@ -47,7 +50,11 @@ impl World {
                     (Then::Created { .. }, Ok(mdt::Answer::Fid(fid))) => self.new_content(*fid),
                     _ => {}
                 }
-                let delay = self.rng.below(2_000_000);
+                let mut delay = self.rng.below(2_000_000);
+                if matches!(then, Then::DaemonAsk { .. }) && self.now < self.slow_until {
+                    self.report.slow_answers += 1;
+                    delay += self.habit_rng.below(40 * SECOND);
+                }
                 self.after(delay, Task::Answer { then, result });
             }
             mdt::Effect::Deliver { delivery, client, frame } => {
@@ -104,6 +111,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Bytes that the daemon died with before it had read them.
+    pub(super) fn lost_in_the_pipe(&mut self, bytes: &[u8]) {
+        self.report.frames_lost += 1;
+        let Ok(Some((Frame::ActionList(list), _))) = kuc::next_frame(bytes) else { return };
+        let Ok(list) = ActionList::parse(list) else { return };
+        let items = list.items.iter().filter_map(|item| ActionItem::from_list(&list, item));
+        self.given_up.extend(items.map(|item| item.key()));
     }
 
     fn new_content(&mut self, fid: Fid) {

@@ -2,16 +2,21 @@
 
 mod copytool;
 mod daemon;
+mod durable;
 mod faults;
+mod habits;
 mod judge;
 mod mdts;
 mod mover;
 mod operator;
 mod orders;
+mod outages;
+mod redis;
 mod report;
 mod saving;
 mod scenario;
 mod service;
+mod site;
 mod users;
 mod watch;
 mod world;

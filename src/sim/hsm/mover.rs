@@ -26,6 +26,8 @@ pub struct Mover {
     pub attempts: BTreeMap<u64, Attempt>,
     /// Number of the last attempt.
     pub last_attempt: u64,
+    /// The process is stopped until then: it does nothing, and its connections stand.
+    pub paused_until: u64,
 }
 
 /// One thread of the copytool.
@@ -52,6 +54,8 @@ pub struct Attempt {
     pub data_version: u64,
     /// Its error so far, a positive errno.
     pub error: i32,
+    /// What an archive reads is in the file, not in the archive only.
+    pub readable: bool,
 }
 
 impl Mover {
@@ -65,6 +69,7 @@ impl Mover {
             links: BTreeMap::new(),
             attempts: BTreeMap::new(),
             last_attempt: 0,
+            paused_until: 0,
         }
     }
 
@@ -84,9 +89,15 @@ impl Mover {
         }));
     }
 
+    /// When its machine wants to be called.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.shim.as_ref().and_then(Shim::next_deadline)
+    }
+
     /// The process is gone.
     pub fn crash(&mut self) {
         self.life += 1;
+        self.paused_until = 0;
         self.shim = None;
         self.links.clear();
         self.attempts.clear();

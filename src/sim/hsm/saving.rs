@@ -51,7 +51,7 @@ impl World {
         let same = |e: &&LedgerEntry| e.fid == item.fid && e.cookie == item.cookie && e.action == action;
         let entry = self.fs.ledger().filter(same).last().filter(|entry| entry.status.is_final());
         let at = entry.and_then(|entry| entry.end.as_ref()).map(|end| end.at.mono);
-        match at.filter(|at| at + FRESH < self.now) {
+        match at {
             Some(_) => Err(format!("{} {} is given out after its end", item.action, item.key())),
             None => Ok(()),
         }
@@ -121,13 +121,24 @@ impl World {
     }
 
     /// A restore that is bound to another mover's volatile file can never be ended well.
-    pub(super) fn not_bound(&self, mover: usize, item: &ActionItem) -> Result<(), String> {
+    ///
+    /// An MDT that restarts may use cookies again. A question about the request that had the cookie before binds a restore
+    /// that has it now to the wrong file, before the MDT looks whether that is its file at all: nobody can know.
+    pub(super) fn not_bound(&mut self, mover: usize, item: &ActionItem) -> Result<(), String> {
         if item.action != Action::Restore {
             return Ok(());
         }
         let mdt = mdt_index_of(item.fid).and_then(|index| self.fs.mdts().get(index as usize));
         let record = mdt.and_then(|mdt| mdt.running().find(|r| r.record.cookie == item.cookie));
         match record {
+            Some(running)
+                if self.fs.ledger().any(|e| {
+                    e.cookie == item.cookie && e.fid != item.fid && e.fid == running.record.dfid
+                }) =>
+            {
+                self.report.bound_by_reuse += 1;
+                Ok(())
+            }
             Some(running) if running.record.dfid != item.fid => {
                 Err(format!("mover{mover} begins RESTORE {}, which is bound to another mover", item.key()))
             }

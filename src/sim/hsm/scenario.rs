@@ -20,8 +20,12 @@ pub struct Scenario {
     pub config: HsmConfig,
     /// Whether the daemon has a store.
     pub store: bool,
+    /// Whether that is a redis server.
+    pub redis: bool,
     /// The movers.
     pub movers: Vec<MoverPlan>,
+    /// Whether cookies, which begin with the time, do not fit into 31 bits.
+    pub late: bool,
     /// How many MDTs.
     pub mdts: u32,
     /// `max_requests` of each MDT.
@@ -59,6 +63,8 @@ pub struct MoverPlan {
     pub progress: bool,
     /// Whether it drops the request of an unlinked file without a word (lhsmtool_posix when the MDT index cannot be found).
     pub silent_on_missing: bool,
+    /// Whether its copies hang now and then.
+    pub hangs: bool,
     /// Longest time of one step of a copy, in nanoseconds.
     pub step: u64,
     /// Most steps of a copy.
@@ -109,9 +115,11 @@ impl Scenario {
             orders: OrderPlan::default(),
             watch: WatchPlan::default(),
             config,
+            late: seed.is_multiple_of(8),
             store: !rng.one_in(5),
+            redis: false,
             movers,
-            mdts: rng.between(1, 2) as u32,
+            mdts: rng.between(1, 3) as u32,
             max_requests: *rng.pick(&[3, 20, 1000]).unwrap_or(&20),
             files: rng.between(1, 12),
             busy: rng.between(30, 240) * SECOND,
@@ -121,6 +129,8 @@ impl Scenario {
         };
         super::orders::draw(seed, &mut scenario);
         super::watch::draw(seed, &mut scenario);
+        super::site::draw(seed, &mut scenario);
+        super::outages::draw(seed, &mut scenario);
         scenario
     }
 
@@ -172,6 +182,7 @@ impl MoverPlan {
             progress: !rng.one_in(3),
             // The C version's library never notices, and its place is taken for good.
             silent_on_missing: !c && rng.one_in(3),
+            hangs: number > 0 && rng.one_in(4),
             step: rng.between(1, 4000) * MILLI,
             steps: rng.between(1, 6),
         }

@@ -4,13 +4,17 @@ use lustre_sim::mdt::{self, Call};
 
 use super::copytool::mdt_action;
 use super::daemon::{Daemon, Wish};
+use super::redis::{Keeper, Redis};
 use super::scenario::SECOND;
 use super::world::{DAEMON, Task, Then, World};
-use crate::hsm::{FileState, LustreAnswer, LustreCall};
+use crate::hsm::{Action, FileState, LustreAnswer, LustreCall};
 use crate::sim::network::{End, LinkId};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::journal::JournalOptions;
 use crate::store::memory_disk::Crash;
+
+const EALREADY: i32 = 114;
+const ECANCELED: i32 = 125;
 
 /// What the daemon asks, as the MDTs understand it.
 fn mdt_call(call: &LustreCall) -> Call {
@@ -62,12 +66,25 @@ impl World {
             Wish::EndAtLustre(item, errno) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
                 self.may_end(&item, errno)?;
+                // Cancelled by whomever; EALREADY where an error would harm the file.
+                let refused = item.action == Action::Remove && self.released_at.contains_key(&item.fid);
+                if errno == ECANCELED || errno == EALREADY || refused {
+                    self.given_up.insert(item.key());
+                }
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);
                 self.call(DAEMON, Call::CopyEnd(end), Then::DaemonEnd { boot, key: item.key() });
             }
             Wish::AskLustre(call) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
                 self.call(DAEMON, mdt_call(&call), Then::DaemonAsk { boot, call });
+            }
+            Wish::LookUp(keys, wanted) => {
+                let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                self.look_up(boot, keys, wanted);
+            }
+            Wish::Locate(sought) => {
+                let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
+                self.locate(boot, sought);
             }
             Wish::Answer(reply) => self.order_answered(&reply),
             Wish::Terminate => return Err("the daemon terminates without having been asked to".to_owned()),
@@ -79,12 +96,27 @@ impl World {
         if self.daemon.is_some() {
             return Ok(());
         }
+        if self.redis.as_ref().is_some_and(|redis| redis.is_down()) {
+            // It can neither read nor write what it is to remember.
+            self.after(SECOND, Task::DaemonStart);
+            return Ok(());
+        }
         self.boots += 1;
         let clock = self.clock();
         // Small segments, so that the journal turns over and compacts.
         let options = JournalOptions { segment_bytes: 16 << 10, seed: self.seed ^ self.boots };
-        let store = self.scenario.store.then(|| EmbeddedStore::on(std::mem::take(&mut self.disk), options));
-        let daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
+        let store = match self.redis.take() {
+            Some(redis) => Some(Keeper::Redis(redis)),
+            None if self.scenario.store => {
+                Some(Keeper::Embedded(EmbeddedStore::on(std::mem::take(&mut self.disk), options)))
+            }
+            None => None,
+        };
+        let mut daemon = Daemon::start(self.boots, &self.scenario.config, self.seed, clock, store)?;
+        if daemon.redis().is_some_and(Redis::take_lost) {
+            self.forget_with_redis();
+        }
+        self.judge_recovery(&daemon)?;
         self.daemon = Some(daemon);
         self.sync_planned = false;
         let boots = self.boots;
@@ -107,7 +139,15 @@ impl World {
 
     /// The daemon's process is gone: cleanly, or not.
     pub(super) fn end_daemon(&mut self, cleanly: bool) -> Result<(), String> {
-        let Some(daemon) = self.daemon.take() else { return Ok(()) };
+        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
+        self.no_longer_promised(std::mem::take(&mut daemon.ended));
+        if !cleanly {
+            self.forget_unseen(&daemon);
+        }
+        if !self.scenario.store {
+            self.promised.keys.clear();
+        }
+        self.redis_gone_with_work(&mut daemon);
         let counters = daemon.core.counters();
         self.count(&counters);
         let queued = counters.pending.iter().any(|n| *n > 0);
@@ -118,12 +158,14 @@ impl World {
         let clock = self.clock();
         if cleanly {
             self.report.stop_with_work += u64::from(queued || running);
-            self.disk = daemon.stop(clock)?.unwrap_or_default();
+            let left = daemon.stop(clock)?;
+            self.keep(left);
         } else {
             self.report.crash_with_queued += u64::from(queued);
             self.report.crash_with_running += u64::from(running);
             self.report.crash_with_unsynced += u64::from(daemon.unsynced());
-            self.disk = daemon.into_disk().unwrap_or_default();
+            let left = daemon.leave();
+            self.keep(left);
             let seed = self.rng.next_u64();
             let how = match self.rng.below(3) {
                 0 => Crash::Process,

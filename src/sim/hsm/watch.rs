@@ -9,6 +9,7 @@ use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY};
 use super::operator::Errand;
 use super::scenario::{SECOND, Scenario};
 use super::world::{Task, World};
+use crate::hsm::RequestKey;
 use crate::hsm::reconcile::{Adopt, Listing, Reconcile};
 use crate::lustre::feed::Feed;
 use crate::sim::rng::Rng;
@@ -74,33 +75,46 @@ impl World {
         Ok(())
     }
 
-    /// An archive or a remove that its MDT forgot and that nobody ended: it must have been requested again, unless there was
-    /// nothing left to do. Returns whether it was.
+    /// A request that its MDT forgot and that nobody ended: it must have been requested again, unless there was nothing left
+    /// to do. Returns whether it was.
     pub(super) fn judge_forgotten(&self, entry: &LedgerEntry) -> Result<bool, String> {
-        let again = self.fs.ledger().any(|other| {
-            other.fid == entry.fid
-                && other.mdt == entry.mdt
-                && other.action == entry.action
-                && other.created.mono > entry.created.mono
-        });
-        if again || entry.action == Action::Restore || entry.action == Action::Cancel {
+        let later = |other: &LedgerEntry| other.created.mono > entry.created.mono;
+        let same = |other: &LedgerEntry| {
+            other.fid == entry.fid && other.mdt == entry.mdt && other.action == entry.action
+        };
+        let again = self.fs.ledger().any(|other| same(other) && later(other));
+        if again || entry.action == Action::Cancel {
             return Ok(again);
         }
-        let cancelled =
-            self.fs.ledger().any(|other| other.action == Action::Cancel && other.fid == entry.fid);
+        let cancelled = self
+            .fs
+            .ledger()
+            .any(|o| o.action == Action::Cancel && o.mdt == entry.mdt && o.cookie == entry.cookie);
         let Some(file) = self.fs.file(entry.fid) else { return Ok(false) };
+        // What was archived after it was asked for was as good as this request.
+        let archived = self.fs.ledger().any(|other| {
+            same(other)
+                && other.status == RecordStatus::Succeed
+                && other.end.as_ref().is_some_and(|end| end.at.mono >= entry.created.mono)
+        });
         let done = match entry.action {
-            Action::Archive => file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
+            Action::Archive => archived || file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
+            Action::Restore => !file.released(),
             _ => file.released() || !file.has(HS_ARCHIVED),
         };
-        // What dies with the daemon, or on its way to it, it cannot know of; operators may throw it away.
+        // What died with the daemon, or on its way to it, it cannot know of; operators may throw things away, and the MDT
+        // may refuse to take them again.
+        let key = RequestKey { cookie: entry.cookie, fid: entry.fid };
         let excused = cancelled
+            || self.given_up.contains(&key)
             || self.refused_again.contains(&entry.fid)
-            || !self.scenario.store
-            || self.report.frames_lost > 0
-            || self.report.cancelled_by_operator > 0
-            || self.report.letters > 0;
-        if done || excused {
+            || (!self.scenario.store && self.boots > 1);
+        // A file whose request was looked into after an end with ENOENT is not looked into again for a day: a copytool that
+        // always says so would be asked for ever.
+        let twice = self.fs.ledger().any(|other| {
+            same(other) && other.cookie != entry.cookie && self.forgotten.contains(&(other.mdt, other.cookie))
+        });
+        if done || excused || twice {
             return Ok(false);
         }
         Err(format!(

@@ -7,12 +7,14 @@ use lustre_sim::mdt::{self, Call, CallId, ClientId, Cred, FileSystem, FsConfig, 
 use lustreapi_sys::Fid;
 
 use super::daemon::Daemon;
+use super::durable::Promised;
 use super::mover::Mover;
 use super::operator::{Errand, Operator};
+use super::redis::{Loss, Redis};
 use super::report::Report;
 use super::scenario::{SECOND, Scenario};
 use super::users::UserFile;
-use crate::hsm::{ActionItem, LustreCall, Mono, Now, RequestKey, Wall};
+use crate::hsm::{ActionItem, Attributes, Located, LustreCall, Mono, Now, RequestKey, Wall};
 use crate::sim::network::{Arrival, End, LinkId, Network};
 use crate::sim::rng::Rng;
 use crate::store::memory_disk::MemoryDisk;
@@ -20,6 +22,8 @@ use crate::store::memory_disk::MemoryDisk;
 const EPERM: i32 = 1;
 /// Wall-clock second at which every run starts.
 const EPOCH: i64 = 1_795_216_572;
+/// The same for runs of the day after tomorrow, when cookies do not fit into 31 bits any more.
+const LATE_EPOCH: i64 = 2_200_000_000;
 /// The client mount of everybody who is no mover and not the daemon.
 pub(super) const USERS: ClientId = ClientId(1);
 /// The client mount of the daemon.
@@ -36,6 +40,8 @@ pub(super) enum Task {
     Pipe { boot: u64, bytes: Vec<u8> },
     /// The disk has synced.
     Sync { boot: u64 },
+    /// The daemon dies, with changes that wait for the disk.
+    Crash { boot: u64 },
     /// The daemon starts.
     DaemonStart,
     /// The daemon registers again.
@@ -62,6 +68,18 @@ pub(super) enum Task {
     Fault,
     /// An MDT is up again.
     MdtStart { mdt: u32 },
+    /// A mover is stopped until then: this is what comes to it meanwhile.
+    Frozen { link: LinkId, arrival: Arrival },
+    /// The redis server is back.
+    RedisBack { loss: Loss },
+    /// The store on the redis server is looked after.
+    Tend,
+    /// The daemon learns whose file it is.
+    LookedUp { boot: u64, found: (RequestKey, Option<Attributes>) },
+    /// The daemon learns where something lies.
+    Located { boot: u64, found: (RequestKey, Located) },
+    /// The daemon learns how full the file system is.
+    Space,
     /// From now on nothing goes wrong any more.
     Calm,
 }
@@ -79,6 +97,8 @@ pub(super) enum Then {
     Begun { mover: usize, life: u64, attempt: u64 },
     /// A mover's volatile file.
     Volatile { mover: usize, life: u64, attempt: u64 },
+    /// A mover's read of a file that it archives.
+    Readable { mover: usize, life: u64, attempt: u64 },
     /// A mover's progress.
     Progress { mover: usize, life: u64, attempt: u64 },
     /// A mover's end.
@@ -113,14 +133,26 @@ pub(super) struct World {
     pub boots: u64,
     /// The daemon's disk while it is not running.
     pub disk: MemoryDisk,
+    /// The redis server while the daemon is not running.
+    pub redis: Option<Box<Redis>>,
+    /// The daemon's life that began without knowing what movers have.
+    pub amnesia: u64,
     pub pipe_at: u64,
     pub sync_planned: bool,
     /// Deliver the next list twice.
     pub deliver_twice: bool,
+    /// Crash when changes next wait for the disk.
+    pub crash_unsynced: bool,
+    /// Until when MDTs are slow to answer the daemon.
+    pub slow_until: u64,
+    /// How far the daemon's wall clock is off, in nanoseconds.
+    pub wall_offset: i64,
     pub movers: Vec<Mover>,
     pub clients: u32,
     pub users: Vec<UserFile>,
     pub operator: Operator,
+    /// What must survive crashes of the daemon.
+    pub promised: Promised,
     /// What is in each file: a number for each content there ever was.
     pub contents: BTreeMap<Fid, u64>,
     pub last_content: u64,
@@ -140,10 +172,18 @@ pub(super) struct World {
     pub backend: BTreeMap<Fid, u64>,
     /// MDTs that restarted while they had these requests in memory.
     pub forgotten: BTreeSet<(u32, u64)>,
+    /// Requests that the daemon cannot know of any more, or need not.
+    pub given_up: BTreeSet<RequestKey>,
     pub calm: bool,
     pub rng: Rng,
     /// For comparisons with what the MDTs list.
     pub watch_rng: Rng,
+    /// For the redis server.
+    pub outage_rng: Rng,
+    /// For habits of copytools and what processes suffer.
+    pub habit_rng: Rng,
+    /// For owners and tapes.
+    pub site_rng: Rng,
     /// For orders and what leads to them.
     pub order_rng: Rng,
     pub report: Report,
@@ -157,26 +197,34 @@ pub(super) enum Owner {
     Operator,
 }
 
+fn epoch(scenario: &Scenario) -> i64 {
+    if scenario.late { LATE_EPOCH } else { EPOCH }
+}
+
 impl World {
     pub(super) fn new(seed: u64, trace: bool) -> Self {
         let scenario = Scenario::draw(seed);
         let params = Params {
             max_requests: scenario.max_requests,
             loop_period: 1,
-            grace_delay: 1,
             active_request_timeout: scenario.config.request_timeout.as_secs() as u32,
             ..Params::default()
         };
         let config = FsConfig { mdts: scenario.mdts, params, ..FsConfig::default() };
-        let fs = FileSystem::new(config, Time { mono: 0, wall: EPOCH });
+        let fs = FileSystem::new(config, Time { mono: 0, wall: epoch(&scenario) });
         let movers = scenario.movers.iter().cloned().map(Mover::new).collect();
         let mut world = Self {
             now: 0,
             net: Network::new(Rng::stream(seed, "network"), scenario.net_delay),
             users: (0..scenario.files).map(|_| UserFile::default()).collect(),
             disk: MemoryDisk::default(),
+            redis: scenario.redis.then(Box::default),
+            amnesia: 0,
             rng: Rng::stream(seed, "world"),
             watch_rng: Rng::stream(seed, "watch, later"),
+            outage_rng: Rng::stream(seed, "outages, later"),
+            habit_rng: Rng::stream(seed, "habits"),
+            site_rng: Rng::stream(seed, "site, later"),
             order_rng: Rng::stream(seed, "operators"),
             scenario,
             seed,
@@ -192,9 +240,13 @@ impl World {
             pipe_at: 0,
             sync_planned: false,
             deliver_twice: false,
+            crash_unsynced: false,
+            slow_until: 0,
+            wall_offset: 0,
             movers,
             clients: 10,
             operator: Operator::default(),
+            promised: Promised::default(),
             contents: BTreeMap::new(),
             last_content: 0,
             released: BTreeMap::new(),
@@ -205,6 +257,7 @@ impl World {
             refused_again: BTreeSet::new(),
             backend: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             calm: false,
             report: Report { fingerprint: 0xcbf2_9ce4_8422_2325, ..Report::default() },
             trace,
@@ -231,6 +284,12 @@ impl World {
         if world.scenario.orders.every > 0 {
             world.after(world.scenario.orders.every, Task::Orders);
         }
+        if world.scenario.config.archives_first_when_full.is_some() {
+            world.after(SECOND, Task::Space);
+        }
+        if world.scenario.redis {
+            world.after(SECOND, Task::Tend);
+        }
         world.after(world.scenario.busy, Task::Calm);
         world
     }
@@ -256,12 +315,13 @@ impl World {
     }
 
     pub(super) fn clock(&self) -> Now {
-        let wall = i64::try_from(self.now).unwrap_or(i64::MAX);
-        Now { mono: Mono(self.now), wall: Wall(EPOCH.saturating_mul(1_000_000_000).saturating_add(wall)) }
+        let wall = i64::try_from(self.now).unwrap_or(i64::MAX).saturating_add(self.wall_offset);
+        let epoch = epoch(&self.scenario).saturating_mul(1_000_000_000);
+        Now { mono: Mono(self.now), wall: Wall(epoch.saturating_add(wall)) }
     }
 
     pub(super) fn time(&self) -> Time {
-        Time { mono: self.now, wall: EPOCH + (self.now / SECOND) as i64 }
+        Time { mono: self.now, wall: epoch(&self.scenario) + (self.now / SECOND) as i64 }
     }
 
     /// Plans something.
@@ -282,7 +342,7 @@ impl World {
                 self.net.next_arrival(),
                 self.fs.next_deadline(),
                 self.daemon.as_ref().and_then(|d| d.core.next_deadline()).map(|at| at.0),
-                self.movers.iter().filter_map(|m| m.shim.as_ref()?.next_deadline()).map(|at| at.0).min(),
+                self.movers.iter().filter_map(|m| Some(m.next_deadline()?.0.max(m.paused_until))).min(),
             ];
             let Some(next) = next.into_iter().flatten().min() else {
                 return Err(format!("nothing will ever happen again:\n{}", self.outstanding()));
@@ -332,9 +392,9 @@ impl World {
             return Ok(());
         }
         for mover in 0..self.movers.len() {
-            let due = |m: &Mover| {
-                m.shim.as_ref().and_then(|s| s.next_deadline()).is_some_and(|at| at <= clock.mono)
-            };
+            let now = self.now;
+            let due =
+                |m: &Mover| m.paused_until <= now && m.next_deadline().is_some_and(|at| at <= clock.mono);
             if self.movers.get(mover).is_some_and(due) {
                 self.note(format_args!("mover{mover}: timer"));
                 self.shim(mover, crate::shim::Event::Tick)?;
@@ -349,8 +409,34 @@ impl World {
         Ok(())
     }
 
+    /// When the mover's process runs again that a task is for, if it is stopped.
+    fn frozen_until(&self, task: &Task) -> Option<u64> {
+        let mover = match task {
+            Task::Resolved { mover, .. }
+            | Task::Connecting { mover, .. }
+            | Task::Step { mover, .. }
+            | Task::Answer {
+                then:
+                    Then::Begun { mover, .. }
+                    | Then::Volatile { mover, .. }
+                    | Then::Readable { mover, .. }
+                    | Then::Progress { mover, .. }
+                    | Then::Ended { mover, .. }
+                    | Then::CancelEnded { mover, .. },
+                ..
+            } => *mover,
+            _ => return None,
+        };
+        self.movers.get(mover).map(|mover| mover.paused_until).filter(|until| *until > self.now)
+    }
+
     fn perform(&mut self, task: Task) -> Result<(), String> {
+        if let Some(until) = self.frozen_until(&task) {
+            self.after(until - self.now, task);
+            return Ok(());
+        }
         match task {
+            Task::Frozen { link, arrival } => return self.arrival(link, End::Peer, arrival),
             Task::Call { client, call, then } => {
                 self.calls += 1;
                 let id = CallId(self.calls);
@@ -368,7 +454,7 @@ impl World {
                         daemon.read_pipe(clock, &bytes)?;
                         self.note(format_args!("daemon: {} bytes from the pipe", bytes.len()));
                     }
-                    _ => self.report.frames_lost += 1,
+                    _ => self.lost_in_the_pipe(&bytes),
                 }
             }
             Task::Sync { boot } => {
@@ -377,6 +463,11 @@ impl World {
                 if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
                     daemon.sync(clock)?;
                     self.note(format_args!("daemon: synced"));
+                }
+            }
+            Task::Crash { boot } => {
+                if self.daemon.as_ref().is_some_and(|d| d.boot == boot) {
+                    return self.end_daemon(false);
                 }
             }
             Task::DaemonStart => return self.start_daemon(),
@@ -412,6 +503,21 @@ impl World {
                 let time = self.time();
                 self.fs.handle(time, FsEvent::StartMdt(mdt), &mut self.fs_effects);
             }
+            Task::LookedUp { boot, found } => {
+                let clock = self.clock();
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
+                    daemon.looked_up(clock, vec![found])?;
+                }
+            }
+            Task::Located { boot, found } => {
+                let clock = self.clock();
+                if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
+                    daemon.located(clock, vec![found])?;
+                }
+            }
+            Task::RedisBack { loss } => self.redis_back(loss),
+            Task::Tend => return self.tend_redis(),
+            Task::Space => return self.measure_space(),
             Task::Calm => return self.calm_down(),
         }
         Ok(())
@@ -427,10 +533,12 @@ impl World {
                 }
             }
             Then::DaemonAsk { boot, call } => {
-                if let crate::hsm::LustreCall::Request { item } = &call
-                    && errno == EPERM
-                {
-                    self.refused_again.insert(item.fid);
+                if let (LustreCall::Request { item }, Err(_)) = (&call, &result) {
+                    // Whether the MDT takes it again is not the daemon's decision.
+                    self.given_up.insert(item.key());
+                    if errno == EPERM {
+                        self.refused_again.insert(item.fid);
+                    }
                 }
                 let answer = super::service::answer_of(&call, result);
                 let clock = self.clock();
@@ -455,6 +563,9 @@ impl World {
                     _ => None,
                 };
                 return self.volatile(mover, attempt, fid);
+            }
+            Then::Readable { mover, life, attempt } if self.lives(mover, life) => {
+                return self.readable(mover, attempt, errno);
             }
             Then::Progress { mover, life, attempt } if self.lives(mover, life) => {
                 return self.progressed(mover, attempt, errno);
@@ -495,6 +606,13 @@ impl World {
                 }
             }
             (End::Peer, arrival) => match self.link_owner.get(&link).copied() {
+                Some(Owner::Mover { mover, life, .. })
+                    if self.lives(mover, life)
+                        && self.movers.get(mover).is_some_and(|m| m.paused_until > self.now) =>
+                {
+                    let until = self.movers.get(mover).map_or(0, |m| m.paused_until);
+                    self.after(until - self.now, Task::Frozen { link, arrival });
+                }
                 Some(Owner::Mover { mover, life, conn }) if self.lives(mover, life) => match arrival {
                     Arrival::Bytes(bytes) => {
                         self.note(format_args!("mover{mover}: {} bytes", bytes.len()));
@@ -526,7 +644,8 @@ impl World {
                 continue;
             }
             if let Some(daemon) = &mut self.daemon {
-                let given = std::mem::take(&mut daemon.given);
+                let (given, ended) = (std::mem::take(&mut daemon.given), std::mem::take(&mut daemon.ended));
+                self.no_longer_promised(ended);
                 for item in given {
                     self.given(&item)?;
                 }
@@ -540,6 +659,9 @@ impl World {
         {
             self.sync_planned = true;
             let boot = daemon.boot;
+            if std::mem::take(&mut self.crash_unsynced) {
+                self.after(1000, Task::Crash { boot });
+            }
             let delay = self.rng.between(100_000, self.scenario.sync_delay.max(100_000));
             self.after(delay, Task::Sync { boot });
         }

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::write_reply;
 use crate::hsm::StatusCursor;
 use crate::hsm::effect::Reply;
-use crate::wire::write_reply;
 
 /// About how many bytes are made ready for one write, and how much of a running answer is produced at a time.
 pub const SLICE: usize = 64 << 10;

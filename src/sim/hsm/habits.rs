@@ -1,0 +1,108 @@
+//! Habits of copytools and of the C version's library, and what processes suffer.
+//!
+//! All of it has a random stream of its own.
+
+use lustreapi_sys::Fid;
+
+use super::scenario::SECOND;
+use super::world::World;
+
+/// What the C version's library would have sent: it offers no lease, and cuts cookies in `done` to 32 bits, with their sign.
+pub(super) fn as_c(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for message in serde_json::Deserializer::from_slice(bytes).into_iter::<serde_json::Value>() {
+        let Ok(mut message) = message else { return bytes.to_vec() };
+        match message["command"].as_str() {
+            Some("ehlo") => drop(message.as_object_mut().and_then(|object| object.remove("coordinatool"))),
+            Some("done") => {
+                let cookie = message["hai_cookie"].as_i64().unwrap_or_default();
+                message["hai_cookie"] = i64::from(cookie as i32).into();
+            }
+            _ => {}
+        }
+        out.extend_from_slice(message.to_string().as_bytes());
+    }
+    out
+}
+
+impl World {
+    /// Whether an archive cannot read its file now: its data is in the archive only, so that reading it waits for a restore.
+    pub(super) fn blocks_archive(&mut self, fid: Fid) -> bool {
+        let blocked = self.fs.file(fid).is_some_and(|file| file.released());
+        self.report.blocked_archives += u64::from(blocked);
+        blocked
+    }
+
+    /// The file can be read, or never will be.
+    pub(super) fn readable(&mut self, mover: usize, number: u64, errno: i32) -> Result<(), String> {
+        if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
+            attempt.readable = true;
+            attempt.error = errno;
+        }
+        self.plan_step(mover, number);
+        Ok(())
+    }
+
+    /// For how long the next step of a copy hangs: a drive, a server of the archive.
+    pub(super) fn hangs(&mut self, mover: usize) -> u64 {
+        let hangs = self.movers.get(mover).is_some_and(|m| m.plan.hangs);
+        if self.calm || !hangs || !self.habit_rng.one_in(20) {
+            return 0;
+        }
+        self.report.hung += 1;
+        self.habit_rng.between(60, 300) * SECOND
+    }
+
+    /// A mover is stopped for a while; its connections stand, and its kernel answers for it.
+    pub(super) fn pause_mover(&mut self) {
+        let mover = self.habit_rng.below(self.movers.len() as u64) as usize;
+        // Nobody can take anything from a mover without a lease: while it may come back it is not to lose its work.
+        let c = self.movers.get(mover).is_some_and(|m| m.plan.c);
+        let until = self.now + self.habit_rng.between(1, if c { 10 } else { 120 }) * SECOND;
+        let Some(state) = self.movers.get_mut(mover).filter(|m| m.shim.is_some()) else { return };
+        state.paused_until = until;
+        self.report.paused += u64::from(!state.attempts.is_empty());
+        self.note(format_args!("mover{mover}: stopped until {}", until / SECOND));
+    }
+
+    /// Whether the end of an action is lost with the connection: the C version's library forgets it then.
+    pub(super) fn end_is_lost(&mut self, mover: usize) -> bool {
+        let lost = self
+            .movers
+            .get(mover)
+            .is_some_and(|m| m.plan.c && !m.shim.as_ref().is_some_and(|shim| shim.is_ready()));
+        self.report.ends_unsaid += u64::from(lost);
+        lost
+    }
+
+    /// Somebody sets the clock of the daemon's host.
+    pub(super) fn set_clock(&mut self) {
+        const DAY: i64 = 86_400_000_000_000;
+        let most = if self.habit_rng.one_in(2) { DAY } else { 60_000_000_000 };
+        let offset = self.habit_rng.below(2 * most as u64) as i64 - most;
+        self.wall_offset = offset;
+        self.report.clock_jumps += 1;
+        self.note(format_args!("daemon: the clock is {} s off", offset / 1_000_000_000));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_c_library_cuts_cookies_and_knows_no_leases() {
+        let sent = concat!(
+            r#"{"command": "ehlo", "id": "m", "coordinatool": {"lease": true}}"#,
+            r#"{"command": "done", "hai_cookie": 2200000001, "status": 0}"#,
+            r#"{"command": "done", "hai_cookie": 7, "status": 0}"#,
+        );
+        let seen = String::from_utf8(as_c(sent.as_bytes())).unwrap();
+        let want = concat!(
+            r#"{"command":"ehlo","id":"m"}"#,
+            r#"{"command":"done","hai_cookie":-2094967295,"status":0}"#,
+            r#"{"command":"done","hai_cookie":7,"status":0}"#,
+        );
+        assert_eq!(seen, want);
+    }
+}
