@@ -74,11 +74,12 @@ fn a_full_disk_of_the_embedded_store_refuses_and_loses_nothing() {
         fill(&bed, &mut next);
         run.go_on(SOME);
         if crash {
-            run.crash(|_| {});
-            // An administrator makes room.
-            let mut more = Command::new("mount");
-            let more = more.args(["-o", "remount,size=64m"]).arg(&state).status().unwrap();
-            assert!(more.success());
+            // An administrator makes room before it starts again.
+            run.crash(|_| {
+                let mut more = Command::new("mount");
+                let more = more.args(["-o", "remount,size=64m"]).arg(&state).status().unwrap();
+                assert!(more.success());
+            });
         } else {
             cancel_fillers(&bed);
         }

@@ -51,6 +51,8 @@ pub struct Marks {
     /// Most of each action that a mover may have at the same time.
     limits: BTreeMap<&'static str, usize>,
     open: BTreeMap<(String, Key), Stage>,
+    /// Runs that touch nothing any more, and whose end the MDT may not have heard.
+    ending: BTreeSet<(String, Key)>,
     /// How often a request was begun.
     begun: BTreeMap<Key, usize>,
     received: BTreeSet<Key>,
@@ -70,6 +72,7 @@ impl Marks {
             rest: Vec::new(),
             limits: limits.iter().copied().collect(),
             open: BTreeMap::new(),
+            ending: BTreeSet::new(),
             begun: BTreeMap::new(),
             received: BTreeSet::new(),
             interrupted: BTreeSet::new(),
@@ -112,6 +115,9 @@ impl Marks {
                 self.open.remove(&run);
                 self.interrupted.insert(run.1);
             }
+            let unheard = self.ending.iter().filter(|(of, _)| *of == mover).map(|(_, key)| key.clone());
+            self.interrupted.extend(unheard);
+            self.ending.retain(|(of, _)| *of != mover);
             return;
         }
         let key = (mark["cookie"].as_u64().expect("a cookie"), text("fid"), text("action"));
@@ -142,8 +148,14 @@ impl Marks {
             }
             "ending" | "dropped" => {
                 self.open.remove(&run);
+                // The mover that is spoken by hand cannot be killed in between.
+                if step == "ending" && !mark["pid"].is_null() {
+                    self.ending.insert(run);
+                }
             }
-            "ended" => {}
+            "ended" => {
+                self.ending.remove(&run);
+            }
             other => self.wrong(format!("a mark {other:?}")),
         }
     }
