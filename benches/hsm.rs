@@ -39,6 +39,7 @@ use std::time::Instant;
 use clap::Parser;
 
 use bench::Bench;
+use table::Line;
 
 #[derive(Debug, Parser)]
 #[command(about = "Measures the HSM coordinator")]
@@ -58,6 +59,9 @@ struct Options {
     /// Only with this store (repeatable)
     #[arg(long = "store")]
     stores: Vec<server::Store>,
+    /// Put the table into this document, between the lines that say so
+    #[arg(long, value_name = "FILE")]
+    document: Option<std::path::PathBuf>,
     /// Rows to measure (default: all)
     names: Vec<String>,
     /// From cargo
@@ -129,6 +133,16 @@ fn main() -> ExitCode {
     if !options.quick {
         println!("{}", table::HEAD);
         bench.lines().iter().for_each(|line| println!("{}", line.markdown()));
+    }
+    if let Some(document) = &options.document {
+        let table: Vec<String> = bench.lines().iter().map(Line::markdown).collect();
+        let head =
+            format!("{} runs at {}; load afterwards {}.", bench.runs, machine::date(), machine::load());
+        if let Err(error) =
+            table::put_into(document, &format!("{head}\n\n{}\n{}\n", table::HEAD, table.join("\n")))
+        {
+            wrong.push(error);
+        }
     }
     println!("\ntook {:.0} s, load {}", begun.elapsed().as_secs_f64(), machine::load());
     wrong.iter().for_each(|wrong| eprintln!("WRONG: {wrong}"));

@@ -205,6 +205,10 @@ fn certificates_are_issued_and_shown() {
     assert_eq!(ha(&["ca", "issue", "oss[1-2]", "--dir", dir]).code, Some(0));
     assert_eq!(ha(&["ca", "issue", "oss1", "--dir", dir]).code, Some(1));
     assert_eq!(ha(&["ca", "issue", "oss1", "--dir", dir, "--renew", "--also", "10.0.0.1"]).code, Some(0));
+    // A mistyped name is no new certificate.
+    let ran = ha(&["ca", "issue", "osss1", "--dir", dir, "--renew"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("osss1.crt") && ran.err.contains("nothing to renew"), "{ran:?}");
     assert_eq!(ha(&["ca", "issue", "mgmt", "--dir", dir, "--role", "manager"]).code, Some(0));
     assert_eq!(ha(&["ca", "issue", "oss[1-2]", "--dir", dir, "--renew", "--also", "x"]).code, Some(2));
     let ran = ha(&["ca", "show", "--dir", dir]);

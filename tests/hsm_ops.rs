@@ -95,7 +95,11 @@ fn explain_says_what_a_file_waits_for_and_how_it_ended() {
     let history = client(&bed, &["history", text(&path), "--json"]).json();
     assert_eq!((&history[0]["outcome"], &history[0]["status"]), (&"done".into(), &0.into()), "{history}");
     assert_eq!(history[0]["mover"], "two");
-    assert!(good(&bed, &["history", "--mover", "two"]).contains(&fid));
+    let told = good(&bed, &["history", "--mover", "two"]);
+    assert!(
+        told.contains(&fid) && told.contains("(2 of at most 10000 remembered, in memory, since "),
+        "{told}"
+    );
     assert_eq!(client(&bed, &["history", "--failed"]).code, 3);
 }
 

@@ -20,13 +20,19 @@ pub fn describe() -> String {
     format!(
         "date      {}\ncommit    {}\ncpu       {} ({cpus} usable)\nmemory    {}\nkernel    {}\nload      {}\n\
          All on loopback of one machine. Other work on it shows in the load; runs under load are slower.",
-        said("date", &["-u", "+%Y-%m-%d %H:%M:%S UTC"]),
+        date(),
         said("git", &["describe", "--always", "--dirty"]),
         after(&read("/proc/cpuinfo"), "model name"),
         after(&read("/proc/meminfo"), "MemTotal"),
         read("/proc/sys/kernel/osrelease").trim(),
         load(),
     )
+}
+
+/// Now, in UTC.
+pub fn date() -> String {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
+    output.map_or("?".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The load of the last minute, 5 and 15 minutes.

@@ -1,6 +1,7 @@
 //! What was measured, beside the aim and what the C coordinatool takes.
 
 use std::fmt;
+use std::path::Path;
 
 /// When a value is good.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +95,20 @@ impl Line {
 /// The head of a table in Markdown.
 pub const HEAD: &str =
     "| what | C coordinatool | aim | median (least to most) | reached |\n|---|---|---|---|---|";
+
+/// Puts text between two lines of a document.
+///
+/// # Errors
+/// When they are not there, or the document cannot be read or written.
+pub fn put_into(document: &Path, text: &str) -> Result<(), String> {
+    const BEGIN: &str = "<!-- table of cargo bench --bench hsm -->\n";
+    const END: &str = "<!-- end of the table -->\n";
+    let failed = |error: std::io::Error| format!("{}: {error}", document.display());
+    let old = std::fs::read_to_string(document).map_err(failed)?;
+    let parts = old.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, after) = parts.ok_or_else(|| format!("{}: no place for the table", document.display()))?;
+    std::fs::write(document, format!("{before}{BEGIN}{text}{END}{after}")).map_err(failed)
+}
 
 /// The middle one.
 pub fn median(runs: &[f64]) -> f64 {

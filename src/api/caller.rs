@@ -16,6 +16,9 @@ use crate::server::security::Access;
 /// Time to find the name and the groups of a user, which may be asked of a server.
 const NAME: Duration = Duration::from_secs(1);
 
+/// What is read of a body that nobody looks at, in bytes.
+const MAX_IGNORED: usize = 64 * 1024;
+
 /// Whose a socket is, besides root's and the daemon's own user's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Groups {
@@ -101,6 +104,9 @@ pub async fn guard(ConnectInfo(caller): ConnectInfo<Caller>, request: Request, n
                 None => "is in no group that may use this socket",
             };
             tracing::warn!(%caller, %method, path, "refused: the caller {why}");
+            // Read, so that a client that is still writing gets the answer instead of a broken pipe.
+            let body = axum::body::to_bytes(request.into_body(), MAX_IGNORED);
+            let _ = tokio::time::timeout(NAME, body).await;
             Problem::new(StatusCode::FORBIDDEN, format!("{caller} {why}")).into_response()
         }
     }

@@ -6,6 +6,7 @@
 //! as HALO answers them (`halo`). `openapi` describes both.
 
 pub mod caller;
+mod document;
 mod envelope;
 mod events;
 mod ha;

@@ -216,6 +216,11 @@ impl Coordinator {
         self.history.ring.iter().rev().filter(fits).take(most).cloned().collect()
     }
 
+    /// How many ended requests are remembered, and how many at most.
+    pub fn history_kept(&self) -> (usize, usize) {
+        (self.history.ring.len(), self.config.history_size)
+    }
+
     /// What went through, by action and archive id (`u32::MAX` for those beyond 4096).
     pub fn flows(&self) -> Vec<(Action, u32, Flow)> {
         self.history.flows.iter().map(|(&(kind, id), flow)| (kind.action(), id, flow.clone())).collect()

@@ -19,5 +19,5 @@ pub use flow::{
 };
 pub use request::{Attempt, Ended, Explanation, FileReport, Position, Reason, Request};
 pub use select::{Select, action};
-pub use status::{Counters, Counts, Lock, Status, Store};
+pub use status::{Counters, Counts, History, Lock, Status, Store};
 pub use text::{Cookie, Data, FidText};

@@ -229,6 +229,8 @@ pub struct Status {
     pub counters: Counters,
     /// Requests that failed and may be asked for again.
     pub dead_letters: u64,
+    /// What is remembered of requests that ended.
+    pub history: History,
     /// Requests that no connected mover can take, by what they have in common.
     pub stranded: Vec<Stranded>,
     /// Orders of operators that are being carried out.
@@ -237,6 +239,16 @@ pub struct Status {
     pub movers: Vec<Mover>,
     /// What is going on.
     pub top: Top,
+}
+
+/// What is remembered of requests that ended: in memory, so nothing of before the daemon started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// How many.
+    pub kept: u64,
+    /// How many at most; older ones are forgotten.
+    pub most: u64,
 }
 
 /// Where requests are kept, and how that goes.

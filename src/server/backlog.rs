@@ -1,6 +1,6 @@
 //! Operations that the store could not take yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::hsm::RequestKey;
 use crate::hsm::effect::StoreOp;
@@ -63,11 +63,6 @@ impl Backlog {
             /// Put and removed in here.
             Gone,
         }
-        let key_of = |op: &StoreOp| match op {
-            StoreOp::Put(item) => item.key(),
-            StoreOp::Assign { key, .. } | StoreOp::Unassign { key } | StoreOp::Remove { key } => *key,
-            StoreOp::Note { name, .. } => crate::store::notes::key(name),
-        };
         let mut lives: BTreeMap<RequestKey, Life> = BTreeMap::new();
         for op in self.groups.iter().flatten() {
             let key = key_of(op);
@@ -80,11 +75,38 @@ impl Backlog {
                 _ => {}
             }
         }
+        self.retain(|key| lives.get(key) != Some(&Life::Gone));
+        self.compacted = self.ops;
+    }
+
+    /// Requests that the store may hold and that have ended.
+    pub(super) fn ended(&self, held: &dyn Fn(&RequestKey) -> bool) -> Vec<RequestKey> {
+        let last: BTreeMap<RequestKey, &StoreOp> =
+            self.groups.iter().flatten().map(|op| (key_of(op), op)).collect();
+        let ended = last.into_iter().filter(|(key, op)| matches!(op, StoreOp::Remove { .. }) && held(key));
+        ended.map(|(key, _)| key).collect()
+    }
+
+    /// Drops what waits for these requests.
+    pub(super) fn forget(&mut self, keys: &BTreeSet<RequestKey>) {
+        self.retain(|key| !keys.contains(key));
+        self.compacted = self.compacted.min(self.ops);
+    }
+
+    fn retain(&mut self, keep: impl Fn(&RequestKey) -> bool) {
         for ops in &mut self.groups {
-            ops.retain(|op| lives.get(&key_of(op)) != Some(&Life::Gone));
+            ops.retain(|op| keep(&key_of(op)));
         }
         self.groups.retain(|ops| !ops.is_empty());
         self.ops = self.groups.iter().map(Vec::len).sum();
-        self.compacted = self.ops;
+    }
+}
+
+/// What an operation is about.
+fn key_of(op: &StoreOp) -> RequestKey {
+    match op {
+        StoreOp::Put(item) => item.key(),
+        StoreOp::Assign { key, .. } | StoreOp::Unassign { key } | StoreOp::Remove { key } => *key,
+        StoreOp::Note { name, .. } => crate::store::notes::key(name),
     }
 }

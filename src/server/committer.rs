@@ -3,6 +3,7 @@
 //! What cannot be written is kept in memory in order and tried again, so that the store is never left with a hole: once
 //! an operation had to wait, all later ones wait behind it.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::store::{Health, Snapshot, Store, StoreError};
 
 /// How often a store without room is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Ends that a full store is given at a time: it keeps little room for them.
+const ENDS: usize = 256;
 
 /// What happened to commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,7 +245,10 @@ impl Worker {
     /// Tries to write what waits.
     fn retry(&mut self) {
         if self.full && !self.store.has_room() {
-            return;
+            self.write_ends();
+            if !self.store.has_room() {
+                return;
+            }
         }
         let mut appended = 0;
         while let Some(ops) = self.backlog.groups.get(appended) {
@@ -274,6 +280,31 @@ impl Worker {
             if self.full {
                 self.full = false;
                 (self.report)(Report::Full(false));
+            }
+        }
+    }
+
+    /// Writes first that requests which the store holds have ended: nothing else makes room in it. They would wait for ever
+    /// behind a new request that it cannot take.
+    fn write_ends(&mut self) {
+        let ended = self.backlog.ended(&|key| self.store.may_hold(key));
+        let mut written = BTreeSet::new();
+        for part in ended.chunks(ENDS) {
+            let ops: Vec<StoreOp> = part.iter().map(|&key| StoreOp::Remove { key }).collect();
+            if let Err(error) = self.store.append(&ops) {
+                self.complain(&error);
+                break;
+            }
+            written.extend(part.iter().copied());
+        }
+        if written.is_empty() {
+            return;
+        }
+        match self.store.sync() {
+            Ok(()) => self.backlog.forget(&written),
+            // All of it is written again: that changes nothing if it did reach the disk.
+            Err(error) => {
+                self.complain(&error);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::inputs::{Holding, Inputs};
 use super::names::Names;
@@ -28,6 +28,10 @@ const PAUSE_BYTES: usize = 256 << 10;
 const PAUSE_PARTS: usize = 64;
 /// Messages of one peer that are handled before others have their turn.
 const TURN: usize = 64;
+/// Turns that a peer may have before it waits for all others: a turn ends as a rule because nothing more has come yet.
+const TURNS: u32 = 8;
+/// Slices of a long answer that are produced before others have their turn: about 2 ms.
+const SLICES: u32 = 4;
 /// Requests that cannot be read and that are logged one by one, for each message.
 const BAD_ITEMS_LOGGED: u64 = 10;
 /// How long a peer that has stopped sending, or that is sent away, may read nothing of its answers.
@@ -187,6 +191,16 @@ pub fn address(peer: SocketAddr) -> String {
     format!("{}:{}", peer.ip().to_canonical(), peer.port())
 }
 
+/// What became of what is to be sent.
+enum Wrote {
+    /// It was sent, as far as it may be sent yet.
+    AllForNow,
+    /// The socket has to become writable for more.
+    Blocked,
+    /// A part, and there is more to produce.
+    Some,
+}
+
 /// Why a connection ended.
 enum End {
     /// The peer closed it or the network failed.
@@ -222,6 +236,7 @@ pub async fn serve(
         holding: Holding::new(&inputs),
         inputs,
         more: false,
+        turns: 0,
         eof: None,
         handshake: (!handshake.is_zero()).then(|| Instant::now() + handshake),
         probe_until: None,
@@ -244,6 +259,8 @@ struct Task {
     inputs: Rc<Inputs>,
     /// The decoder may hold a complete message.
     more: bool,
+    /// Turns since others had theirs.
+    turns: u32,
     /// Nothing more is read; what is in the outbox is sent, and the peer must take some of it until then.
     eof: Option<Instant>,
     handshake: Option<Instant>,
@@ -261,7 +278,13 @@ impl Task {
                 self.begin_probe();
             }
             let blocked = match self.write() {
-                Ok(blocked) => blocked,
+                Ok(Wrote::AllForNow) => false,
+                Ok(Wrote::Blocked) => true,
+                // A fast reader of a long answer must not keep others waiting.
+                Ok(Wrote::Some) => {
+                    tokio::task::yield_now().await;
+                    true
+                }
                 Err(end) => return end,
             };
             if let Some(until) = self.eof
@@ -271,8 +294,12 @@ impl Task {
             }
             if self.may_read() && self.more {
                 self.messages();
-                // Others have their turn, and what this caused is written.
-                tokio::task::yield_now().await;
+                // What this caused is written; others have their turn.
+                self.turns += 1;
+                if self.more || self.turns >= TURNS {
+                    self.turns = 0;
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
             if self.shell.store_is_behind() && self.eof.is_none() && !self.shell.stopping() {
@@ -353,10 +380,10 @@ impl Task {
         End::Peer
     }
 
-    /// Sends what can be sent now. Returns whether the socket has to become writable for more.
-    fn write(&mut self) -> Result<bool, End> {
+    /// Sends what can be sent now.
+    fn write(&mut self) -> Result<Wrote, End> {
         let connection = &self.connection;
-        let mut budget = 16;
+        let mut slices = 0;
         loop {
             let durable = self.shell.durable();
             let mut outbox = connection.outbox.borrow_mut();
@@ -368,21 +395,21 @@ impl Task {
                             self.eof = Some(Instant::now() + LINGER);
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Wrote::Blocked),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(self.failed(&error)),
                 },
                 Next::Produce(cursor) => {
-                    outbox.feed(|out| self.shell.status_chunk(cursor, out));
-                    budget -= 1;
-                    if budget == 0 {
-                        // A fast reader of a long answer must not keep others waiting.
-                        return Ok(true);
+                    if slices == SLICES {
+                        return Ok(Wrote::Some);
                     }
+                    slices += 1;
+                    outbox.feed(|out| self.shell.status_chunk(cursor, out));
                 }
                 Next::Wait => {
                     drop(outbox);
-                    return connection.transport.flush().map_err(|error| self.failed(&error));
+                    let blocked = connection.transport.flush().map_err(|error| self.failed(&error))?;
+                    return Ok(if blocked { Wrote::Blocked } else { Wrote::AllForNow });
                 }
                 Next::Close(reason) => return Err(End::Closed(reason)),
             }
@@ -514,7 +541,6 @@ fn is_tls(error: &DecodeError) -> bool {
 async fn wait_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => sleep_until(at).await,
-        // Never.
-        None => sleep(Duration::from_secs(86400 * 365)).await,
+        None => std::future::pending().await,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls::ServerConnection;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 /// Bytes that are encrypted at a time: what is encrypted and not sent costs memory.
@@ -33,10 +34,19 @@ struct Tls {
 
 impl Socket {
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
+        let result = match self {
             Self::Tcp(stream) => stream.try_read(buffer),
             Self::Unix(stream) => stream.try_read(buffer),
+        };
+        if matches!(result, Ok(count) if count > 0 && count < buffer.len()) {
+            // All is read: whatever comes, and the end, is told anew, so that nobody has to look in vain before waiting.
+            let nothing_left = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            let _ = match self {
+                Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing_left),
+                Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing_left),
+            };
         }
+        result
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -103,7 +103,7 @@ impl Authority {
     }
 
     /// Issues a certificate: `NAME.crt` and `NAME.key` beside the authority's. The files of a host, with `ca.crt`, are then
-    /// copied to it. Fails if they are there already, unless [`Request::renew`] is set.
+    /// copied to it. Fails if they are there already; with [`Request::renew`] if neither is.
     pub fn issue(&self, request: &Request) -> Result<Paths, Error> {
         let name = &request.name;
         let as_file = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
@@ -137,6 +137,10 @@ impl Authority {
             && let Some(there) = [&paths.certificate, &paths.key].into_iter().find(|path| path.exists())
         {
             return Err(Error::Exists(there.clone()));
+        }
+        // A name that was mistyped must not become a certificate of its own. In the middle of a renewal one of the two is there.
+        if request.renew && !paths.certificate.exists() && !paths.key.exists() {
+            return Err(Error::NothingToRenew(paths.certificate));
         }
         write(&paths.key, &key.serialize_pem(), 0o600, request.renew)?;
         write(&paths.certificate, &certificate.pem(), 0o644, request.renew)?;

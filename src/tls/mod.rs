@@ -130,6 +130,9 @@ pub enum Error {
     /// A file is there that would have been overwritten.
     #[error("{} is there already; it is not overwritten", .0.display())]
     Exists(PathBuf),
+    /// There is no certificate of that name.
+    #[error("{} is not there: nothing to renew", .0.display())]
+    NothingToRenew(PathBuf),
     /// A name that no certificate can be issued for.
     #[error("{0:?} is not a host's name")]
     Name(String),

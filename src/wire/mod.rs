@@ -14,6 +14,7 @@ pub mod decoder;
 pub mod item;
 pub mod layout;
 pub mod outbox;
+mod quick;
 pub mod reply;
 pub mod request;
 pub mod text;

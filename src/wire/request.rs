@@ -4,6 +4,7 @@ use lustreapi_sys::Fid;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 
 use super::item::{Accept, ItemError, ItemSeed, next_fid};
+use super::quick;
 use super::value::{AnyArray, AnyBool, AnyNumber, AnyObject, AnyString, Element, Member, Number};
 use crate::hsm::ActionItem;
 use crate::hsm::event::{Done, Ehlo, Features, Lock, Message, Queue, Recv};
@@ -51,6 +52,17 @@ pub fn parse_message(object: &[u8]) -> Result<Message, RequestError> {
 /// The same, telling `bad_item` of each request in it that could not be read: the member it was in
 /// (`hsm_action_items` or `hai_list`), its index there, and why. Good items are kept all the same, as C does.
 pub fn parse_message_with(
+    object: &[u8],
+    bad_item: impl FnMut(&'static str, usize, &ItemError),
+) -> Result<Message, RequestError> {
+    match quick::message(object) {
+        Some(message) => Ok(message),
+        None => parse_any(object, bad_item),
+    }
+}
+
+/// Reads any message.
+pub(super) fn parse_any(
     object: &[u8],
     bad_item: impl FnMut(&'static str, usize, &ItemError),
 ) -> Result<Message, RequestError> {

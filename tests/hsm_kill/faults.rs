@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::process::Command;
 
 use harness::ledger::{Entry, Status};
-use harness::{Testbed, TestbedSettings};
+use harness::{Peer, Testbed, TestbedSettings, Value, json};
 
 use super::judge::{ENOENT, judge};
 use super::marks::Marks;
+use super::operator::NO_ROOM;
 use super::run::{Run, Store};
 use super::tally::Tally;
 
@@ -28,47 +27,66 @@ fn start<'bed>(bed: &'bed Testbed, store: Store) -> Run<'bed> {
     run
 }
 
-/// Takes all room of a file system.
-fn fill(path: &Path) {
-    let mut file = File::create(path).unwrap();
-    for size in [65536, 4096, 512, 1] {
-        while file.write_all(&vec![b'x'; size]).is_ok() {}
-    }
+/// Queues large requests that no mover takes until there is no room for more.
+fn fill(bed: &Testbed, next: &mut u64) {
+    let mut peer = Peer::connect(bed.address()).unwrap();
+    let data = "x".repeat(200_000);
+    bed.wait("a queue is refused", || {
+        let item = |number: u64| {
+            let fid = json!({"f_seq": 0x2_0000_0499_u64, "f_oid": number, "f_ver": 0});
+            json!({
+                "hai_action": 20, "hai_fid": fid, "hai_dfid": fid, "hai_extent_offset": 0, "hai_extent_length": -1,
+                "hai_cookie": number, "hai_gid": 0, "hal_archive_id": 99, "hal_flags": 0, "hai_data": data
+            })
+        };
+        let items: Vec<Value> = (*next..*next + 20).map(item).collect();
+        *next += 20;
+        let answer = peer.ask(&json!({"command": "queue", "hsm_action_items": items}));
+        assert!(answer["status"].is_null() || answer["status"] == NO_ROOM, "{answer}");
+        answer["status"] == NO_ROOM
+    });
 }
 
-/// The disk of the embedded store fills up, the daemon dies like that, and there is room again.
+/// These end, which makes room.
+fn cancel_fillers(bed: &Testbed) {
+    let output = bed.client(&["cancel", "--archive", "99", "-y"], "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The disk of the embedded store fills up, the daemon goes on or dies like that, and there is room again.
 #[test]
 fn a_full_disk_of_the_embedded_store_refuses_and_loses_nothing() {
     let bed = bed("kill-full");
     let state = bed.directory().join("state");
     fs::create_dir_all(&state).unwrap();
     let mut mount = Command::new("mount");
-    let mounted = mount.args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "none"]).arg(&state).status();
+    let mounted = mount.args(["-t", "tmpfs", "-o", "size=32m,mode=0700", "none"]).arg(&state).status();
     if !mounted.is_ok_and(|status| status.success()) {
         let name = "a_full_disk_of_the_embedded_store_refuses_and_loses_nothing";
         return harness::skip(name, "needs to mount a small tmpfs");
     }
-    let mut run = start(&bed, Store::Embedded);
-    let filler = state.join("filler");
+    // Nobody asks the MDT what it knows of those.
+    let settings = Store::Embedded.settings(&bed).line("request_timeout_sec 3600");
+    let mut run = Run::start_with(&bed, Store::Embedded, harness::seed("COORDINATOOL_KILL_SEED"), settings);
+    run.go_on(SOME);
+    let mut next = 1;
     for crash in [false, true] {
-        let before = run.operator.refused();
-        fill(&filler);
-        run.go_on_until("queues are refused", |run| {
-            // What was freed meanwhile is taken as well.
-            fill(&state.join("more"));
-            run.operator.refused() > before
-        });
+        fill(&bed, &mut next);
         run.go_on(SOME);
-        let free = |_: &mut Run<'_>| {
-            fs::remove_file(&filler).unwrap();
-            fs::remove_file(state.join("more")).unwrap();
-        };
-        match crash {
-            true => run.crash(free),
-            false => free(&mut run),
+        if crash {
+            run.crash(|_| {});
+            // An administrator makes room.
+            let mut more = Command::new("mount");
+            let more = more.args(["-o", "remount,size=64m"]).arg(&state).status().unwrap();
+            assert!(more.success());
+        } else {
+            cancel_fillers(&bed);
         }
+        let before = run.operator.acknowledged().len();
+        run.go_on_until("queues are taken again", |run| run.operator.acknowledged().len() > before);
         run.go_on(SOME);
     }
+    cancel_fillers(&bed);
     run.finish(judge);
 }
 
@@ -87,8 +105,13 @@ fn a_redis_without_memory_loses_nothing() {
         run.go_on(2 * SOME);
         assert!(run.daemon.log().contains("OOM"), "the daemon says why: {}", run.daemon.log());
         if crash {
-            run.crash(|_| {});
-            run.go_on(SOME);
+            // It does not start as long as redis takes nothing, and leaves alone what waits beside it.
+            run.crash(|run| {
+                run.daemon.start_unready();
+                assert_eq!(run.daemon.wait_end().code(), Some(1));
+                assert!(run.daemon.log().contains("changes of an earlier run cannot be written"));
+                limit(run, "0");
+            });
         }
         limit(&mut run, "0");
         run.go_on(SOME);

@@ -238,7 +238,7 @@ impl Hand {
         if self.line.is_none() {
             self.line = Line::connect(self.place.address);
             let held: Vec<&Value> = state.works.iter().map(|work| &work.item).collect();
-            let ehlo = json!({"command": "ehlo", "fsname": "testfs0", "id": self.place.id, "archive_ids": [], "hai_list": held});
+            let ehlo = json!({"command": "ehlo", "fsname": "testfs0", "id": self.place.id, "archive_ids": [1], "hai_list": held});
             if self.line.as_mut().and_then(|line| line.send(&ehlo)).is_none() {
                 return false;
             }

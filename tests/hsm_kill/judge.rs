@@ -1,6 +1,6 @@
 //! What the MDTs say in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use harness::ledger::{Entry, Status};
 
@@ -19,6 +19,10 @@ pub fn key(entry: &Entry) -> Key {
 pub fn judge(entries: &[Entry], marks: &Marks, tally: &mut Tally) -> Vec<String> {
     let mut wrong: Vec<String> = marks.wrong_so_far().to_vec();
     wrong.extend(marks.running().map(|(mover, key)| format!("{mover} still has {key:?}")));
+    // Files whose copy went with a mover that was killed before it could say so.
+    let interrupted = |entry: &&Entry| entry.action == "REMOVE" && marks.was_interrupted(&key(entry));
+    let without_copy: BTreeSet<&str> =
+        entries.iter().filter(interrupted).map(|entry| entry.fid.as_str()).collect();
     // Of each file and action: requests, and those that ended well.
     let mut files: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
     for entry in entries {
@@ -33,13 +37,14 @@ pub fn judge(entries: &[Entry], marks: &Marks, tally: &mut Tally) -> Vec<String>
             *done += 1;
         } else {
             tally.unlucky += 1;
-            // The mover before had deleted the copy, or had bound the restore to its volatile file.
             let excused = match entry.action.as_str() {
-                "REMOVE" => entry.errno() == ENOENT,
-                "RESTORE" => true,
+                // The daemon may ask for it once more: the error may have been the MDT's, which had forgotten it.
+                "REMOVE" => entry.errno() == ENOENT && without_copy.contains(entry.fid.as_str()),
+                // The mover before had bound it to its volatile file.
+                "RESTORE" => marks.was_interrupted(&key),
                 _ => false,
             };
-            if !excused || !marks.was_interrupted(&key) {
+            if !excused {
                 wrong.push(format!("failed, begun {times} times: {entry:?}"));
             }
         }
@@ -48,6 +53,7 @@ pub fn judge(entries: &[Entry], marks: &Marks, tally: &mut Tally) -> Vec<String>
         let as_asked = match action {
             // Those that failed are asked for again, by the daemon itself.
             "RESTORE" => done == 1,
+            "REMOVE" if without_copy.contains(fid) => done <= 1,
             _ => asked == 1,
         };
         if !as_asked {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,13 +18,14 @@ use super::marks::Key;
 const BATCH: u64 = 8;
 
 /// The answer when the store is full: -ENOSPC.
-const NO_ROOM: i64 = -28;
+pub const NO_ROOM: i64 = -28;
 
 /// Runs until it is dropped.
 #[derive(Debug)]
 pub struct Operator {
     acknowledged: Arc<Mutex<BTreeSet<Key>>>,
-    refused: Arc<AtomicUsize>,
+    /// Nothing is queued for now.
+    hold: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,22 +35,27 @@ impl Operator {
     pub fn start(client: Client, address: SocketAddr, seed: u64) -> Self {
         let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let refused = Arc::new(AtomicUsize::new(0));
-        let (known, no, stopped) = (Arc::clone(&acknowledged), Arc::clone(&refused), Arc::clone(&stop));
+        let hold = Arc::new(AtomicBool::new(false));
+        let (known, held, stopped) = (Arc::clone(&acknowledged), Arc::clone(&hold), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             let mut random = Random::new(seed);
             while !stopped.load(Ordering::Relaxed) {
                 // The daemon is killed as it goes.
-                let _ = queue_some(&client, address, &mut random, &known, &no, &stopped);
+                let _ = queue_some(&client, address, &mut random, &known, &held, &stopped);
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
-        Self { acknowledged, refused, stop, thread: Some(thread) }
+        Self { acknowledged, hold, stop, thread: Some(thread) }
     }
 
-    /// How often the daemon has refused because there was no room for more.
-    pub fn refused(&self) -> usize {
-        self.refused.load(Ordering::Relaxed)
+    /// Queues nothing from now on, or goes on.
+    pub fn hold(&self, hold: bool) {
+        self.hold.store(hold, Ordering::SeqCst);
+    }
+
+    /// Whether nothing is queued for now.
+    pub fn is_held(&self) -> bool {
+        self.hold.load(Ordering::SeqCst)
     }
 
     /// What the daemon has acknowledged so far.
@@ -73,7 +79,7 @@ fn queue_some(
     address: SocketAddr,
     random: &mut Random,
     acknowledged: &Mutex<BTreeSet<Key>>,
-    refused: &AtomicUsize,
+    hold: &AtomicBool,
     stop: &AtomicBool,
 ) -> Option<()> {
     let mut peer = Peer::connect(address).ok()?;
@@ -97,7 +103,8 @@ fn queue_some(
             writer.item(&item, &mut message);
             keys.push(key);
         }
-        if keys.is_empty() {
+        // The connection is to the daemon that is there now: what it was killed for comes after this.
+        if keys.is_empty() || hold.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
             continue;
         }
@@ -105,7 +112,6 @@ fn queue_some(
         peer.send_bytes(&message).ok()?;
         let answer = peer.receive_within(patience())?;
         if answer["status"] == NO_ROOM {
-            refused.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }

@@ -19,6 +19,8 @@ const MOST: usize = 3;
 const FILES: u32 = 60;
 /// Longest time between two kills.
 const GAP: Duration = Duration::from_millis(2500);
+/// The last words of a daemon that came too early.
+const REGISTERED_TWICE: &str = "(another copytool is registered through this mount: only one can be)\n";
 /// The mover that is spoken by hand.
 const HAND: &str = "hand";
 
@@ -39,7 +41,8 @@ impl Store {
         }
     }
 
-    fn settings(self, bed: &Testbed) -> Settings {
+    /// What the daemon and movers are told.
+    pub fn settings(self, bed: &Testbed) -> Settings {
         let settings = Settings::new()
             .line(format!("max_archive {MOST}"))
             .line(format!("max_restore {MOST}"))
@@ -113,12 +116,17 @@ fn lustre_client(bed: &Testbed, mount: usize) -> harness::Client {
 impl<'bed> Run<'bed> {
     /// Starts everything.
     pub fn start(bed: &'bed Testbed, store: Store, seed: u64) -> Self {
+        Self::start_with(bed, store, seed, store.settings(bed))
+    }
+
+    /// The same with other settings.
+    pub fn start_with(bed: &'bed Testbed, store: Store, seed: u64, settings: Settings) -> Self {
         let mut random = Random::new(seed);
         let redis = (store == Store::Redis).then(|| Redis::start(bed));
         let mut arguments = vec!["--store".to_owned(), store.name().to_owned()];
         arguments.extend(redis.iter().flat_map(Redis::arguments));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let daemon = Daemon::start_with(bed, &store.settings(bed), &arguments);
+        let daemon = Daemon::start_with(bed, &settings, &arguments);
         let limits = ["ARCHIVE", "RESTORE", "REMOVE"].map(|action| (action, MOST));
         let path = bed.directory().join("marks");
         let marks = Marks::new(&path, &limits);
@@ -202,14 +210,29 @@ impl<'bed> Run<'bed> {
     pub fn crash(&mut self, meanwhile: impl FnOnce(&mut Self)) {
         let before = self.kill(Victims { daemon: true, ..Victims::default() });
         meanwhile(self);
-        self.daemon.start_again();
+        self.start_daemon();
         self.look_for(&before);
     }
 
     fn step(&mut self, ledger: &[Entry]) {
         self.users.step(ledger);
         self.marks.read();
+        if self.operator.is_held() && self.movers_are_back() {
+            self.operator.hold(false);
+        }
         std::thread::sleep(Duration::from_millis(5));
+    }
+
+    /// Whether the daemon knows all movers that are not down.
+    fn movers_are_back(&self) -> bool {
+        let names = self.movers.iter().map(Mover::id).chain([HAND]).enumerate();
+        let mut up = names.filter(|(index, _)| self.down.iter().all(|(down, _)| down != index));
+        let Some(status) = self.bed.status() else { return false };
+        let clients = status["clients"].as_array().map_or(&[][..], Vec::as_slice);
+        up.all(|(_, name)| {
+            let mut of_name = clients.iter().filter(|client| client["client_id"] == name);
+            of_name.any(|client| matches!(client["status"].as_str(), Some("ready" | "waiting")))
+        })
     }
 
     fn choose(&mut self) -> Victims {
@@ -261,7 +284,7 @@ impl<'bed> Run<'bed> {
                 std::thread::sleep(Duration::from_millis(self.random.below(150)));
                 self.kill(Victims { daemon: true, ..Victims::default() });
             }
-            self.daemon.start_again();
+            self.start_daemon();
             self.look_for(&before);
         }
         let back: Vec<usize> =
@@ -278,11 +301,27 @@ impl<'bed> Run<'bed> {
         }
     }
 
+    /// Starts the daemon as its unit does: again when it ends, which it does as long as Lustre has not noticed that the one
+    /// before is gone.
+    fn start_daemon(&mut self) {
+        self.daemon.start_unready();
+        let (bed, daemon) = (self.bed, &mut self.daemon);
+        bed.wait("the daemon is ready", || {
+            if !daemon.is_running() {
+                assert!(daemon.log().ends_with(REGISTERED_TWICE), "the daemon ended: {}", daemon.log());
+                daemon.start_unready();
+            }
+            bed.status().is_some() && bed.lustre().agents() == bed.mdts()
+        });
+    }
+
     /// Stops them, looks at what they were doing, and kills them. Returns what was acknowledged and has not ended.
     fn kill(&mut self, victims: Victims) -> BTreeSet<Key> {
         let Victims { daemon, redis, mover } = victims;
         if daemon {
             self.daemon.freeze();
+            // Without a store nothing tells a new daemon what movers run before they are back.
+            self.operator.hold(self.store == Store::None);
         }
         if let Some(redis) = self.redis.as_mut().filter(|_| redis) {
             redis.freeze();

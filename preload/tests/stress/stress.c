@@ -1,7 +1,7 @@
 /* A copytool with every habit at once, chosen by a seed: threads, children that work, children that only end, programs of
  * its own, a handler of SIGTERM that unregisters, signals all the time, descriptors closed that are not its own.
  *
- *   stress --hsm-root DIR --steps FILE [--seed N] [--nonblock] MOUNT
+ *   stress --hsm-root DIR --steps FILE [--seed N] [--alarm USEC] [--nonblock] MOUNT
  *
  * A line is added to FILE for each thing that it did, so that a test can see what was tried. */
 #include <errno.h>
@@ -367,6 +367,8 @@ int main(int argc, char **argv)
 			steps = open(argv[++i], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 		else if (!strcmp(argv[i], "--seed"))
 			state = strtoull(argv[++i], NULL, 0);
+		else if (!strcmp(argv[i], "--alarm"))
+			timer.it_value.tv_usec = timer.it_interval.tv_usec = atol(argv[++i]);
 		else if (!strcmp(argv[i], "--nonblock"))
 			nonblocking = true;
 		else

@@ -1,27 +1,9 @@
-//! The OpenAPI document of the HSM role, made of one table of what there is.
+//! The OpenAPI document of the HSM role.
 
 use axum::Json;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-/// Names of members with their types in the schema.
-type Members = &'static [(&'static str, &'static str)];
-
-/// An operation of the API.
-struct Operation {
-    method: &'static str,
-    path: &'static str,
-    summary: &'static str,
-    query: Members,
-    body: Members,
-}
-
-const fn read(path: &'static str, summary: &'static str, query: Members) -> Operation {
-    Operation { method: "get", path, summary, query, body: &[] }
-}
-
-const fn act(path: &'static str, summary: &'static str, body: Members) -> Operation {
-    Operation { method: "post", path, summary, query: &[], body }
-}
+use super::super::document::{Operation, act, document as build, read};
 
 const OPERATIONS: &[Operation] = &[
     read("/api/v1/hsm/status", "Everything at this moment, requests themselves left out", &[]),
@@ -97,66 +79,18 @@ const OPERATIONS: &[Operation] = &[
     ),
     act("/api/v1/hsm/dead-letters/retry", "Ask the MDT for failed requests again", &[("select", "object")]),
     act("/api/v1/hsm/dead-letters/forget", "Forget failed requests", &[("select", "object")]),
-    Operation {
-        method: "post",
-        path: "/api/v1/hsm/reconcile",
-        summary: "Compare what is here with a listing of the MDTs (`lctl get_param mdt.*.hsm.actions`), the body as text; \
-            `adopt` is own, all or none",
-        query: &[("source", "string"), ("all_mdts", "boolean"), ("adopt", "string")],
-        body: &[],
-    },
+    act("/api/v1/hsm/reconcile", "Compare what is here with a listing of the MDTs (`lctl get_param mdt.*.hsm.actions`), the body as text; \
+            `adopt` is own, all or none", &[]).with_query(&[("source", "string"), ("all_mdts", "boolean"), ("adopt", "string")]),
     act(
         "/api/v1/hsm/lock",
         "Whether work is handed out: `lock` is unlocked, locked, or quit (end when nothing runs)",
-        &[("lock", "string")],
+        &[("lock", "unlocked locked quit")],
     ),
     read("/metrics", "Metrics for Prometheus, as text", &[]),
     read("/api/v1/openapi.json", "This document", &[]),
 ];
 
-fn operation(operation: &Operation) -> Value {
-    let in_path = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let parameter = |name: &str, place: &str, kind: &str| {
-        let required = place == "path";
-        json!({"name": name, "in": place, "required": required, "schema": {"type": kind}})
-    };
-    let parameters: Vec<Value> = in_path
-        .map(|name| parameter(name, "path", "string"))
-        .chain(operation.query.iter().map(|(name, kind)| parameter(name, "query", kind)))
-        .collect();
-    let mut described = json!({
-        "summary": operation.summary,
-        "parameters": parameters,
-        "responses": {
-            "200": {"description": "Done, or what was asked for"},
-            "default": {"description": "400 invalid, 404 no such thing, 409 not now, 422 not understood, 503 stopping"},
-        },
-    });
-    if !operation.body.is_empty() {
-        let properties: Map<String, Value> =
-            operation.body.iter().map(|(name, kind)| ((*name).to_owned(), json!({"type": kind}))).collect();
-        described["requestBody"] = json!({"content": {"application/json": {"schema": {
-            "type": "object", "additionalProperties": false, "properties": properties,
-        }}}});
-    }
-    described
-}
-
 /// `GET /api/v1/openapi.json`
 pub async fn document() -> Json<Value> {
-    let mut paths: Map<String, Value> = Map::new();
-    for one in OPERATIONS {
-        let path = paths.entry(one.path).or_insert_with(|| json!({}));
-        path[one.method] = operation(one);
-    }
-    Json(json!({
-        "openapi": "3.1.0",
-        "info": {
-            "title": "coordinatool, HSM",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "On a unix socket for root. All answers below /api/v1 are {\"errors\": [], \"response\": ..., \
-                \"success\": true}.",
-        },
-        "paths": paths,
-    }))
+    build("coordinatool, HSM", OPERATIONS)
 }

@@ -9,7 +9,9 @@ use crate::hsm::Stranded as CoreStranded;
 use crate::hsm::operator::CancelReport as CoreReport;
 use crate::hsm::overview::Overview;
 use crate::hsm::time::Wall;
-use crate::ops::{CancelReport, Counts, Facts, Mover, Status, Store, Stranded, Top, alerts, store_alerts};
+use crate::ops::{
+    CancelReport, Counts, Facts, History, Mover, Status, Store, Stranded, Top, alerts, store_alerts,
+};
 use crate::server::api::Stopping;
 use crate::server::shell::{Shell, StoreState};
 use crate::store::Health;
@@ -22,6 +24,7 @@ struct Moment {
     counters: crate::hsm::Counters,
     overview: Overview,
     letters: (u64, u64),
+    history: (usize, usize),
     orders: Vec<CoreReport>,
     stranded: Vec<CoreStranded>,
     store: StoreState,
@@ -34,6 +37,7 @@ fn moment(shell: &Shell) -> Moment {
         counters: core.counters(),
         overview: core.overview(now),
         letters: core.letter_counts(),
+        history: core.history_kept(),
         orders: core.orders().into_iter().map(|(_, report)| report).collect(),
         stranded: core.stranded(),
         store,
@@ -92,6 +96,7 @@ pub async fn gather(context: &Context) -> Result<Status, Stopping> {
         done: Counts::from(moment.counters.done),
         counters,
         dead_letters: letters,
+        history: History { kept: moment.history.0 as u64, most: moment.history.1 as u64 },
         stranded: stranded.clone(),
         orders: moment.orders.iter().map(|order| CancelReport::new(order, now)).collect(),
         movers,

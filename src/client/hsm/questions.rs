@@ -7,7 +7,7 @@ use super::selection::{file, query};
 use super::{Outcome, Run, Stop, print, print_json, words};
 use crate::client::ha::api::{Api, ApiError, segment};
 use crate::client::ha::text::now;
-use crate::ops::{DeadLetter, Ended, FileReport, Mover, Request};
+use crate::ops::{DeadLetter, Ended, FileReport, Mover, Request, Status};
 
 /// Says that there is nothing, unless nobody reads it as a text.
 fn nothing(json: bool, text: &str) -> Outcome {
@@ -59,11 +59,14 @@ pub async fn history(api: &Api, options: &HistoryOptions) -> Run {
         return Ok(some(&all));
     }
     let all: Vec<Ended> = api.get(&path).await?;
+    let status: Status = api.get("/api/v1/hsm/status").await?;
     if all.is_empty() {
-        return Ok(nothing(false, "no such request has ended, as far as is remembered"));
+        nothing(false, "no such request has ended, as far as is remembered");
+    } else {
+        print(&words::history(&all));
     }
-    print(&words::history(&all));
-    Ok(Outcome::Done)
+    print(&words::remembered(status.history, status.started));
+    Ok(if all.is_empty() { Outcome::Nothing } else { Outcome::Done })
 }
 
 fn some(list: &Value) -> Outcome {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::ha::text::{Table, ago, moment, one_line, span};
-use crate::ops::{Attempt, Data, DeadLetter, Ended, Explanation, FileReport, Mover, Request};
+use crate::ops::{Attempt, Data, DeadLetter, Ended, Explanation, FileReport, History, Mover, Request};
 
 /// Longest data in a table, in characters.
 const DATA: usize = 40;
@@ -202,6 +202,12 @@ pub fn history(history: &[Ended]) -> String {
     let mut out = String::new();
     table.print(&mut out);
     out
+}
+
+/// What there is to be found in a history, and what not.
+pub fn remembered(history: History, started: i64) -> String {
+    let since = moment(started);
+    format!("({} of at most {} remembered, in memory, since {since})\n", history.kept, history.most)
 }
 
 /// Movers, one a row.

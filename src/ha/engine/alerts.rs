@@ -113,6 +113,13 @@ impl Engine {
                 (group.phase == Phase::Failed).then(|| format!("coordinatool-client ha clear {id}"));
             add(severity, id.as_str(), text, command, group.since);
         }
+        for (id, host, why, since) in self.given_up_moves() {
+            let text = format!(
+                "its move to {host}, which a restart of the manager interrupted, was given up: {why}"
+            );
+            let command = format!("coordinatool-client ha move {id} --to {host}");
+            add(Severity::Warning, id.as_str(), text, Some(command), since);
+        }
         alerts.sort();
         alerts
     }

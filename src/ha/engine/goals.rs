@@ -205,7 +205,7 @@ impl Engine {
         self.touched.insert(group.clone());
     }
 
-    fn waits_of(&self, group: &GroupId) -> String {
+    pub(super) fn waits_of(&self, group: &GroupId) -> String {
         self.groups.get(group).map(|entry| entry.waits_for.join("; ")).unwrap_or_default()
     }
 

@@ -12,6 +12,7 @@ use super::hosts::HostEntry;
 use super::knowledge::{Subject, SubjectId};
 use super::orders::Given;
 use super::timers::{Timer, Timers};
+use super::wishes::Wishes;
 use crate::ha::config::Config;
 use crate::ha::fencing::DeviceAnswer;
 use crate::ha::ids::{
@@ -58,6 +59,8 @@ pub struct Engine {
     pub(super) to_power_on: BTreeSet<HostId>,
     pub(super) checks: BTreeMap<HostId, DeviceCheck>,
     pub(super) goals: BTreeMap<CommandId, Goal>,
+    /// Moves that an earlier run of the manager began.
+    pub(super) wishes: Wishes,
     /// When so many hosts were gone last that nothing was fenced.
     pub(super) cut_off_at: Option<Mono>,
     /// When a resource that failed on a host may be tried there again.
@@ -119,6 +122,7 @@ impl Engine {
             to_power_on: BTreeSet::new(),
             checks: BTreeMap::new(),
             goals: BTreeMap::new(),
+            wishes: BTreeMap::new(),
             cut_off_at: None,
             retries: BTreeMap::new(),
             maintenance_ends: BTreeMap::new(),
@@ -145,6 +149,7 @@ impl Engine {
         engine.take_configuration(now);
         engine.recover_intents(now);
         engine.end_interrupted_commands(now);
+        engine.take_up_wishes();
         engine.schedule_maintenance(now);
         engine.settle(now);
         engine.hand_out(effects);
@@ -234,6 +239,7 @@ impl Engine {
         }
         self.power_on_fenced(now);
         self.follow_goals(now);
+        self.follow_wishes(now);
     }
 
     fn hand_out(&mut self, effects: &mut Effects) {

@@ -30,6 +30,7 @@ mod reload;
 mod status;
 mod steps;
 mod timers;
+mod wishes;
 
 #[cfg(test)]
 mod tests;

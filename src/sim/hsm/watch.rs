@@ -105,10 +105,7 @@ impl World {
         // What died with the daemon, or on its way to it, it cannot know of; operators may throw things away, and the MDT
         // may refuse to take them again.
         let key = RequestKey { cookie: entry.cookie, fid: entry.fid };
-        let excused = cancelled
-            || self.given_up.contains(&key)
-            || self.refused_again.contains(&entry.fid)
-            || (!self.scenario.store && self.boots > 1);
+        let excused = cancelled || self.given_up.contains(&key) || (!self.scenario.store && self.boots > 1);
         // A file whose request was looked into after an end with ENOENT is not looked into again for a day: a copytool that
         // always says so would be asked for ever.
         let twice = self.fs.ledger().any(|other| {

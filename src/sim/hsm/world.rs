@@ -19,7 +19,6 @@ use crate::sim::network::{Arrival, End, LinkId, Network};
 use crate::sim::rng::Rng;
 use crate::store::memory_disk::MemoryDisk;
 
-const EPERM: i32 = 1;
 /// Wall-clock second at which every run starts.
 const EPOCH: i64 = 1_795_216_572;
 /// The same for runs of the day after tomorrow, when cookies do not fit into 31 bits any more.
@@ -166,8 +165,6 @@ pub(super) struct World {
     pub removed: BTreeSet<Fid>,
     /// Files that Lustre made dirty although they are released, after an end that a mover gave.
     pub locked: BTreeSet<Fid>,
-    /// Files for which an MDT refused to take a request again: they were not in a state for it then.
-    pub refused_again: BTreeSet<Fid>,
     /// What the back end holds.
     pub backend: BTreeMap<Fid, u64>,
     /// MDTs that restarted while they had these requests in memory.
@@ -254,7 +251,6 @@ impl World {
             given_at: BTreeMap::new(),
             removed: BTreeSet::new(),
             locked: BTreeSet::new(),
-            refused_again: BTreeSet::new(),
             backend: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             given_up: BTreeSet::new(),
@@ -536,9 +532,6 @@ impl World {
                 if let (LustreCall::Request { item }, Err(_)) = (&call, &result) {
                     // Whether the MDT takes it again is not the daemon's decision.
                     self.given_up.insert(item.key());
-                    if errno == EPERM {
-                        self.refused_again.insert(item.fid);
-                    }
                 }
                 let answer = super::service::answer_of(&call, result);
                 let clock = self.clock();

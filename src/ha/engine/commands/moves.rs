@@ -1,6 +1,7 @@
 //! Commands that move groups: deactivate, failback, move.
 
 use super::*;
+use crate::ha::status::Phase;
 
 impl Engine {
     pub(super) fn plan_deactivate(&self, now: Now, host: HostId, force: bool) -> Result<Plan, Denied> {
@@ -68,6 +69,12 @@ impl Engine {
         })
     }
 
+    /// What keeps a frozen group from being touched: nothing would come of a move.
+    fn why_frozen(&self, id: &GroupId) -> Option<String> {
+        let frozen = self.groups.get(id).is_some_and(|entry| entry.phase == Phase::Frozen);
+        frozen.then(|| format!("{id} is frozen: {}", self.waits_of(id)))
+    }
+
     fn is_stopped_by_operator(&self, group: &Group) -> bool {
         self.group_flags(&group.id).stopped || self.is_to_be_down(&group.root)
     }
@@ -97,6 +104,9 @@ impl Engine {
             if self.location(group).as_ref() == Some(&host) {
                 continue;
             }
+            if let Some(why) = self.why_frozen(&group.id) {
+                return refuse(&why);
+            }
             if let Err(why) = self.can_run_on(now, group, &host) {
                 return refuse(&why);
             }
@@ -121,6 +131,9 @@ impl Engine {
         let group = self.group(id)?;
         if !self.is_managed(id) {
             return conflict(format!("Could not move '{id}': it is not managed, or in maintenance."));
+        }
+        if let Some(why) = self.why_frozen(id) {
+            return conflict(format!("Could not move '{id}': {why}."));
         }
         let location = self.location(group);
         let to = match to {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use play::{Play, pair};
 
-use crate::ha::command::Command;
+use crate::ha::command::{Command, DeniedKind};
 use crate::ha::engine::LostState;
 use crate::ha::status::{HostState, Phase};
 
@@ -137,6 +137,17 @@ fn a_group_on_two_hosts_freezes_with_an_alert() {
     play.host("h0").active.insert("ost1".into());
     play.until("frozen", |play| play.group("pool1").phase == Phase::Frozen);
     assert!(play.status().alerts.iter().any(|alert| alert.object == "pool1"));
+    // Nothing would come of moving it, and that is said at once.
+    for command in [
+        Command::Move { group: "pool1".into(), to: Some("h0".into()) },
+        Command::Move { group: "pool1".into(), to: None },
+        Command::Failback { host: "h1".into() },
+    ] {
+        let denied = play.ask(command.clone()).unwrap_err();
+        assert_eq!(denied.kind, DeniedKind::Conflict);
+        let why = "pool1 is frozen: active on more than one host";
+        assert!(denied.message.contains(why), "{command:?}: {denied:?}");
+    }
     play.host("h0").active.remove("ost1");
     play.runs_on("h0", "h1");
 }

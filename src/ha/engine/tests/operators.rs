@@ -149,6 +149,38 @@ fn the_wish_of_an_interrupted_move_ends_when_it_is_fulfilled() {
     assert!(!play.engine.state().groups.contains_key("pool0"));
 }
 
+/// A move that a restart interrupted and whose host is down ends, and somebody is told: the group must not go there when the
+/// host comes back.
+#[test]
+fn the_wish_of_an_interrupted_move_ends_when_its_host_is_down() {
+    let mut play = Play::new(pair());
+    play.runs_on("h0", "h1");
+    play.host("h1").silent = true;
+    play.runs_on("h0", "h0");
+    let mut state = play.engine.state().clone();
+    state.groups.entry("pool0".into()).or_default().wanted_on = Some("h1".into());
+    play.restart(state, LostState::No);
+    play.run(Duration::from_secs(50));
+    play.runs_on("h0", "h0");
+    let given_up = |play: &Play| {
+        let alerts = play.status().alerts;
+        alerts.into_iter().find(|alert| alert.object == "pool0" && alert.text.contains("was given up"))
+    };
+    play.until("it is given up", |play| given_up(play).is_some());
+    assert_eq!(
+        given_up(&play).unwrap().command.as_deref(),
+        Some("coordinatool-client ha move pool0 --to h1")
+    );
+    assert!(play.engine.state().groups.get("pool0").is_none_or(|flags| flags.wanted_on.is_none()));
+    play.boot("h1");
+    play.run(Duration::from_secs(60));
+    play.runs_on("h0", "h0");
+    assert!(given_up(&play).is_some(), "until somebody decides");
+    play.ask(Command::Move { group: "pool0".into(), to: Some("h1".into()) }).unwrap();
+    play.runs_on("h1", "h0");
+    assert_eq!(given_up(&play), None);
+}
+
 #[test]
 fn what_is_not_managed_is_neither_started_nor_stopped() {
     let mut play = Play::new(pair());
