@@ -294,7 +294,7 @@ impl Store for Redis {
 /// The store of a run.
 pub enum Keeper {
     /// A journal on a disk.
-    Embedded(EmbeddedStore<MemoryDisk>),
+    Embedded(Box<EmbeddedStore<MemoryDisk>>),
     /// A redis server.
     Redis(Box<Redis>),
 }
@@ -311,7 +311,7 @@ impl Keeper {
     /// What the store does.
     pub fn store(&mut self) -> &mut dyn Store {
         match self {
-            Self::Embedded(store) => store,
+            Self::Embedded(store) => store.as_mut(),
             Self::Redis(store) => store.as_mut(),
         }
     }

@@ -108,7 +108,7 @@ impl World {
         let store = match self.redis.take() {
             Some(redis) => Some(Keeper::Redis(redis)),
             None if self.scenario.store => {
-                Some(Keeper::Embedded(EmbeddedStore::on(std::mem::take(&mut self.disk), options)))
+                Some(Keeper::Embedded(Box::new(EmbeddedStore::on(std::mem::take(&mut self.disk), options))))
             }
             None => None,
         };

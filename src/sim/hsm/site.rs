@@ -53,7 +53,7 @@ pub(super) fn draw(seed: u64, scenario: &mut Scenario) {
 
 /// The tape of a file.
 fn tape_of(fid: Fid) -> Option<u32> {
-    (fid.oid % 5 != 0).then_some(fid.oid % 3)
+    (!fid.oid.is_multiple_of(5)).then_some(fid.oid % 3)
 }
 
 impl World {
