@@ -84,13 +84,16 @@ impl RedisStore {
             let key = item.key();
             let place = values::place_of(&item);
             self.places.set(key, place);
-            let field = place.field(&key);
-            let kept_apart = own.remove(&Place::Own.field(&key));
+            // Most starts find few assignments: no names are put together in vain.
+            let taken = |movers: &mut HashMap<String, String>, place: Place| {
+                if movers.is_empty() { None } else { movers.remove(&place.field(&key)) }
+            };
+            let kept_apart = taken(&mut own, Place::Own);
             if kept_apart.is_some() && place != Place::Own {
                 self.places.set_odd_mover(key);
             }
             let mover = match place {
-                Place::Shared(_) => movers.remove(&field).or(kept_apart),
+                Place::Shared(_) => taken(&mut movers, place).or(kept_apart),
                 Place::Own => kept_apart,
             };
             recovery.requests += 1;
