@@ -13,6 +13,7 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::journal::JournalOptions;
 use crate::store::memory_disk::Crash;
 
+const ENOSYS: i32 = 38;
 const EALREADY: i32 = 114;
 const ECANCELED: i32 = 125;
 
@@ -68,7 +69,7 @@ impl World {
                 self.may_end(&item, errno)?;
                 // Cancelled by whomever; EALREADY where an error would harm the file.
                 let refused = item.action == Action::Remove && self.released_at.contains_key(&item.fid);
-                if errno == ECANCELED || errno == EALREADY || refused {
+                if [ECANCELED, EALREADY, ENOSYS].contains(&errno) || refused {
                     self.given_up.insert(item.key());
                 }
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);
