@@ -67,9 +67,10 @@ impl World {
             Wish::EndAtLustre(item, errno) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };
                 self.may_end(&item, errno)?;
-                // Cancelled by whomever; EALREADY where an error would harm the file.
+                // Cancelled by whomever; EALREADY where an error would harm the file, ENOSYS where the MDT would take a cancel
+                // that it knows nothing of for a success.
                 let refused = item.action == Action::Remove && self.released_at.contains_key(&item.fid);
-                if [ECANCELED, EALREADY, ENOSYS].contains(&errno) || refused {
+                if matches!(errno, ECANCELED | EALREADY | ENOSYS) || refused {
                     self.given_up.insert(item.key());
                 }
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);
