@@ -243,6 +243,8 @@ struct Mover {
     running: BTreeMap<RequestKey, ActionItem>,
     /// What of it came over this connection: what it claimed may have been refused, which a C mover is not told.
     given: BTreeSet<RequestKey>,
+    /// Told to cancel these.
+    told: BTreeSet<RequestKey>,
 }
 
 /// The world around the coordinator, with a ledger of its own.
@@ -339,8 +341,11 @@ impl World {
                 for item in list.items {
                     assert_eq!((item.archive_id, item.flags), (list.archive_id, list.flags));
                     bytes += 144 + item.data.len() as u64;
-                    if item.action != Action::Cancel {
+                    if item.action == Action::Cancel {
+                        mover.told.insert(item.key());
+                    } else {
                         assert!(!locked, "nothing but cancels while locked");
+                        mover.told.remove(&item.key());
                         mover.given.insert(item.key());
                         assert!(mover.running.insert(item.key(), item).is_none(), "given twice");
                     }
@@ -471,15 +476,16 @@ impl World {
         let at = usize::from(which) % entry.running.len();
         let (key, item) = entry.running.iter().nth(at).map(|(key, item)| (*key, item.clone())).unwrap();
         // ENOSYS says that the mover goes on, if it was told to cancel; it never ends twice here.
-        if status != 38 {
+        let goes_on = status == 38 && entry.told.contains(&key);
+        if !goes_on {
             entry.running.remove(&key);
         }
         let cookie = if truncated { item.cookie as u32 as i32 as i64 as u64 } else { item.cookie };
         let done = Done { cookie, dfid: item.dfid, status };
         // A mover of ours whose copytool succeeded; some of each kind, so that it matters for removes only.
-        let unheard = status == 2 && which % 2 == 0 && !truncated;
+        let unheard = status == 2 && which.is_multiple_of(2) && !truncated;
         self.message(mover, if unheard { Message::Unheard(done) } else { Message::Done(done) });
-        if status == 38 {
+        if goes_on {
             let entry = &mut self.movers[usize::from(mover)];
             entry.running.remove(&key);
             self.message(mover, Message::Done(Done { cookie, dfid: item.dfid, status: 0 }));
