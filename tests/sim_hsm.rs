@@ -15,10 +15,11 @@ const FOUND: [(u64, &str); 5] = [
     (809, "vetting: the_cancel_of_a_queued_archive_is_harmless"),
 ];
 
-fn check(seed: u64, total: &mut Report) {
+fn check(seed: u64) -> Report {
     let again = "to see it: coordinatool-sim hsm --seeds 1 --trace --seed";
-    let report = check_seed(seed, false, false).map_err(|reason| format!("{reason}; {again} {seed}"));
-    total.add(&report.unwrap());
+    let report = check_seed(seed, false, false);
+    assert!(report.is_ok(), "{report:?}; {again} {seed}");
+    report.unwrap_or_default()
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn everything_ends_and_nothing_runs_twice() {
     let seeds = std::env::var("COORDINATOOL_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
     let mut total = Report::default();
     for seed in 1..=seeds {
-        check(seed, &mut total);
+        total.add(&check(seed));
     }
     println!("{total}");
     assert!(total.requests > 0 && total.succeeded > 0, "the simulator did nothing:\n{total}");
@@ -37,6 +38,6 @@ fn what_was_found_stays_found() {
     let mut total = Report::default();
     for (seed, what) in FOUND {
         println!("{seed}: {what}");
-        check(seed, &mut total);
+        total.add(&check(seed));
     }
 }

@@ -22,7 +22,7 @@ impl Coordinator {
             Some(handle) if unheard && self.keeps_removed(handle) => {
                 self.removed_unheard(handle, mover, done, effects);
             }
-            Some(handle) => self.finished(handle, mover, done, effects),
+            Some(handle) => self.finished(handle, mover, done, unheard, effects),
             None => {
                 self.counts.foreign_dones += 1;
                 tracing::info!(
@@ -71,7 +71,7 @@ impl Coordinator {
         self.tell_removed(handle, mover, done.status, effects);
     }
 
-    fn finished(&mut self, handle: Handle, mover: u32, done: Done, effects: &mut Effects) {
+    fn finished(&mut self, handle: Handle, mover: u32, done: Done, unheard: bool, effects: &mut Effects) {
         let request = self.requests.at(handle);
         let (key, kind, fid, again) = (request.key(), request.kind, request.fid, request.has(REDELIVERED));
         let cancelled = self.cancels.get(&handle).map(|cancel| cancel.sent);
@@ -92,7 +92,7 @@ impl Coordinator {
             (errno, None) => self.note_failure(handle, errno, again, effects),
         }
         // First: an MDT that restarted knows nothing of a request whose list came twice before that.
-        if cancelled.is_none() && self.ended_unknown(handle, mover, done.status, effects) {
+        if cancelled.is_none() && self.ended_unknown(handle, mover, done.status, unheard, effects) {
             self.requests.at_mut(handle).set(REDELIVERED, false);
             return;
         }

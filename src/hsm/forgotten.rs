@@ -21,7 +21,7 @@ use super::action::RequestKey;
 use super::cancel::{ECANCELED, ENOENT, ENOSYS, LATER};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
-use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, State};
+use super::requests::{CLAIMED, ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, State};
 use super::time::Mono;
 use super::timers::Timer;
 use super::views::Outcome;
@@ -366,19 +366,21 @@ impl Coordinator {
     }
 
     /// A mover ended an archive or a remove with ENOENT, or with any error after the MDT had forgotten it, so that the MDT may
-    /// not know of it: returns whether it is looked into, and
-    /// the request was taken from the mover.
+    /// not know of it: returns whether it is looked into, and the request was taken from the mover. `told`: it was the MDT
+    /// that refused the end of a copytool that succeeded.
     pub(super) fn ended_unknown(
         &mut self,
         handle: Handle,
         mover: u32,
         status: i32,
+        told: bool,
         effects: &mut Effects,
     ) -> bool {
         let request = self.requests.at(handle);
         let (key, kind, forgotten) = (request.key(), request.kind, request.has(FORGOTTEN));
         // A copytool's own error never reaches an MDT that has forgotten the request.
         let unheard = status == ENOENT || (forgotten && ![0, ECANCELED].contains(&status));
+        let forgotten = forgotten || told;
         if self.keepalive_interval().is_none() || self.doubts.len() >= MOST {
             return false;
         }
@@ -410,11 +412,12 @@ impl Coordinator {
         self.release_held(fid);
     }
 
-    /// A mover ended a restore with an error that it may have begun before we started. That the MDT sent it again meanwhile
-    /// was only remembered by who we were before: the MDT is asked, once. Returns whether it is.
+    /// A mover ended a restore with an error that it may have begun before we started, or before it claimed it. That the MDT
+    /// sent it again meanwhile was only remembered by who we were before, or when it waited: the MDT is asked, once for each.
+    /// Returns whether it is.
     fn ended_unheard(&mut self, handle: Handle, mover: u32, status: i32, effects: &mut Effects) -> bool {
         let request = self.requests.at_mut(handle);
-        if !request.has(RECOVERED) || [0, ECANCELED].contains(&status) {
+        if !(request.has(RECOVERED) || request.has(CLAIMED)) || [0, ECANCELED].contains(&status) {
             return false;
         }
         request.set(RECOVERED, false);

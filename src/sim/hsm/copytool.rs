@@ -400,6 +400,10 @@ impl World {
         if self.end_is_lost(mover) {
             return self.shim(mover, Event::Abandoned { key });
         }
+        if attempt.error != 0 && attempt.item.action != Action::Restore {
+            // It was tried and failed: that the MDT did not hear of it is no reason to try again.
+            self.given_up.insert(key);
+        }
         // C movers cannot say it.
         let c = self.movers.get(mover).is_some_and(|mover| mover.plan.c);
         let unheard = attempt.error == 0 && status != 0 && !c;
