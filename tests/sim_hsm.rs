@@ -7,11 +7,12 @@ use coordinatool::sim::hsm::Report;
 
 /// Seeds that found something in the simulator of their time. A change of the simulator may make other runs of them; the unit
 /// tests named here stay.
-const FOUND: [(u64, &str); 5] = [
+const FOUND: [(u64, &str); 6] = [
     (79, "tapes: the_host_of_a_held_request_is_not_forgotten"),
     (187, "movers: a_claim_waits_for_another_request_of_its_file"),
     (265, "forgotten: a_recovered_restore_that_failed_is_asked_about"),
     (543, "a cookie that an MDT used again"),
+    (1934, "forgotten: what_failed_after_a_claim_is_asked_about"),
     (809, "vetting: the_cancel_of_a_queued_archive_is_harmless"),
 ];
 

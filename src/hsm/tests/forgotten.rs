@@ -431,3 +431,45 @@ fn a_recovered_restore_that_failed_is_asked_about() {
         }
     }
 }
+
+/// Found by the simulator: a restore failed, came again from its restarted MDT, and was claimed by the mover that had not
+/// heard that its end was known. Its second word of the same end was taken for that of the new attempt.
+#[test]
+fn what_failed_after_a_claim_is_asked_about() {
+    let mut s = Session::new(HsmConfig { ask_lustre: true, ..watched() });
+    s.lustre(vec![restore(7, "")]);
+    s.mover_with(1, "m0", vec![restore(7, "")]);
+    s.done(1, 7, 7, 5);
+    assert!(!s.store.contains(&StoreOp::Remove { key: key(7) }));
+    assert_eq!(kept(&s.pass_ms(1)), [7]);
+    s.alive(7, 0);
+    assert_eq!(s.work(1, ANY), [7]);
+    // This one was given out.
+    s.done(1, 7, 7, 5);
+    assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+}
+
+/// An end with ENOENT is looked into once a day for each file and kind, but a mover that says that the MDT refused the end of
+/// a copytool that succeeded is always believed.
+#[test]
+fn an_archive_that_the_mdt_forgot_twice_is_requested_twice() {
+    for told in [true, false] {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        for cookie in [1, 2] {
+            s.lustre(vec![ActionItem { fid: fid(1), dfid: fid(1), ..archive(cookie, "") }]);
+            assert_eq!(s.work(1, ANY), [u64::from(cookie)]);
+            let done = Done { cookie: cookie.into(), dfid: fid(1), status: ENOENT };
+            s.message(1, if told { Message::Unheard(done) } else { Message::Done(done) });
+            let asked = looked(&s.pass_ms(1)).len();
+            assert_eq!(asked, usize::from(told || cookie == 1), "{told} {cookie}");
+            if asked == 1 {
+                let key = RequestKey { cookie: cookie.into(), fid: fid(1) };
+                let state = Ok(FileState { states: HS_EXISTS, archive_id: 1 });
+                s.event(Event::LustreAnswered(LustreAnswer::State { key, state }));
+                assert_eq!(requested(&s.pass_ms(1)).len(), 1);
+                s.event(Event::LustreAnswered(LustreAnswer::Requested { key, errno: 0 }));
+            }
+        }
+    }
+}

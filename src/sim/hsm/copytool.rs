@@ -15,6 +15,7 @@ use crate::sim::network::End;
 
 const ENOENT: i32 = 2;
 const EIO: i32 = 5;
+const EBUSY: i32 = 16;
 const ENOSYS: i32 = 38;
 const ECANCELED: i32 = 125;
 
@@ -400,8 +401,8 @@ impl World {
         if self.end_is_lost(mover) {
             return self.shim(mover, Event::Abandoned { key });
         }
-        if attempt.error != 0 && attempt.item.action != Action::Restore {
-            // It was tried and failed: that the MDT did not hear of it is no reason to try again.
+        if (attempt.error != 0 || errno == EBUSY) && attempt.item.action != Action::Restore {
+            // It was tried and failed, or the file had changed: that the MDT forgot it is no reason to try again.
             self.given_up.insert(key);
         }
         // C movers cannot say it.
