@@ -1,7 +1,8 @@
 //! Rows 30, 31 and 32: what the user passed with a request reaches the copytool.
 
-use harness::{Daemon, FileSet, Mover, MoverSettings, Request, Settings, Testbed};
+use harness::{FileSet, Mover, MoverSettings, Request, Settings, Testbed};
 
+use crate::store::{restart_forgetful, start, start_forgetful};
 use crate::{MOVER_1, requeue_active_requests, steps};
 
 fn check_data(mover: &Mover<'_>, action: &str, count: usize, data: &str) {
@@ -17,7 +18,7 @@ fn check_data(mover: &Mover<'_>, action: &str, count: usize, data: &str) {
 #[test]
 fn row_30_data() {
     let bed = Testbed::start("30");
-    let _daemon = Daemon::start(&bed, &Settings::three_at_a_time());
+    let _daemon = start(&bed, &Settings::three_at_a_time());
     let mover = MoverSettings::new(&bed, "agent_1", MOVER_1).start(&bed);
     let files = FileSet::create(&bed, 1..2);
     let request = Request::data("some data");
@@ -41,7 +42,7 @@ fn row_30_data() {
 #[test]
 fn row_31_data_and_restart() {
     let bed = Testbed::start("31");
-    let mut daemon = Daemon::start(&bed, &Settings::three_at_a_time());
+    let mut daemon = start(&bed, &Settings::three_at_a_time());
     let files = FileSet::create(&bed, 0..100);
     files.archive(&Request::data("some data"));
     daemon.wait_known(100);
@@ -57,11 +58,11 @@ fn row_31_data_and_restart() {
 #[test]
 fn row_32_data_from_active_requests() {
     let bed = Testbed::start("32");
-    let mut daemon = Daemon::start(&bed, &Settings::three_at_a_time().line("store none"));
+    let mut daemon = start_forgetful(&bed, Settings::three_at_a_time());
     let files = FileSet::create(&bed, 0..100);
     files.archive(&Request::data("da ta_anything longer is lost"));
     daemon.wait_known(100);
-    daemon.restart();
+    restart_forgetful(&mut daemon);
     requeue_active_requests(&bed);
     daemon.wait_known(100);
     let mover = MoverSettings::new(&bed, "agent_1", MOVER_1).start(&bed);
@@ -75,7 +76,7 @@ fn row_32_data_from_active_requests() {
 #[test]
 fn row_32_five_bytes_do_not_replace_what_is_known() {
     let bed = Testbed::start("32s");
-    let mut daemon = Daemon::start(&bed, &Settings::three_at_a_time());
+    let mut daemon = start(&bed, &Settings::three_at_a_time());
     let files = FileSet::create(&bed, 0..10);
     files.archive(&Request::data("da ta_anything longer is kept"));
     daemon.wait_known(10);

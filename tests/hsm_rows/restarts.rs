@@ -1,19 +1,20 @@
 //! Rows 02 and 03: the server is restarted while requests are queued and no mover is there.
 
-use harness::{Daemon, FileSet, MoverSettings, Request, Settings, Testbed};
+use harness::{FileSet, MoverSettings, Request, Settings, Testbed};
 
+use crate::store::{restart_forgetful, start, start_forgetful};
 use crate::{MOVER_1, requeue_active_requests};
 
 /// 02: without a store the server forgets its queue; what the MDTs list as active requests is queued again.
 #[test]
 fn row_02_server_restart_and_active_requests() {
     let bed = Testbed::start("02");
-    let mut daemon = Daemon::start(&bed, &Settings::three_at_a_time().line("store none"));
+    let mut daemon = start_forgetful(&bed, Settings::three_at_a_time());
     let files = FileSet::create(&bed, 0..100);
     files.archive(&Request::default());
     daemon.wait_known(100);
 
-    daemon.restart();
+    restart_forgetful(&mut daemon);
     daemon.wait_known(0);
     requeue_active_requests(&bed);
     daemon.wait_known(100);
@@ -31,7 +32,7 @@ fn row_02_server_restart_and_active_requests() {
 #[test]
 fn row_03_server_restart_with_queued_requests() {
     let bed = Testbed::start("03");
-    let mut daemon = Daemon::start(&bed, &Settings::three_at_a_time());
+    let mut daemon = start(&bed, &Settings::three_at_a_time());
     let files = FileSet::create(&bed, 0..100);
     files.archive(&Request::default());
     daemon.wait_known(100);

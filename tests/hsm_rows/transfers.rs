@@ -1,35 +1,11 @@
-//! Rows 00, 01, 04, 05, 06, 08 and 09: what happens to transfers.
+//! Rows 01, 04, 05, 06 and 09: what happens to transfers.
 
 use std::collections::BTreeSet;
 
 use harness::{Daemon, FileSet, Gate, Mover, MoverSettings, Request, Settings, Testbed, copies};
 
+use crate::store::start;
 use crate::{MOVER_1, MOVER_2, steps};
-
-/// 00: the environment is sane: every mount shows the same files, the coordinators are enabled and nobody is registered.
-/// Both MDTs hand out the same cookies, as real ones do when they started in the same second.
-#[test]
-fn row_00_the_environment_is_sane() {
-    let bed = Testbed::start("00");
-    for mdt in 0..bed.mdts() {
-        assert_eq!(bed.lustre().parameter(mdt, "hsm_control"), "enabled");
-    }
-    assert_eq!(bed.lustre().agents(), 0);
-    let files = FileSet::create(&bed, 0..4);
-    for mount in 0..5 {
-        let seen = std::fs::read_to_string(bed.mount(mount).join("tests1/file.3")).unwrap();
-        assert_eq!(seen, "foo.3\n");
-    }
-    assert_eq!(files.states(), [0, 0, 0, 0]);
-    files.archive(&Request::default());
-    let entries = files.entries();
-    let cookies: BTreeSet<u64> = entries.iter().map(|entry| entry.cookie).collect();
-    assert_eq!(
-        (entries.len(), cookies.len()),
-        (4, 2),
-        "two requests on each MDT, with the same cookies: {entries:?}"
-    );
-}
 
 /// 01: a hundred files are archived, restored and removed over two movers; the archive is empty in the end.
 #[test]
@@ -40,7 +16,7 @@ fn row_01_normal_requests() {
 
 /// Row 01, and with reporting row 61.
 pub fn normal_requests(bed: &Testbed, settings: &Settings, request: &Request) {
-    let mut daemon = Daemon::start(bed, settings);
+    let mut daemon = start(bed, settings);
     let first = MoverSettings::new(bed, "agent_1", MOVER_1).start(bed);
     let second = MoverSettings::new(bed, "agent_2", MOVER_2).start(bed);
 
@@ -87,7 +63,7 @@ fn row_09_server_crash_while_busy() {
 }
 
 fn server_restart_while_busy(bed: &Testbed, end: impl Fn(&mut Daemon<'_>)) {
-    let mut daemon = Daemon::start(bed, &Settings::three_at_a_time());
+    let mut daemon = start(bed, &Settings::three_at_a_time());
     let gate = Gate::closed_for_all(bed, "both");
     let mut movers: Vec<Mover<'_>> = [("agent_1", MOVER_1), ("agent_2", MOVER_2)]
         .map(|(id, mount)| MoverSettings::new(bed, id, mount).behind(&gate).start(bed))
@@ -129,7 +105,7 @@ fn server_restart_while_busy(bed: &Testbed, end: impl Fn(&mut Daemon<'_>)) {
 #[test]
 fn row_05_mover_restart_while_busy() {
     let bed = Testbed::start("05");
-    let daemon = Daemon::start(&bed, &Settings::three_at_a_time());
+    let daemon = start(&bed, &Settings::three_at_a_time());
     let gate = Gate::closed_for_all(&bed, "1");
     let mut mover = MoverSettings::new(&bed, "agent_1", MOVER_1).behind(&gate).start(&bed);
     let files = FileSet::create(&bed, 0..100);
@@ -162,7 +138,7 @@ fn row_06_mover_killed_while_busy() {
 }
 
 fn mover_gone_while_busy(bed: &Testbed, end: impl Fn(&mut Mover<'_>)) {
-    let daemon = Daemon::start(bed, &Settings::three_at_a_time().line("client_grace_ms 500"));
+    let daemon = start(bed, &Settings::three_at_a_time().line("client_grace_ms 500"));
     let gate = Gate::closed_for_all(bed, "1");
     let mut first = MoverSettings::new(bed, "agent_1", MOVER_1).behind(&gate).start(bed);
     daemon.wait_mover("agent_1");
@@ -181,18 +157,4 @@ fn mover_gone_while_busy(bed: &Testbed, end: impl Fn(&mut Mover<'_>)) {
     assert_eq!(steps(&second.journal(), "begun", "ARCHIVE").len(), 100, "the second mover did all of it");
     assert!(steps(&first.journal(), "ended", "ARCHIVE").is_empty(), "the first mover ended nothing");
     daemon.wait_known(0);
-}
-
-/// 08: an empty redis host means that there is no redis.
-#[test]
-fn row_08_no_redis() {
-    let bed = Testbed::start("08");
-    // The test bed gives `COORDINATOOL_REDIS_HOST=` to every daemon; the file says otherwise, and the variable wins.
-    let _daemon = Daemon::start(&bed, &Settings::three_at_a_time().line("redis_host 127.0.0.1"));
-    let _mover = MoverSettings::new(&bed, "agent_1", MOVER_1).start(&bed);
-    let files = FileSet::create(&bed, 1..6);
-    files.archive(&Request::default());
-    files.wait_archived();
-    files.wait_ended();
-    files.check_each_done_once("ARCHIVE");
 }
