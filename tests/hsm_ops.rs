@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use harness::ledger::{Entry, Status};
-use harness::{Daemon, FileSet, Gate, MoverSettings, Request, Settings, Testbed, Value};
+use harness::{Daemon, FileSet, Gate, MoverSettings, Request, Settings, Step, Testbed, Value};
 
 /// What a command came to.
 struct Run {
@@ -114,7 +114,7 @@ fn cancel_ends_what_waits_and_what_runs() {
     let bed = Testbed::start("cancel");
     let daemon = Daemon::start(&bed, &Settings::three_at_a_time());
     let gate = Gate::closed_for_all(&bed, "all");
-    let _mover = mover(&bed, "m1", 1).behind(&gate).argument("--ack-cancel").start(&bed);
+    let mover = mover(&bed, "m1", 1).behind(&gate).argument("--ack-cancel").start(&bed);
     daemon.wait_mover("m1");
     let files = FileSet::create(&bed, 1..9);
     files.archive(&Request::data("tag=a"));
@@ -159,13 +159,15 @@ fn cancel_ends_what_waits_and_what_runs() {
     };
     bed.wait("it is cancelled at the MDT", || of_file().is_some_and(|entry| ended_waiting(&entry)));
 
-    // All that is left; the mover acknowledges what it runs when it may go on.
+    // All that is left; the mover acknowledges what it runs.
     let wait = command(&bed, &["cancel", "--all", "-y", "--wait"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn();
     let mut wait = wait.unwrap();
     bed.wait("nothing waits", || daemon.status()["pending_archive"].is_null());
+    let told = |step: &Step| step.action == "CANCEL" && step.step == "ended";
+    bed.wait("the mover has acknowledged", || mover.journal().iter().filter(|step| told(step)).count() == 3);
     gate.open();
     assert!(wait.wait().unwrap().success());
     daemon.wait_known(0);
