@@ -217,8 +217,6 @@ fn a_restore_does_not_wait_for_an_archive_of_its_file() {
     let path = files.path(0);
     fs::remove_file(&path).unwrap();
     fs::write(&path, "").unwrap();
-    let imported = bed.lustre().run(&["import", "--archive", "1", "--size", "6", path.to_str().unwrap()]);
-    assert!(imported.status.success(), "{imported:?}");
     let fid = files.fids().remove(0);
     // Somebody queues an ARCHIVE that no MDT knows, and a mover works on it and does not end it.
     let (seq, rest) = fid.trim_start_matches("0x").split_once(":0x").unwrap();
@@ -235,6 +233,9 @@ fn a_restore_does_not_wait_for_an_archive_of_its_file() {
     busy.ask_for_work(1);
     let work = busy.receive();
     assert_eq!(work["hsm_action_list"]["list"][0]["hai_cookie"], Value::from(7), "{work}");
+    // Meanwhile its data are on tape only.
+    let imported = bed.lustre().run(&["import", "--archive", "1", "--size", "6", path.to_str().unwrap()]);
+    assert!(imported.status.success(), "{imported:?}");
     let mover = MoverSettings::new(&bed, "agent_1", 1).start(&bed);
     daemon.wait_mover("agent_1");
     fs::write(mover.archive().join(&fid), "tape.\n").unwrap();
