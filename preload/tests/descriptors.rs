@@ -64,9 +64,7 @@ fn a_file_system_has_one_copytool() {
 #[test]
 fn a_closed_descriptor_is_replaced() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[QUIET]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[QUIET]);
     puppet.line("register");
     assert_eq!(puppet.call("close-fd"), 0);
     puppet.order("recv");
@@ -136,9 +134,7 @@ fn numbers_that_mean_something_else_are_left_alone() {
 #[test]
 fn running_out_of_descriptors_only_delays() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[QUIET]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[QUIET]);
     puppet.line("register");
     puppet.order("loop");
     peer.expect("recv");
@@ -160,9 +156,7 @@ fn running_out_of_descriptors_only_delays() {
 fn many_children_end_before_their_parent_looks() {
     const CHILDREN: u64 = 600;
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[QUIET]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[QUIET]);
     puppet.order("recv");
     peer.expect("recv");
     let items: Vec<_> = (1..=CHILDREN).map(|n| item(ARCHIVE, n, n as u32, "")).collect();

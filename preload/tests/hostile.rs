@@ -74,9 +74,7 @@ fn an_answer_that_is_none_ends_the_connection() {
 
 fn each_ends_the_connection(texts: &[String]) {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[QUIET]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[QUIET]);
     puppet.line("register");
     puppet.order("loop");
     peer.expect("recv");
@@ -107,9 +105,7 @@ fn each_ends_the_connection(texts: &[String]) {
 #[test]
 fn an_acknowledgement_of_nothing_is_no_acknowledgement() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[QUIET]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[QUIET]);
     puppet.line("register");
     puppet.order("recv");
     peer.expect("recv");
@@ -154,9 +150,7 @@ fn a_server_that_never_answers_keeps_nobody() {
 fn a_thousand_threads_end_at_once() {
     const THREADS: u64 = 1000;
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[QUIET]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[QUIET]);
     puppet.order("loop");
     peer.expect("recv");
     let items: Vec<_> = (1..=THREADS).map(|n| item(ARCHIVE, n, n as u32, "")).collect();
@@ -189,9 +183,7 @@ fn a_thousand_threads_end_at_once() {
 #[test]
 fn a_lack_of_memory_only_delays() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[QUIET]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[QUIET]);
     puppet.line("register");
     puppet.order("loop");
     peer.expect("recv");

@@ -66,9 +66,7 @@ fn an_archive_from_recv_to_done_keeps_all_bits_of_its_cookie() {
 #[test]
 fn a_refused_end_is_reported_with_its_errno() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[]);
     puppet.order("recv");
     peer.expect("recv");
     peer.work(1, &[item(ARCHIVE, 1, 1, ""), item(ARCHIVE, 2, 2, ""), item(ARCHIVE, 3, 3, "")]);
@@ -116,9 +114,7 @@ fn a_non_blocking_copytool_polls_its_descriptor() {
 #[test]
 fn a_cancel_and_the_cancelled_action_are_both_acknowledged() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[]);
     puppet.order("loop");
     peer.expect("recv");
     peer.work(1, &[item(ARCHIVE, 7, 7, "")]);
@@ -144,9 +140,7 @@ fn a_cancel_and_the_cancelled_action_are_both_acknowledged() {
 #[test]
 fn unacknowledged_ends_are_claimed_and_sent_again() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[]);
     puppet.order("loop");
     peer.expect("recv");
     peer.work(1, &[item(ARCHIVE, 1, 1, "x"), item(ARCHIVE, 2, 2, ""), item(ARCHIVE, 3, 3, "")]);
@@ -183,9 +177,7 @@ fn unacknowledged_ends_are_claimed_and_sent_again() {
 #[test]
 fn a_forked_child_may_begin_and_end() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[]);
     puppet.order("recv");
     peer.expect("recv");
     peer.work(1, &[item(ARCHIVE, 1, 1, ""), item(REMOVE, 2, 2, "")]);
@@ -211,9 +203,7 @@ fn a_forked_child_may_begin_and_end() {
 #[test]
 fn progress_of_a_restore_does_not_bind_it() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[]);
     puppet.order("recv");
     peer.expect("recv");
     peer.work(1, &[item(RESTORE, 9, 5, "")]);
@@ -404,9 +394,7 @@ fn unregister_in_a_signal_handler_ends_a_busy_copytool() {
 #[test]
 fn a_server_that_comes_and_goes_loses_nothing() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[("COORDINATOOL_VERBOSE", "off")]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[("COORDINATOOL_VERBOSE", "off")]);
     puppet.order("loop");
     peer.expect("recv");
     let items: Vec<_> = (1..=1000).map(|n| item(ARCHIVE, n, n as u32, "")).collect();
@@ -480,9 +468,7 @@ fn a_request_dropped_for_a_missing_file_is_ended() {
 #[test]
 fn a_copytool_may_become_a_daemon() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[]);
     puppet.line("register");
     assert_eq!(puppet.call("daemon"), 0);
     puppet.order("recv");
@@ -511,9 +497,7 @@ fn what_is_not_ours_passes_through() {
 #[test]
 fn recv_survives_any_server() {
     let server = Server::start();
-    let mut puppet = Puppet::start(&server.host(), &[("COORDINATOOL_VERBOSE", "off")]);
-    puppet.order(&format!("register {} 0", puppet.mnt().display()));
-    let (mut peer, _) = server.welcome();
+    let (mut puppet, mut peer) = server.puppet(&[("COORDINATOOL_VERBOSE", "off")]);
     puppet.line("register");
     puppet.order("recv");
     peer.expect("recv");

@@ -184,7 +184,7 @@ impl Coordinator {
     /// A loose request that the MDT did not know while it ran: most likely its end was lost with its mover. Looks at the
     /// file before anything else is done to it; `false` if too many are in doubt.
     pub(super) fn doubt_first(&mut self, handle: Handle) -> bool {
-        let room = self.doubts.len() < MOST;
+        let room = !self.doubts.is_full();
         if room {
             self.doubt(handle, Stage::First, Duration::ZERO);
         }
@@ -327,7 +327,7 @@ impl Coordinator {
                 self.drop_late(handle, effects);
             }
             State::Queued | State::Parked | State::Held | State::Settling | State::Limited => {
-                if self.doubts.len() >= MOST {
+                if self.doubts.is_full() {
                     return;
                 }
                 self.unqueue(handle);
@@ -381,7 +381,7 @@ impl Coordinator {
         // A copytool's own error never reaches an MDT that has forgotten the request.
         let unheard = status == ENOENT || (forgotten && ![0, ECANCELED].contains(&status));
         let forgotten = forgotten || told;
-        if self.keepalive_interval().is_none() || self.doubts.len() >= MOST {
+        if self.keepalive_interval().is_none() || self.doubts.is_full() {
             return false;
         }
         if kind == Kind::Restore {
@@ -526,8 +526,7 @@ impl Coordinator {
         if self.doubts.answered(handle, &[Stage::Request]).is_none() {
             return;
         }
-        let doubt = self.doubts.of.get(&handle);
-        let (since, back) = doubt.map_or((self.now.mono, false), |doubt| (doubt.since, doubt.back));
+        let back = self.doubts.of.get(&handle).is_some_and(|doubt| doubt.back);
         let later = LATER.contains(&errno) || errno == ENOSYS;
         match errno {
             _ if back => {
@@ -539,7 +538,7 @@ impl Coordinator {
                 self.counts.requested_again += 1;
                 self.drop_waiting(handle, effects);
             }
-            _ if later && self.now.mono.since(since) < GIVE_UP_AFTER => {
+            _ if later && self.doubts.is_young(handle, self.now.mono) => {
                 self.counts.unanswered += 1;
                 self.doubt_later(handle);
             }

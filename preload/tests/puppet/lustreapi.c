@@ -10,14 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-struct fid { uint64_t seq; uint32_t oid, ver; } __attribute__((packed));
-struct extent { uint64_t offset, length; } __attribute__((packed));
-struct item {
-	uint32_t len, action;
-	struct fid fid, dfid;
-	struct extent extent;
-	uint64_t cookie, gid;
-} __attribute__((packed));
+#include "hsm.h"
+
 struct copy { uint64_t data_version; uint16_t flags, errval; uint32_t padding; struct item item; };
 struct ct { int magic; char *mnt; void *kuch; int mnt_fd, open_by_fid_fd; void *kuc; };
 struct hcp { uint32_t magic; int32_t source_fd, data_fd; const struct ct *ct; struct copy copy; uint64_t statx[32]; };
@@ -85,7 +79,7 @@ int llapi_hsm_copytool_get_fd(struct ct *ct)
 	return -EINVAL;
 }
 
-int llapi_hsm_copytool_recv(struct ct *ct, void **hal, int *size)
+int llapi_hsm_copytool_recv(struct ct *ct, struct list **hal, int *size)
 {
 	(void)ct; (void)hal; (void)size;
 	note("real recv\n");

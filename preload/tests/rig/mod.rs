@@ -236,6 +236,14 @@ impl Server {
         Peer { stream, decoder: Decoder::new(Limits::default()), pending: VecDeque::new() }
     }
 
+    /// A copytool that is about to register here with the flags 0, and its connection.
+    pub fn puppet(&self, env: &[(&str, &str)]) -> (Puppet, Peer) {
+        let mut puppet = Puppet::start(&self.host(), env);
+        puppet.order(&format!("register {} 0", puppet.mnt().display()));
+        let (peer, _) = self.welcome();
+        (puppet, peer)
+    }
+
     /// The next connection, its `ehlo` answered without extensions, as C does. Returns the `ehlo` as well.
     pub fn welcome(&self) -> (Peer, Value) {
         let mut peer = self.accept();
