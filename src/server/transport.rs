@@ -30,6 +30,8 @@ struct Tls {
     session: Box<ServerConnection>,
     /// The session may hold bytes that came and were not read.
     holds: bool,
+    /// The peer has said goodbye: what follows the bytes that came is the end, and the socket need not tell it.
+    ended: bool,
 }
 
 impl Socket {
@@ -86,7 +88,10 @@ impl Transport {
 
     /// After the handshake. The peer's first message may have come with its end.
     pub fn tls(stream: TcpStream, session: Box<ServerConnection>) -> Self {
-        Self { socket: Socket::Tcp(stream), tls: Some(RefCell::new(Tls { session, holds: true })) }
+        Self {
+            socket: Socket::Tcp(stream),
+            tls: Some(RefCell::new(Tls { session, holds: true, ended: false })),
+        }
     }
 
     /// Waits until something came.
@@ -125,7 +130,7 @@ impl Transport {
         loop {
             match tls.session.reader().read(buffer) {
                 Ok(length) => {
-                    tls.holds = length == buffer.len();
+                    tls.holds = tls.ended || length == buffer.len();
                     return Ok(length);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => tls.holds = false,
@@ -134,10 +139,13 @@ impl Transport {
                 Err(error) => return Err(error),
             }
             tls.session.read_tls(&mut &self.socket)?;
-            if let Err(error) = tls.session.process_new_packets() {
-                // Tell the peer why, if it listens.
-                let _ = tls.session.write_tls(&mut &self.socket);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            match tls.session.process_new_packets() {
+                Ok(state) => tls.ended = state.peer_has_closed(),
+                Err(error) => {
+                    // Tell the peer why, if it listens.
+                    let _ = tls.session.write_tls(&mut &self.socket);
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
             }
         }
     }

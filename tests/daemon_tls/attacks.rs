@@ -218,13 +218,19 @@ fn the_protocol_is_the_same_inside() {
     for _ in 0..101 {
         assert_eq!(admin.receive().unwrap()["command"], "status");
     }
-    // Who says goodbye still gets the answers that are due.
-    admin.send(&STATUS.repeat(3)).unwrap();
-    let Stream::Tls(stream) = &mut admin.stream else { panic!("no TLS") };
-    stream.conn.send_close_notify();
-    stream.flush().unwrap();
-    for _ in 0..3 {
-        assert_eq!(admin.receive().unwrap()["command"], "status");
+    // Who says goodbye still gets the answers that are due, whether it comes with the questions or after them.
+    let mut other = Peer::connect(port, &site.key("admin.psk")).unwrap();
+    for (peer, at_once) in [(&mut admin, false), (&mut other, true)] {
+        let Stream::Tls(stream) = &mut peer.stream else { panic!("no TLS") };
+        stream.conn.writer().write_all(STATUS.repeat(3).as_bytes()).unwrap();
+        if !at_once {
+            stream.flush().unwrap();
+        }
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        for _ in 0..3 {
+            assert_eq!(peer.receive().unwrap()["command"], "status");
+        }
+        assert_eq!(peer.receive().unwrap_err(), "closed", "at once: {at_once}");
     }
-    assert_eq!(admin.receive().unwrap_err(), "closed");
 }
