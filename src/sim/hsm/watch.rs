@@ -117,7 +117,16 @@ impl World {
         let twice = self.fs.ledger().any(|other| {
             same(other) && other.cookie != entry.cookie && self.forgotten.contains(&(other.mdt, other.cookie))
         });
-        if done || excused || twice {
+        // The user had its copy removed after that: another archive would bring it back.
+        let removed = self.fs.ledger().any(|other| {
+            other.fid == entry.fid
+                && other.mdt == entry.mdt
+                && other.action == Action::Remove
+                && later(other)
+                && other.status == RecordStatus::Succeed
+        });
+        let unwanted = entry.action == Action::Archive && removed;
+        if done || excused || twice || unwanted {
             return Ok(false);
         }
         Err(format!(

@@ -529,7 +529,7 @@ impl World {
                 }
             }
             Then::DaemonAsk { boot, call } => {
-                if let (LustreCall::Request { item }, Err(_)) = (&call, &result) {
+                if let (LustreCall::Request { item, .. }, Err(_)) = (&call, &result) {
                     // Whether the MDT takes it again is not the daemon's decision.
                     self.given_up.insert(item.key());
                 }
