@@ -119,12 +119,13 @@ impl World {
             self.forget_with_redis();
         }
         self.judge_recovery(&daemon)?;
+        self.began(daemon.keys());
         self.daemon = Some(daemon);
         self.sync_planned = false;
         let boots = self.boots;
         self.note(format_args!("daemon: started for the {boots}. time"));
         self.register(boots);
-        if self.boots > 1 {
+        if self.boots > 1 && !self.unaided() {
             // What died between the pipe and the store, or with a daemon without a store, the operator queues again.
             let delay = self.rng.between(1, 5) * SECOND;
             let task = self.catch_up();
