@@ -18,7 +18,7 @@ impl World {
         self.after(delay, Task::Fault);
         match self.rng.below(20) {
             10 => self.pause_mover(),
-            16 | 17 => self.lose_redis(),
+            16 | 17 => self.lose_redis()?,
             18 | 19 => self.stop_at_renewal = true,
             11 => self.set_clock(),
             12 => self.crash_unsynced = true,

@@ -149,6 +149,8 @@ report! {
     redis_emptied: "redis servers that came back empty", true;
     /// Daemons that were gone before redis had everything.
     behind_at_end: "daemons gone before redis had all", true;
+    /// Hosts of daemon and redis that lost their power with running requests.
+    hosts_lost: "hosts of redis and daemon lost", true;
     /// Times that redis and the daemon had both lost something.
     redis_lost: "daemons that found redis robbed", true;
     /// Files whose owners were looked up.
