@@ -54,13 +54,33 @@ pub struct Committer {
 
 impl Committer {
     /// Starts the thread. `report` is called on it.
+    ///
+    /// # Errors
+    /// When there can be no thread.
     pub fn start(
         store: Box<dyn Store>,
         report: impl FnMut(Report) + Send + 'static,
     ) -> std::io::Result<Self> {
+        Self::start_reading(store, |_| true, report)
+    }
+
+    /// Starts the thread, which first reads the store; commits wait so long. It ends when `read` says that it cannot be used.
+    /// `report` is called on it as well.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn start_reading(
+        mut store: Box<dyn Store>,
+        read: impl FnOnce(&mut dyn Store) -> bool + Send + 'static,
+        report: impl FnMut(Report) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
-        let worker = Worker::new(store, Box::new(report));
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || worker.run(&queue))?;
+        let work = move || {
+            if read(store.as_mut()) {
+                Worker::new(store, Box::new(report)).run(&queue);
+            }
+        };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(work)?;
         Ok(Self { jobs, thread: Some(thread) })
     }
 

@@ -182,7 +182,7 @@ impl<'bed> Daemon<'bed> {
         self.connect().ask(&json!({"command": "lock", "locked": value}))
     }
 
-    /// Waits until it listens and every MDT knows it.
+    /// Waits until it listens, has read its store, and every MDT knows it.
     pub fn wait_ready(&self) {
         let address = self.address();
         self.bed.wait("the daemon listens", || {
@@ -191,6 +191,10 @@ impl<'bed> Daemon<'bed> {
         if !self.arguments.iter().any(|argument| argument == "--lustre") {
             self.bed.wait("the daemon is registered with every MDT", || {
                 self.bed.lustre().agents() == self.bed.mdts()
+            });
+        } else {
+            self.bed.wait("the daemon has read its store", || {
+                self.bed.status().is_some_and(|status| status["recovering"].is_null())
             });
         }
     }
