@@ -65,10 +65,15 @@ impl<'bed> Daemon<'bed> {
     /// The same with more arguments.
     pub fn start_with(bed: &'bed Testbed, settings: &Settings, arguments: &[&str]) -> Self {
         bed.configure(settings);
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let daemon = Self { bed, process: spawn(bed, &arguments), arguments };
+        let daemon = Self::start_without_waiting(bed, arguments);
         daemon.wait_ready();
         daemon
+    }
+
+    /// Starts it with the configuration there is, and waits for nothing.
+    pub fn start_without_waiting(bed: &'bed Testbed, arguments: &[&str]) -> Self {
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { bed, process: spawn(bed, &arguments), arguments }
     }
 
     /// Where it listens.
