@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use harness::{Peer, json, known};
 
 use crate::baselines;
-use crate::bench::Bench;
+use crate::bench::{Bench, Cpu};
 use crate::load;
 use crate::messages::ten_bytes;
 use crate::server::Store;
@@ -15,7 +15,8 @@ use crate::table::{Aim, Line};
 pub fn measure(bench: &mut Bench) -> Result<(), String> {
     for store in bench.stores().into_iter().filter(|store| *store != Store::None) {
         let requests = bench.requests;
-        let (mut all, mut accepted, mut scans, mut shares) = (vec![], vec![], vec![], vec![]);
+        let (mut all, mut accepted, mut cpu, mut scans, mut shares) =
+            (vec![], vec![], vec![], vec![], vec![]);
         for _ in 0..bench.runs {
             let mut server = bench.server(store, "");
             load::queue(server.address(), requests, ten_bytes)?;
@@ -23,6 +24,7 @@ pub fn measure(bench: &mut Bench) -> Result<(), String> {
                 scans.push(baselines::hscan(bench.kept_redis()).as_secs_f64());
             }
             server.crash_and_start();
+            let used = Cpu::of(server.watched());
             let (mut peer, accepted_at) = accepted_peer(server.address(), server.age())?;
             accepted.push(accepted_at.as_secs_f64());
             loop {
@@ -40,6 +42,7 @@ pub fn measure(bench: &mut Bench) -> Result<(), String> {
                 std::thread::sleep(Duration::from_millis(5));
             }
             all.push(server.age().as_secs_f64());
+            cpu.push(used.each(requests));
             if let (Some(all), Some(scan)) = (all.last(), scans.last()) {
                 shares.push(all / scan);
             }
@@ -51,6 +54,7 @@ pub fn measure(bench: &mut Bench) -> Result<(), String> {
             bench.add(Line::new("restart, bare HSCAN", "s", scans));
             bench.add(Line::new("restart, redis, of bare HSCAN", "", shares).aim(Aim::AtMost(1.2)));
         }
+        bench.add(Line::new(format!("restart, {name}: CPU of the daemon for each request"), "us", cpu));
         bench.add(Line::new(format!("restart until a mover is accepted, {name}"), "s", accepted));
     }
     Ok(())

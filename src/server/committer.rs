@@ -4,6 +4,7 @@
 //! an operation had to wait, all later ones wait behind it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -180,7 +181,7 @@ impl Worker {
     /// Writes everything that waits now and syncs once. Returns whether it was the end.
     fn group(&mut self, first: Job, queue: &Receiver<Job>) -> bool {
         let mut failed = Vec::new();
-        let mut written: Vec<(u64, Vec<StoreOp>)> = Vec::new();
+        let mut written: Vec<(u64, Arc<Vec<StoreOp>>)> = Vec::new();
         let mut upto = 0;
         let mut close = false;
         // What follows the commits of this group.
@@ -188,11 +189,14 @@ impl Worker {
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Commit(number, mut ops) => {
+                Job::Commit(number, ops) => {
                     upto = number;
+                    let mut ops = Arc::new(ops);
                     if let Err((errno, from)) = self.append(&ops) {
                         failed.push((number, errno));
-                        self.backlog.push(ops.split_off(from), self.store.as_ref());
+                        let mut all = Arc::unwrap_or_clone(ops);
+                        self.backlog.push(all.split_off(from), self.store.as_ref());
+                        ops = Arc::new(all);
                     }
                     if !ops.is_empty() {
                         written.push((number, ops));
@@ -217,7 +221,7 @@ impl Worker {
             let mut again = Backlog::default();
             for (number, ops) in written {
                 failed.push((number, errno));
-                again.push(ops, self.store.as_ref());
+                again.push(Arc::unwrap_or_clone(ops), self.store.as_ref());
             }
             again.append(std::mem::take(&mut self.backlog), self.store.as_ref());
             self.backlog = again;
@@ -237,11 +241,11 @@ impl Worker {
     }
 
     /// Appends all of `ops`, or says with which errno and from where on they could not be appended.
-    fn append(&mut self, ops: &[StoreOp]) -> Result<(), (i32, usize)> {
+    fn append(&mut self, ops: &Arc<Vec<StoreOp>>) -> Result<(), (i32, usize)> {
         if !self.backlog.is_empty() {
             return Err((if self.full { libc::ENOSPC } else { libc::EIO }, 0));
         }
-        match self.store.append(ops) {
+        match self.store.append_shared(ops) {
             Ok(()) => Ok(()),
             Err(StoreError::Unstorable { .. }) => self.append_one_by_one(ops),
             Err(error) => Err((self.complain(&error), 0)),

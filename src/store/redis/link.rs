@@ -12,6 +12,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 
 use super::scan::Scanner;
+use super::transaction::Transaction;
 use crate::store::StoreError;
 
 /// How long a connection may take to be made.
@@ -216,8 +217,20 @@ impl Link {
     /// met a key of another type.
     pub fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
         self.connection.send_packed_command(&pipe.get_packed_pipeline())?;
-        let transaction = pipe.is_transaction();
-        let count = pipe.len() + if transaction { 2 } else { 0 };
+        self.results(pipe.len(), pipe.is_transaction())
+    }
+
+    /// Sends a transaction and gives the results of its commands.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub fn transact(&mut self, transaction: &Transaction) -> Result<Vec<Value>, RedisError> {
+        self.connection.send_packed_command(transaction.bytes())?;
+        self.results(transaction.commands(), true)
+    }
+
+    fn results(&mut self, commands: usize, transaction: bool) -> Result<Vec<Value>, RedisError> {
+        let count = commands + if transaction { 2 } else { 0 };
         let mut refused = None;
         let mut results = Vec::with_capacity(count);
         for _ in 0..count {

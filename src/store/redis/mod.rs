@@ -11,6 +11,7 @@ mod recovery;
 mod scan;
 pub mod spill;
 mod store;
+pub mod transaction;
 pub mod values;
 
 pub use link::{Server, nobody_listens};

@@ -4,6 +4,8 @@
 use std::io::{self, Read, Write};
 use std::ops::Range;
 
+use super::transaction::push_command;
+
 /// Fields that are asked for at a time.
 const COUNT: usize = 5000;
 /// Bytes that are read at a time.
@@ -24,16 +26,6 @@ pub(super) struct Scanner<S> {
 fn odd(what: &[u8]) -> io::Error {
     let shown: String = String::from_utf8_lossy(what).chars().take(200).collect();
     io::Error::other(format!("it answers {shown:?}"))
-}
-
-/// Adds a command as it is sent.
-pub(super) fn push_command(words: &[&[u8]], out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-    for word in words {
-        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
 }
 
 /// The line at the beginning, without its end, and how long it is with it.
