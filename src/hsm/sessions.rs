@@ -228,7 +228,7 @@ impl Coordinator {
     }
 
     /// Grants or renews a lease. Returns it in milliseconds, 0 for movers that know none.
-    fn grant_lease(&mut self, mover: u32) -> u64 {
+    pub(super) fn grant_lease(&mut self, mover: u32) -> u64 {
         if !self.movers.at(mover).features.lease {
             return 0;
         }
