@@ -15,6 +15,7 @@ pub mod item;
 pub mod layout;
 pub mod outbox;
 mod quick;
+mod quick_queue;
 pub mod reply;
 pub mod request;
 pub mod text;
