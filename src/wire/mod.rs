@@ -18,6 +18,7 @@ mod quick;
 mod quick_queue;
 pub mod reply;
 pub mod request;
+mod scan;
 pub mod text;
 mod value;
 
