@@ -75,9 +75,8 @@ mod tests {
 
     #[test]
     fn the_last_are_known_with_their_last_value() {
-        let mut recent = Recent::<Fid, u32>::default();
         // Numbers wrap on the way.
-        recent.first = u32::MAX - 10;
+        let mut recent = Recent { first: u32::MAX - 10, ..Recent::<Fid, u32>::default() };
         let most = MOST as u32;
         for oid in 0..most {
             assert_eq!(recent.add(fid(oid), oid), None);
