@@ -185,7 +185,7 @@ impl Coordinator {
             self.tell_request(handle, None, RequestChange::Claimed);
             return true;
         }
-        if self.tombstones.contains(key) {
+        if self.tombstones.get(&key).is_some() {
             tracing::info!(%key, mover = %self.movers.at(mover).id, "claimed, but it has ended");
             return false;
         }
