@@ -380,15 +380,20 @@ impl Handle {
     ///
     /// A forked child cannot renew the lease, nor can a parent that waits for its child: as long as the parent lives but
     /// has not looked at its connection of late, a child goes on as if the lease held.
+    ///
+    /// A child whose parent is gone has no lease any more, however long that would hold: the next process with the mover's
+    /// name does not claim what it does not know, and the daemon then gives it out again at once. Where the daemon grants no
+    /// leases a child goes on, as with the C version's library.
     pub fn lapsed(&self) -> bool {
         let now = clock::now();
+        if self.shared.has_lease() && !self.owner_lives() {
+            return true;
+        }
         if !self.shared.lapsed(now) {
             return false;
         }
         const RECENT: Duration = Duration::from_secs(10);
-        self.shared.owner() == clock::pid()
-            || now.since(self.shared.pumped_at()) < RECENT
-            || !self.owner_lives()
+        self.shared.owner() == clock::pid() || now.since(self.shared.pumped_at()) < RECENT
     }
 
     /// Waits for the lease to be renewed, and helps. Returns whether it holds.
@@ -400,7 +405,7 @@ impl Handle {
                 break;
             }
             let left = deadline.since(clock::now());
-            if left.is_zero() || self.is_dead() {
+            if left.is_zero() || self.is_dead() || !self.owner_lives() {
                 return false;
             }
             let nap = left.min(Duration::from_millis(100));

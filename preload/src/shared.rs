@@ -146,6 +146,11 @@ impl Shared {
         until != 0 && until <= now.0
     }
 
+    /// Whether the daemon grants leases, as far as the owner knows.
+    pub fn has_lease(&self) -> bool {
+        self.lease_until.load(Ordering::Acquire) != 0
+    }
+
     /// What an attempt that begins now is to remember, so that only later refusals stop it.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -199,6 +199,34 @@ fn a_forked_child_may_begin_and_end() {
     puppet.finish();
 }
 
+/// Nobody tells the server what a child does whose parent is gone, and the parent's successor does not claim it: the server
+/// gives it to others, and the child stops however long the parent's lease would have held. What it has completed counts.
+#[test]
+fn a_child_stops_when_its_parent_is_gone() {
+    for (lease_ms, progress, withheld) in [(600_000, -libc::ECANCELED, "0xffffffffffffffff"), (0, 0, "0x1")] {
+        let server = Server::start();
+        let mut puppet = Puppet::start(&server.host(), &[]);
+        puppet.order(&format!("register {} 0", puppet.mnt().display()));
+        let (mut peer, _) = server.welcome_with(lease_ms, &[]);
+        puppet.order("recv");
+        peer.expect("recv");
+        peer.work(1, &[item(ARCHIVE, 1, 1, ""), item(ARCHIVE, 2, 2, "")]);
+        puppet.line("list");
+        assert_eq!(puppet.call("begin 0"), 0);
+        assert_eq!(puppet.call("begin 1"), 0);
+        // The parent exits, and the child takes the orders.
+        puppet.order("daemon");
+        assert_eq!(puppet.exit(), Some(0));
+        puppet.asked();
+        assert_eq!(puppet.call("progress 0 10"), progress, "lease of {lease_ms} ms");
+        puppet.asked();
+        assert_eq!(puppet.call("end 0 125"), 0);
+        assert_eq!(puppet.asked(), [format!("end cookie={withheld} oid=0x1 flags=0 errval=125")]);
+        assert_eq!(puppet.call("end 1 0"), 0);
+        assert_eq!(puppet.asked(), ["end cookie=0x2 oid=0x2 flags=0 errval=0"]);
+    }
+}
+
 /// The first progress under a restore's volatile file binds it to this mover, so it goes under the file's own FID.
 #[test]
 fn progress_of_a_restore_does_not_bind_it() {
