@@ -15,7 +15,7 @@ mod entries;
 const MAX_INPUT: usize = 8192;
 
 /// These take milliseconds for an input: a quarter of the inputs will do.
-const SLOW: &[&str] = &["coordinator", "server_config"];
+const SLOW: &[&str] = &["coordinator", "server_config", "queue_lines", "tls_files"];
 
 struct Random(u64);
 
@@ -182,6 +182,8 @@ targets! {
     locator_answer
     api_selection
     client_words
+    queue_lines
+    tls_files
     coordinator
     shim_replies
 }

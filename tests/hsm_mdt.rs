@@ -48,6 +48,37 @@ fn times_out(bed: &Testbed, files: &FileSet<'_>) {
     });
 }
 
+/// The kernel keeps a registration for a moment after its process was killed. The C version ends then, and so does its unit
+/// after five such starts.
+#[test]
+fn a_registration_that_is_in_the_way_is_waited_for() {
+    let bed = TestbedSettings::new("mdt-registered").start();
+    let before = MoverSettings::new(&bed, "before", 0).without_library().archives(&[9]).start(&bed);
+    bed.wait("it is registered", || bed.lustre().agents() == bed.mdts());
+    let mut daemon = Daemon::start(&bed, &Settings::new());
+    let mover = MoverSettings::new(&bed, "m1", 1).archives(&[1]).start(&bed);
+    bed.wait("movers are served meanwhile", || {
+        bed.status().is_some_and(|status| status["clients"].to_string().contains("\"m1\""))
+    });
+    // A stop must leave alone what is not its own.
+    daemon.stop();
+    assert_eq!(bed.lustre().agents(), bed.mdts());
+    daemon.start_again();
+    let files = FileSet::create(&bed, 0..2);
+    files.archive(&Request::archive(1));
+    drop(before);
+    bed.wait("what waits at the MDTs comes once the other is gone", || {
+        files.entries().iter().filter(|entry| entry.status == Status::Succeeded).count() == 2
+    });
+    let log = daemon.log();
+    assert_eq!(
+        log.matches("another copytool is registered through this mount").count(),
+        2,
+        "once a start: {log}"
+    );
+    drop(mover);
+}
+
 /// One request of each file and action has ended well, and only one.
 fn check_done_once(entries: &[Entry]) {
     let mut done: BTreeMap<(&str, &str), Vec<&Entry>> = BTreeMap::new();

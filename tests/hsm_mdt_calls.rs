@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use coordinatool::hsm::{Action, ActionItem, FileState, LustreAnswer, LustreCall, RequestKey};
 use coordinatool::lustre::calls::Calls;
@@ -53,7 +52,7 @@ impl Side {
         let tell: Tell = Arc::new(move |message| drop(send.send(message)));
         let mount = CurrentMount::new(Mount::open(bed.mount(0), None).unwrap());
         let calls = Calls::start(mount.clone(), Arc::clone(&tell)).unwrap();
-        let copytool = Copytool::start(mount, Vec::new(), tell, Duration::ZERO).unwrap();
+        let copytool = Copytool::start(mount, Vec::new(), tell).unwrap();
         Self { calls, copytool, told, items: VecDeque::new(), answers: Vec::new() }
     }
 

@@ -11,8 +11,10 @@ command -v valgrind >/dev/null || {
 cargo build --workspace --quiet
 export COORDINATOOL_TEST_PATIENCE=${COORDINATOOL_TEST_PATIENCE:-300}
 memcheck="valgrind -q --error-exitcode=99 --max-threads=1500"
-# Left out: tests whose leases of a second or two lapse while valgrind translates, and the one that leaves no memory to it.
+# Left out: tests whose leases of a second or two, or whose patience with what is never begun (a minute), lapse while valgrind
+# translates, and the one that leaves no memory to it.
 PUPPET_WRAPPER=$memcheck cargo test --quiet -p coordinatool-preload --test real_processes --test descriptors \
-	--test hostile --test secure -- --test-threads 4 --skip a_lapsed_lease_stops --skip progress_renews_the_lease \
-	--skip a_lack_of_memory --skip many_children_end
+	--test hostile -- --test-threads 4 --skip a_lapsed_lease_stops --skip progress_renews_the_lease \
+	--skip a_lack_of_memory --skip many_children_end --skip a_thousand_threads
+PUPPET_WRAPPER="$memcheck --suppressions=$PWD/tests/valgrind.supp" cargo test --quiet -p coordinatool-preload --test secure
 COORDINATOOL_STRESS_WRAPPER=$memcheck cargo test --quiet -p coordinatool-preload --test stress "$@" -- --nocapture

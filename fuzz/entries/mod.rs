@@ -49,6 +49,8 @@ pub const TARGETS: &[Target] = &[
     ("locator_answer", operators::locator),
     ("api_selection", operators::selection),
     ("client_words", operators::words),
+    ("queue_lines", operators::queue_lines),
+    ("tls_files", settings::tls),
     ("coordinator", coordinator::anything),
     ("shim_replies", mover::replies),
 ];

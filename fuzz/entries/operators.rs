@@ -1,7 +1,17 @@
 //! What locators answer, what operators ask for over HTTP, and what their command line gets to show.
 
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use coordinatool::client::connection::{Target, Way};
+use coordinatool::client::queue::{ITEMS, Queuer, Summary};
+use coordinatool::hsm::event::{Ehlo, Message};
 use coordinatool::ops::{Cookie, FidText, Select};
 use coordinatool::server::locator::lines;
+use coordinatool::wire::{Decoder, Limits, parse_message};
 
 /// A locator's answer, as lines and as JSON: what is read is a place or a complaint.
 pub fn locator(data: &[u8]) {
@@ -55,4 +65,64 @@ pub fn words(data: &[u8]) {
     for text in shown {
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     }
+}
+
+/// Where [`queue_lines`] hands requests in: a server that takes all of them and says how many it understood.
+fn counting_server() -> &'static (String, Mutex<Receiver<u64>>) {
+    static SERVER: OnceLock<(String, Mutex<Receiver<u64>>)> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let (send, counts) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = send.send(count_items(stream.unwrap()));
+            }
+        });
+        (port, Mutex::new(counts))
+    })
+}
+
+/// Takes the messages of one connection: each is one that the daemon understands completely.
+fn count_items(mut stream: TcpStream) -> u64 {
+    let (mut decoder, mut buffer, mut all) = (Decoder::new(Limits::default()), [0; 16 << 10], 0);
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        decoder.push(&buffer[..count]);
+        while let Some(object) = decoder.next_object().unwrap() {
+            let answer = match parse_message(object).unwrap() {
+                Message::Queue(queue) => {
+                    let items = queue.items.unwrap();
+                    assert!(queue.bad_items == 0 && items.len() <= ITEMS);
+                    all += items.len() as u64;
+                    format!("{{\"command\": \"queue\", \"enqueued\": {}}}", items.len())
+                }
+                _ => "{\"command\": \"ehlo\"}".to_owned(),
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    }
+    all
+}
+
+/// Standard input of `coordinatool-client -Q`: each line is a request that the daemon understands, or is counted as what it is.
+pub fn queue_lines(data: &[u8]) {
+    let (port, counts) = counting_server();
+    let counts = counts.lock().unwrap();
+    let timeout = Some(Duration::from_secs(30));
+    let target = Target { host: "127.0.0.1".into(), port: port.clone(), way: Way::Plain, timeout };
+    let ehlo = Ehlo::default();
+    let mut queuer = Queuer::new(&target, &ehlo, Some("testfs0"));
+    queuer.run(&mut BufReader::with_capacity(7, data)).unwrap();
+    let summary = queuer.summary.clone();
+    drop(queuer);
+    let Summary { sent, answered, enqueued, skipped, failure, .. } = &summary;
+    if *sent > 0 {
+        assert_eq!(counts.recv().unwrap(), *sent);
+    }
+    assert_eq!((answered, enqueued, skipped, failure), (sent, sent, &0, &None));
+    let lines = data.split(|byte| *byte == b'\n').count() as u64;
+    assert!(
+        sent + summary.bad_lines + summary.canceled + summary.cancels + summary.ended <= lines,
+        "{summary:?}"
+    );
 }

@@ -2,15 +2,18 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use coordinatool::client::args::Options as ClientOptions;
 use coordinatool::client::settings::{Settings, Surroundings};
 use coordinatool::security::psk::Psk;
 use coordinatool::server::config::{Note, Sources, load};
 use coordinatool::server::options::Options;
-use coordinatool::tls::Peer;
+use coordinatool::tls::{Identity, Paths, Peer, Trust};
 
 struct OneFile<'a> {
     text: &'a [u8],
@@ -110,4 +113,42 @@ pub fn certificate(data: &[u8]) {
         let shown = format!("{peer:?}");
         assert!(shown.len() < 1024 + 40 * data.len());
     }
+}
+
+/// A file with certificates and a key, as what each of the three files holds: it is taken, or refused in one line that names a
+/// file. A refusal never shows the key.
+pub fn tls(data: &[u8]) {
+    thread_local! {
+        static FILE: (tempfile::TempDir, PathBuf) = {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("all.pem");
+            (directory, path)
+        };
+    }
+    FILE.with(|(_, path)| {
+        let mut file = OpenOptions::new();
+        let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+        file.write_all(data).unwrap();
+        let paths = Paths { authority: path.clone(), certificate: path.clone(), key: path.clone() };
+        match Identity::load(&paths) {
+            Ok(identity) => {
+                identity.expires().unwrap();
+                assert!(
+                    identity.warnings(SystemTime::now()).iter().all(|line| !line.contains(char::is_control))
+                );
+                let _ = identity.server_config(&Trust::default());
+                identity.client_config(&["host"], &Trust::default()).unwrap();
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("all.pem") && !text.contains('\n'), "{text:?}");
+                let lines = data
+                    .split(|byte| *byte == b'\n')
+                    .filter(|line| line.len() > 20 && !line.starts_with(b"-"));
+                let shown =
+                    |line: &[u8]| std::str::from_utf8(line).is_ok_and(|line| text.contains(line.trim()));
+                assert!(!lines.into_iter().any(shown), "{text:?}");
+            }
+        }
+    });
 }

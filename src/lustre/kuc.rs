@@ -2,14 +2,14 @@
 //!
 //! While the pipe is full the kernel waits with a global semaphore held, which stops every MDT; so nothing here may wait
 //! for anything but the pipe itself. When the file system goes away (unmounted, or the embedded Lustre stopped), the
-//! thread registers again as soon as it is back.
+//! thread registers again as soon as it is back. It also does so when an earlier registration is in the way at start.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lustreapi_sys::abi::{KUC_MAGIC, KUC_TRANSPORT_GENERIC, KUC_TRANSPORT_HSM};
 use lustreapi_sys::kuc::{Frame, HEADER_LEN, next_frame};
@@ -19,7 +19,8 @@ use rustix::io::Errno;
 use super::link::{CurrentMount, FromLustre, Tell};
 use super::mount::{Mount, MountError};
 
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// Pauses between attempts to register. The first is short: the kernel needs a moment to notice that an earlier daemon died.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 
 const RUN: u8 = 0;
@@ -42,6 +43,8 @@ pub struct Copytool {
 #[derive(Debug)]
 struct Control {
     state: AtomicU8,
+    /// Whether the registration of this mount is ours. Ending it when it is not would end that of another daemon.
+    registered: AtomicBool,
     wake: OwnedFd,
 }
 
@@ -69,25 +72,24 @@ enum End {
 }
 
 impl Copytool {
-    /// Registers and starts the reader. For as long as `patience` an earlier registration may be in the way (EEXIST).
-    pub fn start(
-        mount: CurrentMount,
-        archive_ids: Vec<u32>,
-        tell: Tell,
-        patience: Duration,
-    ) -> Result<Self, MountError> {
-        let until = Instant::now() + patience;
-        let pipe = loop {
-            match mount.get().register(&archive_ids) {
-                Err(MountError::Register { source, .. })
-                    if source.raw_os_error() == Some(libc::EEXIST) && Instant::now() < until =>
-                {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                done => break done?,
+    /// Registers and starts the reader. Where another registration is in the way, most likely that of an earlier daemon
+    /// that was killed just now, the reader goes on trying.
+    ///
+    /// # Errors
+    /// When the file system refuses the registration for another reason.
+    pub fn start(mount: CurrentMount, archive_ids: Vec<u32>, tell: Tell) -> Result<Self, MountError> {
+        let pipe = match mount.get().register(&archive_ids) {
+            Ok(pipe) => {
+                tracing::info!("Registered lustre copytool");
+                Ok(pipe)
             }
+            Err(error) if error.is_registered_twice() => {
+                let why = error.to_string();
+                tracing::warn!("{why}; no requests come from lustre until it is gone; trying again");
+                Err(why)
+            }
+            Err(error) => return Err(error),
         };
-        tracing::info!("Registered lustre copytool");
         Self::read(mount, archive_ids, tell, pipe)
     }
 
@@ -99,20 +101,21 @@ impl Copytool {
         pipe: OwnedFd,
     ) -> Result<Self, MountError> {
         tracing::info!("took over the registration of the lustre copytool");
-        Self::read(mount, archive_ids, tell, pipe)
+        Self::read(mount, archive_ids, tell, Ok(pipe))
     }
 
     fn read(
         mount: CurrentMount,
         archive_ids: Vec<u32>,
         tell: Tell,
-        pipe: OwnedFd,
+        pipe: Result<OwnedFd, String>,
     ) -> Result<Self, MountError> {
         let current = mount.get();
         let failed = |source: io::Error| MountError::Register { path: current.path().to_owned(), source };
         let wake =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
-        let control = Arc::new(Control { state: AtomicU8::new(RUN), wake });
+        let registered = AtomicBool::new(pipe.is_ok());
+        let control = Arc::new(Control { state: AtomicU8::new(RUN), registered, wake });
         let keeper = Keeper { mount: mount.clone(), archive_ids, control: Arc::clone(&control), tell };
         let thread = std::thread::Builder::new().name("kuc".into()).spawn(move || keeper.run(pipe));
         let thread = thread.map_err(failed)?;
@@ -124,6 +127,9 @@ impl Copytool {
     pub fn stop(&mut self) {
         let mount = self.mount.get();
         self.control.enter(LEAVE);
+        if !self.control.registered.load(Ordering::Acquire) {
+            return self.control.enter(DRAIN);
+        }
         let control = Arc::clone(&self.control);
         let unregister = move || {
             if let Err(error) = mount.unregister() {
@@ -170,19 +176,25 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(self, pipe: OwnedFd) -> Option<OwnedFd> {
+    fn run(self, pipe: Result<OwnedFd, String>) -> Option<OwnedFd> {
         let pipe = self.keep_reading(pipe);
         (self.tell)(FromLustre::Stopped);
         pipe
     }
 
-    /// Reads until told to stop. Returns the pipe if it is to be handed over.
-    fn keep_reading(&self, mut pipe: OwnedFd) -> Option<OwnedFd> {
+    /// Reads until told to stop; without a pipe, registers first, and does not say again why there is none. Returns the pipe
+    /// if it is to be handed over.
+    fn keep_reading(&self, pipe: Result<OwnedFd, String>) -> Option<OwnedFd> {
+        let mut pipe = match pipe {
+            Ok(pipe) => pipe,
+            Err(said) => self.register_again(said)?,
+        };
         loop {
             match read_frames(&pipe, &self.control, &mut |list| (self.tell)(FromLustre::List(list))) {
                 End::Drained => return None,
                 End::BetweenFrames => return Some(pipe),
                 End::Lost(why) => {
+                    self.control.registered.store(false, Ordering::Release);
                     let mount = self.mount.get();
                     tracing::error!(
                         "{}: {why}: no more requests come from lustre; movers are served, and the copytool registers \
@@ -191,13 +203,13 @@ impl Keeper {
                     );
                 }
             }
-            pipe = self.register_again()?;
+            pipe = self.register_again(String::new())?;
         }
     }
 
-    fn register_again(&self) -> Option<OwnedFd> {
+    /// Tries until it works or it is told to stop. What was said last is not said again.
+    fn register_again(&self, mut said: String) -> Option<OwnedFd> {
         let mut backoff = FIRST_BACKOFF;
-        let mut last = String::new();
         loop {
             self.wait(backoff);
             if self.control.state() != RUN {
@@ -208,14 +220,15 @@ impl Keeper {
             match opened.and_then(|mount| mount.register(&self.archive_ids).map(|pipe| (mount, pipe))) {
                 Ok((mount, pipe)) => {
                     self.mount.replace(mount);
+                    self.control.registered.store(true, Ordering::Release);
                     tracing::warn!("Registered lustre copytool again");
                     return Some(pipe);
                 }
                 Err(error) => {
                     let text = error.to_string();
-                    if text != last {
+                    if text != said {
                         tracing::warn!("{text}; trying again");
-                        last = text;
+                        said = text;
                     }
                 }
             }
@@ -327,7 +340,8 @@ mod tests {
     }
 
     fn control() -> Control {
-        Control { state: AtomicU8::new(RUN), wake: eventfd(0, EventfdFlags::NONBLOCK).unwrap() }
+        let registered = AtomicBool::new(true);
+        Control { state: AtomicU8::new(RUN), registered, wake: eventfd(0, EventfdFlags::NONBLOCK).unwrap() }
     }
 
     /// liblustreapi up to 2.17 loses a message that is read in two parts (LU-20183).

@@ -68,11 +68,21 @@ pub enum MountError {
 
 fn explain(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EEXIST) => " (another copytool is registered through this mount: only one can be)",
+        Some(libc::EEXIST | libc::EBUSY) => {
+            " (another copytool is registered through this mount: only one can be)"
+        }
         Some(libc::EPERM) => " (CAP_SYS_ADMIN is needed, and the nodemap must allow hsm_ops)",
         Some(libc::ENXIO) => " (the HSM coordinator of an MDT is stopped: set mdt.*.hsm_control to enabled)",
         Some(libc::ENOTCONN) => " (no MDT is connected)",
         _ => "",
+    }
+}
+
+impl MountError {
+    /// Whether another copytool is registered through the mount, or was until a moment ago: the kernel ends a registration
+    /// when the last descriptor of its root is closed (`ll_file_release`), which may be after its process is gone.
+    pub fn is_registered_twice(&self) -> bool {
+        matches!(self, Self::Register { source, .. } if matches!(source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY)))
     }
 }
 

@@ -42,8 +42,6 @@ use crate::system::supervisor;
 const RECOVERED_PARTS: usize = 16;
 /// How long a clean stop waits for the kernel's pipe to be emptied.
 const STOP_LUSTRE: Duration = Duration::from_secs(2);
-/// How long the registration of an earlier run may be in the way of ours, while it ends.
-const OLD_REGISTRATION: Duration = Duration::from_secs(10);
 /// How long it waits for the store.
 const STOP_STORE: Duration = Duration::from_secs(10);
 /// How long it waits for peers to read their answers, and for reporting files.
@@ -301,8 +299,7 @@ impl Daemon<'_> {
             (None, Some(mount)) => {
                 let mount = CurrentMount::new(mount);
                 let ids = self.settings.hsm.archive_ids.clone();
-                let patience = if self.inherited.has_refused() { OLD_REGISTRATION } else { Duration::ZERO };
-                let copytool = Copytool::start(mount.clone(), ids, Arc::clone(&tell), patience)?;
+                let copytool = Copytool::start(mount.clone(), ids, Arc::clone(&tell))?;
                 (mount, copytool)
             }
             (None, None) => {

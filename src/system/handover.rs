@@ -27,8 +27,6 @@ fn root_name(archive_ids: &[u32]) -> String {
 pub struct Inherited {
     listeners: VecDeque<OwnedFd>,
     registration: Option<Registration>,
-    /// There was a registration that is of no use: it ends soon.
-    refused: bool,
 }
 
 /// A copytool that is registered at Lustre already.
@@ -86,15 +84,9 @@ impl Inherited {
             (1, 1) => pipes.pop().zip(roots.pop()).map(|(pipe, root)| Registration { pipe, root }),
             _ => None,
         };
-        let refused = registration.is_none() && !(roots.is_empty() && others.is_empty());
         drop(pipes);
         drop((roots, others));
-        Self { listeners, registration, refused }
-    }
-
-    /// Whether an old registration is about to end, which may be in the way of a new one for a moment.
-    pub fn has_refused(&self) -> bool {
-        self.refused
+        Self { listeners, registration }
     }
 
     /// The next listening socket.

@@ -335,7 +335,8 @@ impl State {
             }
             slot.registration = registration;
         }
-        if slot.pipe.is_none() {
+        if !accepted || slot.pipe.is_none() {
+            // Whoever was refused keeps nothing alive, however long it has the root open.
             lease::unmark(root, client.0);
         }
     }

@@ -36,11 +36,9 @@ impl Peer {
     /// The next object, or `None` when there is none within `patience` or the connection was closed.
     pub fn receive_within(&mut self, patience: Duration) -> Option<Value> {
         let deadline = Instant::now() + patience;
+        let mut complete = true;
         loop {
-            let mut values = serde_json::Deserializer::from_slice(&self.received).into_iter::<Value>();
-            if let Some(Ok(value)) = values.next() {
-                let used = values.byte_offset();
-                self.received.drain(..used);
+            if complete && let Some(value) = self.take_received() {
                 return Some(value);
             }
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -50,12 +48,23 @@ impl Peer {
                 Ok(0) => return None,
                 Ok(count) => self.received.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return None,
+                Err(_) => return self.take_received(),
             }
             if Instant::now() >= deadline {
-                return None;
+                return self.take_received();
             }
+            // Long answers come in many parts: not all of it is read anew with each of them.
+            complete = self.received.ends_with(b"}");
         }
+    }
+
+    /// The first object of what was received, if it is complete.
+    fn take_received(&mut self) -> Option<Value> {
+        let mut values = serde_json::Deserializer::from_slice(&self.received).into_iter::<Value>();
+        let value = values.next()?.ok()?;
+        let used = values.byte_offset();
+        self.received.drain(..used);
+        Some(value)
     }
 
     /// The next object.
