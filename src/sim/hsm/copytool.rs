@@ -169,6 +169,7 @@ impl World {
             let Some(item) = ActionItem::from_list(&list, item) else { continue };
             self.note(format_args!("mover{mover}: gets {} {}", item.action, item.key()));
             self.is_durable(&item)?;
+            self.lose_host_after(item.key());
             let Some(state) = self.movers.get_mut(mover) else { return Ok(()) };
             if item.action == Action::Cancel {
                 self.cancel(mover, item);

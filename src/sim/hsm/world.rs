@@ -70,6 +70,8 @@ pub(super) enum Task {
     MdtStart { mdt: u32 },
     /// Movers that have work of an MDT are stopped for a while.
     StopMovers { mdt: u32 },
+    /// The host of the daemon and its redis loses its power.
+    LoseHost,
     /// A connection breaks.
     Cut { link: LinkId },
     /// A mover is stopped until then: this is what comes to it meanwhile.
@@ -149,6 +151,8 @@ pub(super) struct World {
     pub deliver_twice: bool,
     /// Crash when changes next wait for the disk.
     pub crash_unsynced: bool,
+    /// Cut the power of the daemon and its redis when a mover next gets something.
+    pub lose_host_soon: bool,
     /// Stop the next busy mover that asks for its lease.
     pub stop_at_renewal: bool,
     /// Until when MDTs are slow to answer the daemon.
@@ -248,6 +252,7 @@ impl World {
             sync_planned: false,
             deliver_twice: false,
             crash_unsynced: false,
+            lose_host_soon: false,
             stop_at_renewal: false,
             slow_until: 0,
             wall_offset: 0,
@@ -510,6 +515,7 @@ impl World {
                 let time = self.time();
                 self.fs.handle(time, FsEvent::StartMdt(mdt), &mut self.fs_effects);
             }
+            Task::LoseHost => return self.lose_host(),
             Task::StopMovers { mdt } => self.stop_movers_of(mdt),
             Task::Cut { link } => {
                 let notice = self.habit_rng.below(SECOND / 10);
