@@ -365,8 +365,10 @@ impl World {
                 }
             }
             Effect::Reply { conn, reply } => {
-                if let (Reply::Ehlo(_), Some(mover)) = (&reply, self.mover_at(conn)) {
+                if let (Reply::Ehlo(ehlo), Some(mover)) = (&reply, self.mover_at(conn)) {
                     mover.greeted = true;
+                    // Another request of the file runs: it stops this one, and may be given it again later.
+                    mover.running.retain(|key, _| !ehlo.refused.contains(key));
                 }
             }
             Effect::EndAtLustre { item, .. } => self.endings.push(item.key()),

@@ -121,15 +121,18 @@ impl Coordinator {
 
     fn check_classes(&self) {
         let mut queued = BTreeSet::new();
+        let mut counted: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+        for handle in self.handles() {
+            let request = self.requests.at(handle);
+            let (refs, running) = counted.entry(request.class).or_default();
+            *refs += 1;
+            *running += u32::from(request.state == State::Running);
+        }
         for id in self.classes.ids() {
             let class = self.classes.at(id);
             assert_eq!(self.classes.find(&class.key), Some(id));
-            let (mut refs, mut running) = (0, 0);
-            for handle in self.handles().filter(|&handle| self.requests.at(handle).class == id) {
-                refs += 1;
-                running += u32::from(self.requests.at(handle).state == State::Running);
-            }
-            assert_eq!((class.refs, class.running), (refs, running), "references to a class");
+            let references = counted.get(&id).copied().unwrap_or_default();
+            assert_eq!((class.refs, class.running), references, "references to a class");
             let due = class.standing.map(|standing| standing.due);
             let head = (class.list.head != NIL).then(|| self.due(class.list.head));
             if class.key.tape == NIL {
@@ -239,19 +242,20 @@ impl Coordinator {
     }
 
     fn check_slots(&self) {
+        let mut counted: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        for handle in self.handles() {
+            let request = self.requests.at(handle);
+            let (queued, running) = counted.entry(self.classes.at(request.class).key.tag).or_default();
+            match request.state {
+                State::Queued | State::Parked => *queued += 1,
+                State::Running => *running += 1,
+                _ => {}
+            }
+        }
         for tag in self.tags.ids() {
             let entry = self.tags.at(tag);
-            let of_tag = |handle: &Handle| self.classes.at(self.requests.at(*handle).class).key.tag == tag;
-            let mut queued = 0;
-            let mut running = 0;
-            for handle in self.handles().filter(of_tag) {
-                match self.requests.at(handle).state {
-                    State::Queued | State::Parked => queued += 1,
-                    State::Running => running += 1,
-                    _ => {}
-                }
-            }
-            assert_eq!((queued, running), (entry.queued, entry.running), "work of a tag");
+            let work = counted.get(&tag).copied().unwrap_or_default();
+            assert_eq!(work, (entry.queued, entry.running), "work of a tag");
             assert_eq!(entry.waiting.is_some(), entry.wants_slot(), "a tag waits when it wants a slot");
             assert!(entry.spread || entry.slots.len() <= 1, "a tag has one slot");
             for (&mover, &slot) in &entry.slots {

@@ -1,6 +1,6 @@
 //! The state machine's state, and who handles which event.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use lustreapi_sys::Fid;
 use rustc_hash::FxHashMap;
@@ -28,6 +28,8 @@ use super::movers::Movers;
 use super::operator::AskId;
 use super::priorities::Dues;
 use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
+use super::reading::Reading;
+use super::recent::Recent;
 use super::reconcile;
 use super::removed::Removed;
 use super::reporting::Reports;
@@ -53,6 +55,8 @@ pub struct Coordinator {
     pub(super) config: HsmConfig,
     /// Counts configurations, from 1.
     pub(super) config_version: u32,
+    /// Set while the store is still being read.
+    pub(super) reading: Option<Box<Reading>>,
     pub(super) now: Now,
     random_state: u64,
     sequence: u64,
@@ -90,7 +94,8 @@ pub struct Coordinator {
     pub(super) unpersisted: BTreeSet<Handle>,
     pub(super) cancels: FxHashMap<Handle, Cancel>,
     pub(super) endings: BTreeMap<RequestKey, Ending>,
-    pub(super) tombstones: Tombstones,
+    /// Keys of the requests that ended last: a mover that still claims one must not bring it back to life.
+    pub(super) tombstones: Recent<RequestKey, ()>,
     pub(super) vetting: Vetting,
     pub(super) late_archives: LateArchives,
     pub(super) bound: BoundRestores,
@@ -127,45 +132,13 @@ pub struct Coordinator {
     pub(super) later_movers: BTreeSet<u32>,
 }
 
-/// Keys of the requests that ended last: a mover that still claims one must not bring it back to life.
-#[derive(Debug, Default)]
-pub(super) struct Tombstones {
-    ring: VecDeque<(RequestKey, u64)>,
-    keys: FxHashMap<RequestKey, u64>,
-    next: u64,
-}
-
-impl Tombstones {
-    const MOST: usize = 65_536;
-
-    pub(super) fn add(&mut self, key: RequestKey) {
-        self.next += 1;
-        self.keys.insert(key, self.next);
-        self.ring.push_back((key, self.next));
-        if self.ring.len() > Self::MOST
-            && let Some((old, number)) = self.ring.pop_front()
-            && self.keys.get(&old) == Some(&number)
-        {
-            self.keys.remove(&old);
-        }
-    }
-
-    /// Returns whether it was there.
-    pub(super) fn remove(&mut self, key: RequestKey) -> bool {
-        self.keys.remove(&key).is_some()
-    }
-
-    pub(super) fn contains(&self, key: RequestKey) -> bool {
-        self.keys.contains_key(&key)
-    }
-}
-
 impl Coordinator {
     /// A coordinator that knows nothing yet. `seed` feeds its only randomness, the choice among equal hosts.
     pub fn new(config: HsmConfig, seed: u64, now: Now) -> Self {
         let mut new = Self {
             config,
             config_version: 1,
+            reading: None,
             now,
             random_state: seed,
             sequence: 0,
@@ -195,7 +168,7 @@ impl Coordinator {
             unpersisted: BTreeSet::new(),
             cancels: FxHashMap::default(),
             endings: BTreeMap::new(),
-            tombstones: Tombstones::default(),
+            tombstones: Recent::default(),
             vetting: Vetting::default(),
             late_archives: LateArchives::default(),
             bound: BoundRestores::default(),
@@ -228,6 +201,7 @@ impl Coordinator {
     /// Takes one event and appends to `effects` what follows from it.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
         self.now = now;
+        let Some(event) = self.while_reading(event, effects) else { return };
         self.expire(effects);
         // What is asked while the store is read is not carried out.
         let may_ask = !matches!(event, Event::Recovered { .. } | Event::RecoveredNotes(_));
@@ -240,6 +214,7 @@ impl Coordinator {
             Event::LustreEnded { key, errno } => self.lustre_ended(key, errno, effects),
             Event::Recovered { requests, suspect } => self.recovered(requests, suspect, effects),
             Event::RecoveredNotes(notes) => self.recovered_notes(notes),
+            Event::RecoveryEnded => {}
             Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
             Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
             Event::Reconcile { ask, step } => self.reconcile(ask, step, effects),
@@ -273,10 +248,11 @@ impl Coordinator {
 
     /// When [`Event::Tick`] is wanted at the latest; `None` when nothing is pending.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.timers.next()
+        // What is due waits for the end of reading.
+        if self.reading.is_some() { None } else { self.timers.next() }
     }
 
-    fn message(&mut self, conn: ConnId, message: Message, effects: &mut Effects) {
+    pub(super) fn message(&mut self, conn: ConnId, message: Message, effects: &mut Effects) {
         let Some(&mover) = self.conns.get(&conn) else {
             tracing::debug!(conn = conn.0, "message from a connection that is gone");
             return;
@@ -329,14 +305,14 @@ impl Coordinator {
         }
     }
 
-    fn set_store_full(&mut self, full: bool) {
+    pub(super) fn set_store_full(&mut self, full: bool) {
         self.store_full = full;
         if !full && !self.unpersisted.is_empty() {
             self.slice_later();
         }
     }
 
-    fn reconfigure(&mut self, config: HsmConfig) {
+    pub(super) fn reconfigure(&mut self, config: HsmConfig) {
         let batch = self.config.batch != config.batch;
         self.config = config;
         self.config_version += 1;
@@ -380,7 +356,7 @@ impl Coordinator {
     }
 
     /// Does a part of what is too much for one step.
-    fn work_slice(&mut self, effects: &mut Effects) {
+    pub(super) fn work_slice(&mut self, effects: &mut Effects) {
         let mut left = SLICE;
         self.retire_slice(&mut left, effects);
         self.settle_slice(&mut left, effects);

@@ -19,6 +19,7 @@ pub mod reason;
 pub mod views;
 pub use crate::time;
 
+mod recent;
 pub mod reconcile;
 
 mod absence;
@@ -52,6 +53,7 @@ mod placing;
 mod priorities;
 pub mod quarantine;
 mod queues;
+mod reading;
 mod recovery;
 mod removed;
 mod reporting;

@@ -478,7 +478,7 @@ impl Coordinator {
         self.forget_location(handle);
         self.release_class(class);
         self.data.release(data);
-        self.tombstones.add(key);
+        self.tombstones.add(key, ());
         self.disarm_keepalive();
         self.disarm_strandings();
         self.counts.pending[kind.at()] -= 1;

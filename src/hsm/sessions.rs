@@ -185,7 +185,7 @@ impl Coordinator {
             self.tell_request(handle, None, RequestChange::Claimed);
             return true;
         }
-        if self.tombstones.contains(key) {
+        if self.tombstones.get(&key).is_some() {
             tracing::info!(%key, mover = %self.movers.at(mover).id, "claimed, but it has ended");
             return false;
         }
@@ -228,7 +228,7 @@ impl Coordinator {
     }
 
     /// Grants or renews a lease. Returns it in milliseconds, 0 for movers that know none.
-    fn grant_lease(&mut self, mover: u32) -> u64 {
+    pub(super) fn grant_lease(&mut self, mover: u32) -> u64 {
         if !self.movers.at(mover).features.lease {
             return 0;
         }

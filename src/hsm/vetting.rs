@@ -17,6 +17,7 @@ use super::effect::{Effect, Effects};
 use super::event::Done;
 use super::index::NIL;
 use super::lustre_call::{FileState, LustreCall};
+use super::recent::Recent;
 use super::requests::{ENDED_BEFORE, Handle, Kind, RECOVERED, State};
 use super::time::Mono;
 use super::timers::Timer;
@@ -147,38 +148,28 @@ impl Vetting {
     }
 }
 
-/// Files whose archives stopped lately, at a mover or here, and when. As many as there are tombstones.
+/// Files whose archives stopped lately, at a mover or here, and when.
 #[derive(Debug, Default)]
 pub(super) struct LateArchives {
-    ring: std::collections::VecDeque<(Fid, Mono)>,
-    files: rustc_hash::FxHashMap<Fid, Mono>,
+    files: Recent<Fid, Mono>,
     /// Since when all of them are known.
     since: Mono,
 }
 
 impl LateArchives {
-    const MOST: usize = 65_536;
-
     /// Whether an archive of the file may have stopped after this time, which is not that of a request before our start.
     fn may_have(&self, fid: Fid, after: Mono) -> bool {
-        after < self.since || self.files.contains_key(&fid)
+        after < self.since || self.last(fid).is_some()
     }
 
     pub(super) fn note(&mut self, fid: Fid, at: Mono) {
-        self.files.insert(fid, at);
-        self.ring.push_back((fid, at));
-        if self.ring.len() > Self::MOST
-            && let Some((fid, at)) = self.ring.pop_front()
-        {
-            self.since = at;
-            if self.files.get(&fid) == Some(&at) {
-                self.files.remove(&fid);
-            }
+        if let Some(forgotten) = self.files.add(fid, at) {
+            self.since = forgotten;
         }
     }
 
     fn last(&self, fid: Fid) -> Option<Mono> {
-        self.files.get(&fid).copied()
+        self.files.get(&fid)
     }
 }
 

@@ -17,6 +17,7 @@ mod limits;
 mod movers;
 mod orders;
 mod queueing;
+mod reading;
 mod reconcile;
 mod recovery;
 mod removed;
