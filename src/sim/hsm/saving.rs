@@ -102,6 +102,7 @@ impl World {
                 (attempt.item.fid, false)
             }
             Then::CancelEnded { item, .. } => (item.fid, false),
+            Then::OrphanEnded { key, .. } => (key.fid, false),
             _ => return Ok(()),
         };
         let Some(file) = self.fs.file(fid) else { return Ok(()) };

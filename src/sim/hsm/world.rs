@@ -11,6 +11,7 @@ use super::durable::Promised;
 use super::exclusive::Began;
 use super::mover::Mover;
 use super::operator::{Errand, Operator};
+use super::orphans::Orphan;
 use super::redis::{Loss, Redis};
 use super::report::Report;
 use super::scenario::{SECOND, Scenario};
@@ -56,6 +57,8 @@ pub(super) enum Task {
     Connecting { mover: usize, life: u64, conn: u64 },
     /// A copytool's thread goes on.
     Step { mover: usize, life: u64, attempt: u64 },
+    /// A child of a copytool that is dead goes on.
+    Orphan { number: u64 },
     /// A user does something to a file.
     User { file: usize },
     /// The operator does something.
@@ -109,6 +112,8 @@ pub(super) enum Then {
     Progress { mover: usize, life: u64, attempt: u64 },
     /// A mover's end.
     Ended { mover: usize, life: u64, attempt: u64 },
+    /// The end of a child whose copytool is dead.
+    OrphanEnded { key: RequestKey, failed: bool },
     /// A mover's end of a cancel.
     CancelEnded { mover: usize, life: u64, item: Box<ActionItem> },
     /// A user's new file.
@@ -160,6 +165,9 @@ pub(super) struct World {
     /// How far the daemon's wall clock is off, in nanoseconds.
     pub wall_offset: i64,
     pub movers: Vec<Mover>,
+    /// Children of copytools that are dead.
+    pub orphans: BTreeMap<u64, Orphan>,
+    pub last_orphan: u64,
     pub clients: u32,
     pub users: Vec<UserFile>,
     pub operator: Operator,
@@ -257,6 +265,8 @@ impl World {
             slow_until: 0,
             wall_offset: 0,
             movers,
+            orphans: BTreeMap::new(),
+            last_orphan: 0,
             clients: 10,
             operator: Operator::default(),
             promised: Promised::default(),
@@ -505,6 +515,7 @@ impl World {
                     return self.step(mover, attempt);
                 }
             }
+            Task::Orphan { number } => return self.orphan_step(number),
             Task::User { file } => self.user(file),
             Task::Operator(errand) => return self.run_errand(errand),
             Task::Compare => return self.compare(),
@@ -596,6 +607,7 @@ impl World {
                     self.created(file, fid);
                 }
             }
+            Then::OrphanEnded { key, failed } => self.orphan_ended(key, failed, &result),
             Then::Read { file, fid } => self.has_read(file, fid, errno)?,
             _ => {}
         }
