@@ -2,6 +2,7 @@
 
 use lustreapi_sys::Fid;
 
+use super::values::is_text;
 use crate::hsm::{Action, ActionItem};
 
 /// What is not read yet.
@@ -57,7 +58,7 @@ impl<'a> Text<'a> {
         self.literal(b"\"")?;
         let end = memchr::memchr(b'"', self.0)?;
         let (text, rest) = self.0.split_at(end);
-        if text.iter().any(|&byte| byte < 0x20 || byte == b'\\') || std::str::from_utf8(text).is_err() {
+        if text.iter().any(|&byte| byte < 0x20 || byte == b'\\') || !is_text(text) {
             return None;
         }
         self.0 = &rest[1..];
