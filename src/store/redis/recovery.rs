@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use lustreapi_sys::Fid;
 use redis::RedisError;
 
 use super::link::{Link, once_loaded, takes_nothing};
@@ -11,7 +10,7 @@ use super::names::{CANARY, Hash, parse_field};
 use super::replay::Earlier;
 use super::store::RedisStore;
 use super::values::{self, Place};
-use crate::hsm::{Action, ActionItem};
+use crate::hsm::ActionItem;
 use crate::store::{Recovery, StoreError};
 
 /// Fields that are taken out of a hash at a time.
@@ -94,8 +93,10 @@ impl RedisStore {
         self.read_notes(link)?;
         let mut own = own;
         let mut last = None;
-        for at in in_order(&items) {
-            let item = std::mem::replace(&mut items[at as usize], nothing());
+        let order = in_order(&items);
+        let mut items: Vec<_> = items.into_iter().map(Some).collect();
+        for at in order {
+            let Some(item) = items[at as usize].take() else { continue };
             let key = item.key();
             // A scan may give the same field twice.
             if last.replace(key) == Some(key) {
@@ -178,7 +179,11 @@ impl RedisStore {
         hash: Hash,
         recovery: &mut Recovery,
     ) -> Result<Vec<ActionItem>, RedisError> {
-        let mut items = Vec::new();
+        // What is too little grows.
+        const MOST: usize = 1 << 24;
+        let mut count = redis::cmd("HLEN");
+        let count: usize = link.ask(count.arg(self.names.hash(hash)))?;
+        let mut items = Vec::with_capacity(count.min(MOST));
         self.scan(link, hash, recovery, |field, value| {
             let item = values::read_item(hash == Hash::OwnRequests, field, value)?;
             // Something that an earlier version wrote apart, or C could not have written: it would not be found again.
@@ -273,24 +278,6 @@ pub(super) fn in_order(items: &[ActionItem]) -> Vec<u32> {
         items.iter().zip(0..count).map(|(item, at)| (item.timestamp, item.cookie, at)).collect();
     order.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| key(a.2).cmp(&key(b.2))));
     order.into_iter().map(|(_, _, at)| at).collect()
-}
-
-/// What stands where a request was taken away.
-fn nothing() -> ActionItem {
-    ActionItem {
-        action: Action::Archive,
-        fid: Fid::default(),
-        dfid: Fid::default(),
-        extent_offset: 0,
-        extent_length: 0,
-        cookie: 0,
-        gid: 0,
-        archive_id: 0,
-        flags: 0,
-        data: Box::default(),
-        timestamp: 0,
-        extra: Box::default(),
-    }
 }
 
 pub(super) fn not_connected() -> RedisError {
