@@ -142,7 +142,46 @@ fn object() -> impl Strategy<Value = String> {
     value.prop_map(|value| if value.starts_with('{') { value } else { format!("{{\"v\":{value} }}") })
 }
 
+/// Pieces of objects, good ones and others, together as long as several blocks of 64 bytes.
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        8 => Just("{\"hai_cookie\": 123456, \"hai_fid\": {\"f_seq\": 8589935617, \"f_oid\": 1}, \"hai_gid\": "),
+        8 => Just("\"a text with {brackets] in it\", "),
+        8 => prop::sample::select(vec!["{", "}", "[", "]", "\"", "{\"", "}}", "1", ", ", ": ", " "]),
+        1 => prop::sample::select(vec!["\\", "\\\"", "true", "x", "/", "\n", "\u{e9}", "\u{0}", "{ ", "{,"]),
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// What follows a brace may stand in the next block.
+#[test]
+fn a_brace_at_any_place_is_followed_by_a_quote_or_its_end() {
+    for pad in 0..130 {
+        for next in ["1", ",", "{", "[", "]", "}, ", "\"x\": 1}, ", " 1", " }, ", " \"x\": 1}, "] {
+            let stream =
+                format!("{{\"p\": \"{}\", \"v\": {{{next}\"w\": \"{}\"}}", "a".repeat(pad), "b".repeat(130));
+            let cuts: Vec<usize> = (1..stream.len()).collect();
+            let whole = objects(stream.as_bytes(), &[], Limits::default());
+            assert_eq!(whole.1.is_ok(), next.ends_with(", "), "{stream}");
+            assert_eq!(objects(stream.as_bytes(), &cuts, Limits::default()), whole, "{stream}");
+        }
+    }
+}
+
 proptest! {
+    /// Single bytes are looked at one by one, many at once in blocks.
+    #[test]
+    fn blocks_and_bytes_say_the_same(
+        stream in pieces(),
+        message_bytes in 100usize..1000,
+        depth in 2usize..10,
+    ) {
+        let limits = Limits { message_bytes, depth };
+        let cuts: Vec<usize> = (1..stream.len()).collect();
+        let whole = objects(stream.as_bytes(), &[], limits);
+        prop_assert_eq!(objects(stream.as_bytes(), &cuts, limits), whole);
+    }
+
     #[test]
     fn any_split_gives_the_same_objects(
         objects_in in prop::collection::vec((object(), "[ \t\r\n]{0,2}"), 0..6),

@@ -184,7 +184,7 @@ impl Coordinator {
             self.look_up_later(handle);
         }
         self.report_join(handle);
-        if self.tombstones.remove(item.key()) {
+        if self.tombstones.remove(&item.key()) {
             self.requests.at_mut(handle).set(ENDED_BEFORE, true);
         }
         self.note_new(handle);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use lustreapi_sys::Fid;
 
-use super::index::{Index, hash_of};
+use super::index::{Index, Near};
 use super::requests::{Handle, Slab};
 
 /// The index.
@@ -24,7 +24,7 @@ impl ByFile {
     }
 
     fn first(&self, slab: &Slab, fid: Fid) -> Option<Handle> {
-        self.first.find(hash_of(fid), |at| slab.at(at).fid == fid)
+        self.first.find(fid.near(), |at| slab.at(at).fid == fid)
     }
 
     /// The request with this identity.
@@ -42,22 +42,21 @@ impl ByFile {
         if self.first(slab, request.fid).is_some() {
             self.others.insert((request.fid, request.cookie), handle);
         } else {
-            self.first.insert(hash_of(request.fid), handle);
+            self.first.insert(request.fid.near(), handle);
         }
     }
 
     /// Removes a request that is there.
     pub(super) fn remove(&mut self, slab: &Slab, handle: Handle) {
         let (fid, cookie) = (slab.at(handle).fid, slab.at(handle).cookie);
-        if self.first(slab, fid) != Some(handle) {
+        if !self.first.remove(fid.near(), handle) {
             self.others.remove(&(fid, cookie));
             return;
         }
-        self.first.remove(hash_of(fid), handle);
         let next = self.others.range((fid, 0)..=(fid, u64::MAX)).next().map(|(&key, &next)| (key, next));
         if let Some((key, next)) = next {
             self.others.remove(&key);
-            self.first.insert(hash_of(fid), next);
+            self.first.insert(fid.near(), next);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The state machine's state, and who handles which event.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use lustreapi_sys::Fid;
 use rustc_hash::FxHashMap;
@@ -29,6 +29,7 @@ use super::operator::AskId;
 use super::priorities::Dues;
 use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
 use super::reading::Reading;
+use super::recent::Recent;
 use super::reconcile;
 use super::removed::Removed;
 use super::reporting::Reports;
@@ -93,7 +94,8 @@ pub struct Coordinator {
     pub(super) unpersisted: BTreeSet<Handle>,
     pub(super) cancels: FxHashMap<Handle, Cancel>,
     pub(super) endings: BTreeMap<RequestKey, Ending>,
-    pub(super) tombstones: Tombstones,
+    /// Keys of the requests that ended last: a mover that still claims one must not bring it back to life.
+    pub(super) tombstones: Recent<RequestKey, ()>,
     pub(super) vetting: Vetting,
     pub(super) late_archives: LateArchives,
     pub(super) bound: BoundRestores,
@@ -128,39 +130,6 @@ pub struct Coordinator {
     pub(super) fresh_movers: BTreeSet<u32>,
     /// Movers to be looked at again in the next step.
     pub(super) later_movers: BTreeSet<u32>,
-}
-
-/// Keys of the requests that ended last: a mover that still claims one must not bring it back to life.
-#[derive(Debug, Default)]
-pub(super) struct Tombstones {
-    ring: VecDeque<(RequestKey, u64)>,
-    keys: FxHashMap<RequestKey, u64>,
-    next: u64,
-}
-
-impl Tombstones {
-    const MOST: usize = 65_536;
-
-    pub(super) fn add(&mut self, key: RequestKey) {
-        self.next += 1;
-        self.keys.insert(key, self.next);
-        self.ring.push_back((key, self.next));
-        if self.ring.len() > Self::MOST
-            && let Some((old, number)) = self.ring.pop_front()
-            && self.keys.get(&old) == Some(&number)
-        {
-            self.keys.remove(&old);
-        }
-    }
-
-    /// Returns whether it was there.
-    pub(super) fn remove(&mut self, key: RequestKey) -> bool {
-        self.keys.remove(&key).is_some()
-    }
-
-    pub(super) fn contains(&self, key: RequestKey) -> bool {
-        self.keys.contains_key(&key)
-    }
 }
 
 impl Coordinator {
@@ -199,7 +168,7 @@ impl Coordinator {
             unpersisted: BTreeSet::new(),
             cancels: FxHashMap::default(),
             endings: BTreeMap::new(),
-            tombstones: Tombstones::default(),
+            tombstones: Recent::default(),
             vetting: Vetting::default(),
             late_archives: LateArchives::default(),
             bound: BoundRestores::default(),

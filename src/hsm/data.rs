@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::index::{Index, NIL, hash_of};
+use super::index::{Index, NIL, near};
 use super::queues::Place;
 use super::reporting::NO_REPORT;
 
@@ -64,8 +64,12 @@ impl Entries {
     }
 }
 
+/// Data that ends in a number comes in sequence as well.
 fn hash_data(bytes: &[u8], truncated: bool) -> u64 {
-    hash_of((bytes, truncated))
+    match bytes.split_last() {
+        Some((last, run)) => near((run, truncated), *last),
+        None => near(truncated, 0),
+    }
 }
 
 impl DataTable {

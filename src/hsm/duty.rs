@@ -101,7 +101,10 @@ impl Duties {
         if !self.by_name.contains_key(name) {
             self.by_name.insert(name.into(), Duty::default());
         }
-        self.by_name.entry(name.into()).or_default()
+        match self.by_name.get_mut(name) {
+            Some(duty) => duty,
+            None => unreachable!("it was just put there"),
+        }
     }
 }
 

@@ -44,7 +44,10 @@ impl Coordinator {
             .find_any(done.cookie, done.dfid)
             .filter(own)
             .or_else(|| self.requests.find_alias(done.cookie, done.dfid).filter(own))
-            .or_else(|| self.requests.find_truncated(done.cookie, done.dfid, mover))
+            .or_else(|| {
+                let of_file = self.busy.get(&done.dfid);
+                self.requests.find_truncated(done.cookie, done.dfid, mover, of_file)
+            })
     }
 
     /// Whether it matters that the work of a request is done though the MDT does not know: an archive is made again, a

@@ -19,6 +19,7 @@ pub mod reason;
 pub mod views;
 pub use crate::time;
 
+mod recent;
 pub mod reconcile;
 
 mod absence;

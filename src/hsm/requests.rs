@@ -2,7 +2,7 @@
 
 use lustreapi_sys::Fid;
 use rustc_hash::FxHashMap;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::action::{Action, ActionItem, RequestKey};
 use super::by_file::ByFile;
@@ -97,6 +97,8 @@ pub(super) const CANCELLING: u16 = 32;
 pub(super) const RELEASED: u16 = 64;
 /// A mover brought it, so that rules of dispatch did not apply.
 pub(super) const CLAIMED: u16 = 128;
+/// Its mover came back while it ran: the `done` that it sends next may be one that we have had already, of an earlier attempt.
+pub(super) const REJOINED: u16 = 0x400;
 /// Its reporting file counts it.
 pub(super) const REPORTED: u16 = 256;
 /// It has ended here before and was delivered again, or an archive whose file's copy was removed since.
@@ -327,8 +329,8 @@ pub(super) struct Requests {
     pub(super) by_file: ByFile,
     /// (cookie, data FID) of requests whose data FID is not the file's own.
     aliases: FxHashMap<(u64, Fid), Handle>,
-    /// What runs, by the low half of the cookie and each of its FIDs: C movers truncate cookies.
-    short: FxHashMap<(u32, Fid), Few>,
+    /// What runs and has data FIDs other than the file's own, by these.
+    running: FxHashMap<Fid, Few>,
     rare: FxHashMap<Handle, Box<Rare>>,
 }
 
@@ -338,7 +340,7 @@ impl Requests {
             slab: Slab::default(),
             by_file: ByFile::new(),
             aliases: FxHashMap::default(),
-            short: FxHashMap::default(),
+            running: FxHashMap::default(),
             rare: FxHashMap::default(),
         }
     }
@@ -371,10 +373,20 @@ impl Requests {
         self.by_file.all(&self.slab, fid, most)
     }
 
-    /// What runs on `owner` under one of these FIDs and a cookie with the same low half.
-    pub(super) fn find_truncated(&self, cookie: u64, dfid: Fid, owner: u32) -> Option<Handle> {
-        let running = self.short.get(&(cookie as u32, dfid))?;
-        running.iter().copied().find(|&handle| self.at(handle).owner == owner)
+    /// What runs on `owner` under this data FID, or is one of these, with a cookie of the same low half: C movers truncate
+    /// cookies.
+    pub(super) fn find_truncated(
+        &self,
+        cookie: u64,
+        dfid: Fid,
+        owner: u32,
+        of_file: Option<&Few>,
+    ) -> Option<Handle> {
+        let same = |handle: &Handle| {
+            let request = self.at(*handle);
+            request.owner == owner && request.cookie as u32 == cookie as u32
+        };
+        of_file.into_iter().chain(self.running.get(&dfid)).flatten().copied().find(same)
     }
 
     /// Adds a request that is not there; it is loose.
@@ -452,7 +464,7 @@ impl Requests {
         rare.aliases.push(dfid);
         self.aliases.entry((cookie, dfid)).or_insert(handle);
         if running {
-            self.short.entry((cookie as u32, dfid)).or_default().push(handle);
+            self.running.entry(dfid).or_default().push(handle);
         }
     }
 
@@ -467,28 +479,19 @@ impl Requests {
         self.rare(handle).map_or(self.at(handle).fid, |rare| rare.dfid)
     }
 
-    fn fids(&self, handle: Handle) -> SmallVec<[Fid; 2]> {
-        let fid = self.at(handle).fid;
-        let mut fids = smallvec![fid];
-        if let Some(rare) = self.rare(handle) {
-            if rare.dfid != fid {
-                fids.push(rare.dfid);
-            }
-            fids.extend(rare.aliases.iter().copied());
-        }
-        fids
+    /// Data FIDs other than the file's own.
+    fn other_fids(&self, handle: Handle) -> SmallVec<[Fid; 2]> {
+        let Some(rare) = self.rare(handle) else {
+            return SmallVec::new();
+        };
+        let first = (rare.dfid != self.at(handle).fid).then_some(rare.dfid);
+        first.into_iter().chain(rare.aliases.iter().copied()).collect()
     }
 
     /// A mover has it from now on.
     pub(super) fn start(&mut self, handle: Handle, owner: u32) {
-        let cookie = self.at(handle).cookie as u32;
-        if self.at(handle).has(RARE) {
-            for fid in self.fids(handle) {
-                self.short.entry((cookie, fid)).or_default().push(handle);
-            }
-        } else {
-            let fid = self.at(handle).fid;
-            self.short.entry((cookie, fid)).or_default().push(handle);
+        for fid in self.other_fids(handle) {
+            self.running.entry(fid).or_default().push(handle);
         }
         let request = self.at_mut(handle);
         request.owner = owner;
@@ -497,12 +500,11 @@ impl Requests {
 
     /// No mover has it any more; it is loose.
     pub(super) fn stop(&mut self, handle: Handle) {
-        let cookie = self.at(handle).cookie as u32;
-        for fid in self.fids(handle) {
-            if let Some(running) = self.short.get_mut(&(cookie, fid)) {
+        for fid in self.other_fids(handle) {
+            if let Some(running) = self.running.get_mut(&fid) {
                 running.retain(|other| *other != handle);
                 if running.is_empty() {
-                    self.short.remove(&(cookie, fid));
+                    self.running.remove(&fid);
                 }
             }
         }
@@ -516,7 +518,7 @@ impl Requests {
         assert_eq!(self.at(handle).state, State::Loose, "only a loose request can be forgotten");
         let cookie = self.at(handle).cookie;
         if self.at(handle).has(RARE) {
-            for dfid in self.fids(handle) {
+            for dfid in self.other_fids(handle) {
                 if self.aliases.get(&(cookie, dfid)) == Some(&handle) {
                     self.aliases.remove(&(cookie, dfid));
                 }
@@ -530,6 +532,8 @@ impl Requests {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
 
     fn item(cookie: u64, oid: u32, dfid: u32) -> ActionItem {
@@ -562,18 +566,25 @@ mod tests {
         assert_eq!(requests.find(RequestKey { cookie: 7, fid: fid(20) }), None);
         assert_eq!(requests.find_any(7, fid(20)), Some(moved));
         requests.start(plain, 3);
-        assert_eq!(requests.find_truncated(0x692f_08f6, fid(1), 3), Some(plain));
-        assert_eq!(requests.find_truncated(0x692f_08f6, fid(1), 4), None);
+        let running: Few = smallvec![moved, plain];
+        let of_file = Some(&running);
+        assert_eq!(requests.find_truncated(0x692f_08f6, fid(1), 3, of_file), Some(plain));
+        assert_eq!(requests.find_truncated(0x692f_08f6, fid(1), 4, of_file), None);
+        assert_eq!(requests.find_truncated(0x692f_08f7, fid(1), 3, of_file), None);
+        assert_eq!(requests.find_truncated(0x692f_08f6, fid(10), 3, None), None);
         requests.add_alias(plain, fid(10));
-        assert_eq!(requests.find_truncated(0xffff_ffff_692f_08f6, fid(10), 3), Some(plain));
+        assert_eq!(requests.find_truncated(0xffff_ffff_692f_08f6, fid(10), 3, None), Some(plain));
         requests.stop(plain);
-        assert_eq!(requests.find_truncated(0x692f_08f6, fid(1), 3), None);
+        assert_eq!(requests.find_truncated(0x692f_08f6, fid(10), 3, None), None);
+        requests.start(moved, 3);
+        assert_eq!(requests.find_truncated(7, fid(20), 3, None), Some(moved));
+        requests.stop(moved);
         requests.remove(plain);
         requests.remove(moved);
         assert_eq!(requests.find_any(7, fid(20)), None);
         assert_eq!(requests.find_any(0xf_692f_08f6, fid(10)), None);
         assert_eq!(requests.slab.len(), 0);
-        assert!(requests.aliases.is_empty() && requests.short.is_empty() && requests.rare.is_empty());
+        assert!(requests.aliases.is_empty() && requests.running.is_empty() && requests.rare.is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::effect::{Effect, Effects, EhloReply, Reply};
 use super::event::{ConnId, Ehlo, Recv};
 use super::feed::{MoverChange, RequestChange};
 use super::index::NIL;
-use super::requests::{CLAIMED, Handle, Kind, State};
+use super::requests::{CLAIMED, Handle, Kind, REJOINED, State};
 use super::timers::Timer;
 use super::{Action, ActionItem, Coordinator, RequestKey};
 
@@ -169,6 +169,7 @@ impl Coordinator {
                 }
                 // Its `done` will name the same data FID.
                 self.requests.add_alias(handle, dfid);
+                self.requests.at_mut(handle).set(REJOINED, true);
                 self.relink_active(handle, mover);
                 self.resend_cancel(handle, mover);
                 return true;
@@ -184,7 +185,7 @@ impl Coordinator {
             self.tell_request(handle, None, RequestChange::Claimed);
             return true;
         }
-        if self.tombstones.contains(key) {
+        if self.tombstones.get(&key).is_some() {
             tracing::info!(%key, mover = %self.movers.at(mover).id, "claimed, but it has ended");
             return false;
         }

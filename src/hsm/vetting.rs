@@ -17,6 +17,7 @@ use super::effect::{Effect, Effects};
 use super::event::Done;
 use super::index::NIL;
 use super::lustre_call::{FileState, LustreCall};
+use super::recent::Recent;
 use super::requests::{ENDED_BEFORE, Handle, Kind, RECOVERED, State};
 use super::time::Mono;
 use super::timers::Timer;
@@ -57,6 +58,8 @@ impl<T: Copy> Question<T> {
 #[derive(Debug)]
 struct Inquiry {
     asked: Mono,
+    /// Of its questions; older answers are to somebody else's.
+    number: u64,
     alive: Question<i32>,
     state: Question<Result<FileState, i32>>,
     /// When to ask again; `None` once everything is known.
@@ -145,38 +148,28 @@ impl Vetting {
     }
 }
 
-/// Files whose archives stopped lately, at a mover or here, and when. As many as there are tombstones.
+/// Files whose archives stopped lately, at a mover or here, and when.
 #[derive(Debug, Default)]
 pub(super) struct LateArchives {
-    ring: std::collections::VecDeque<(Fid, Mono)>,
-    files: rustc_hash::FxHashMap<Fid, Mono>,
+    files: Recent<Fid, Mono>,
     /// Since when all of them are known.
     since: Mono,
 }
 
 impl LateArchives {
-    const MOST: usize = 65_536;
-
     /// Whether an archive of the file may have stopped after this time, which is not that of a request before our start.
     fn may_have(&self, fid: Fid, after: Mono) -> bool {
-        after < self.since || self.files.contains_key(&fid)
+        after < self.since || self.last(fid).is_some()
     }
 
     pub(super) fn note(&mut self, fid: Fid, at: Mono) {
-        self.files.insert(fid, at);
-        self.ring.push_back((fid, at));
-        if self.ring.len() > Self::MOST
-            && let Some((fid, at)) = self.ring.pop_front()
-        {
-            self.since = at;
-            if self.files.get(&fid) == Some(&at) {
-                self.files.remove(&fid);
-            }
+        if let Some(forgotten) = self.files.add(fid, at) {
+            self.since = forgotten;
         }
     }
 
     fn last(&self, fid: Fid) -> Option<Mono> {
-        self.files.get(&fid).copied()
+        self.files.get(&fid)
     }
 }
 
@@ -264,16 +257,17 @@ impl Coordinator {
 
     fn ask(&mut self, handle: Handle, tries: u32, effects: &mut Effects) {
         let Questions { alive, state } = self.questions(handle);
-        let key = self.requests.at(handle).key();
+        let (key, number) = (self.requests.at(handle).key(), self.next_sequence());
         if alive {
-            effects.visible.push(Effect::AskLustre(LustreCall::KeepAlive { key }));
+            effects.visible.push(Effect::AskLustre(LustreCall::KeepAlive { key, number }));
         }
         if state {
-            effects.visible.push(Effect::AskLustre(LustreCall::State { key }));
+            effects.visible.push(Effect::AskLustre(LustreCall::State { key, number }));
         }
         self.vetting.set_again(handle, None);
         let inquiry = Inquiry {
             asked: self.now.mono,
+            number,
             alive: Question::new(alive),
             state: Question::new(state),
             again: None,
@@ -308,10 +302,11 @@ impl Coordinator {
     }
 
     /// The MDT said whether it knows a request.
-    pub(super) fn vetting_alive(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
+    pub(super) fn vetting_alive(&mut self, key: RequestKey, number: u64, errno: i32, effects: &mut Effects) {
         let Some(handle) = self.requests.find(key) else { return };
         if let Some(inquiry) = self.vetting.inquiries.get_mut(&handle)
             && inquiry.alive == Question::Asked
+            && number >= inquiry.number
         {
             inquiry.alive = Question::Answered(errno);
             self.judge(handle, effects);
@@ -322,12 +317,14 @@ impl Coordinator {
     pub(super) fn vetting_state(
         &mut self,
         key: RequestKey,
+        number: u64,
         state: Result<FileState, i32>,
         effects: &mut Effects,
     ) {
         let Some(handle) = self.requests.find(key) else { return };
         if let Some(inquiry) = self.vetting.inquiries.get_mut(&handle)
             && inquiry.state == Question::Asked
+            && number >= inquiry.number
         {
             inquiry.state = Question::Answered(state);
             self.judge(handle, effects);
@@ -358,7 +355,7 @@ impl Coordinator {
                     self.enqueue_in_order(handle, AHEAD);
                 }
                 self.vetting.forget(handle);
-                self.unknown_at_mdt(handle, effects);
+                self.unknown_at_mdt(handle, u64::MAX, effects);
             }
             Verdict::Later => {
                 let pause = Duration::from_secs(1 << tries.min(5)).min(LONGEST_PAUSE);

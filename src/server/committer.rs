@@ -127,9 +127,13 @@ impl Worker {
     fn run(mut self, queue: &Receiver<Job>) {
         // When to try again, while something waits: also when commits never cease to come.
         let mut retry_at: Option<Instant> = None;
+        if !self.store.has_room() {
+            // What an earlier run filled.
+            self.becomes_full(&format!("{}: no room left", self.store.describe()));
+        }
         loop {
             let tend_at = self.tend().map(|wait| Instant::now() + wait);
-            if self.backlog.is_empty() {
+            if self.backlog.is_empty() && !self.full {
                 retry_at = None;
             } else {
                 let at = *retry_at.get_or_insert_with(|| Instant::now() + RETRY);
@@ -336,14 +340,7 @@ impl Worker {
     fn complain(&mut self, error: &StoreError) -> i32 {
         match error {
             StoreError::Full { .. } => {
-                if !self.full {
-                    tracing::error!(
-                        "{error}: `queue` requests are refused; requests of Lustre are served but a restart would \
-                         forget them until there is room"
-                    );
-                }
-                self.full = true;
-                (self.report)(Report::Full(true));
+                self.becomes_full(&error.to_string());
                 libc::ENOSPC
             }
             other => {
@@ -351,6 +348,17 @@ impl Worker {
                 libc::EIO
             }
         }
+    }
+
+    fn becomes_full(&mut self, why: &str) {
+        if !self.full {
+            tracing::error!(
+                "{why}: `queue` requests are refused; requests of Lustre are served but a restart would forget them until \
+                 there is room"
+            );
+        }
+        self.full = true;
+        (self.report)(Report::Full(true));
     }
 
     fn close(&mut self) {

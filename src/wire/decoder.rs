@@ -1,9 +1,11 @@
 //! Takes a byte stream apart into top-level JSON objects.
 //!
-//! The decoder looks at each byte once, whatever way the stream was cut, and keeps no more than the object that is not
+//! The decoder goes over each byte once, whatever way the stream was cut, and keeps no more than the object that is not
 //! complete yet. It finds where objects end; what they mean is read by [`super::request`] and [`super::client`].
 
 use std::fmt;
+
+use super::scan::{BLOCK, Block};
 
 /// Bounds on what a peer may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +215,8 @@ impl Decoder {
     /// Finds the end of the current object.
     fn scan(&mut self) -> Result<Option<usize>, DecodeError> {
         let mut i = self.scanned;
+        // Where something unusual is in a block, its bytes are looked at one by one.
+        let mut blocks_from = i;
         while i < self.buffer.len() {
             // Bytes beyond the limit are not looked at, so that it does not depend on how the stream was cut which of two
             // errors comes.
@@ -223,6 +227,19 @@ impl Decoder {
             if i >= stop {
                 let limit = self.limits.message_bytes;
                 return Err(DecodeError::TooLong { limit, at: self.position(stop) });
+            }
+            if i >= blocks_from && matches!(self.state, State::Value | State::Text) {
+                let (at, end) = self.blocks(i, stop)?;
+                if end {
+                    self.scanned = at;
+                    self.state = State::Between;
+                    return Ok(Some(at));
+                }
+                blocks_from = at + BLOCK;
+                if at > i {
+                    i = at;
+                    continue;
+                }
             }
             let rest = &self.buffer[i..stop];
             match self.state {
@@ -270,6 +287,36 @@ impl Decoder {
         }
         self.scanned = i;
         Ok(None)
+    }
+
+    /// Takes as many blocks as have nothing unusual in them. Returns where the next one starts, or where the object ends if
+    /// it does.
+    fn blocks(&mut self, from: usize, stop: usize) -> Result<(usize, bool), DecodeError> {
+        let mut i = from;
+        while let Some(bytes) = self.buffer[i..stop].first_chunk::<BLOCK>() {
+            let block = Block::of(bytes);
+            let strings = block.strings(self.state == State::Text);
+            let braces = block.braces & !strings;
+            let unusual = block.backslashes | !(strings | block.usual) | (braces << 1 & !block.quotes);
+            if unusual != 0 || self.fresh {
+                break;
+            }
+            let mut brackets = block.brackets & !strings;
+            while brackets != 0 {
+                let at = i + brackets.trailing_zeros() as usize;
+                brackets &= brackets - 1;
+                let end = self.structure(self.buffer[at], at)?;
+                // Behind each brace is a quote, unless that is in the next block.
+                self.fresh = false;
+                if end {
+                    return Ok((at + 1, true));
+                }
+            }
+            self.fresh = braces >> (BLOCK - 1) != 0;
+            self.state = if strings >> (BLOCK - 1) != 0 { State::Text } else { State::Value };
+            i += BLOCK;
+        }
+        Ok((i, false))
     }
 
     /// Takes a byte outside of strings that is no plain one. Returns whether it ends the object.

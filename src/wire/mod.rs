@@ -15,8 +15,10 @@ pub mod item;
 pub mod layout;
 pub mod outbox;
 mod quick;
+mod quick_queue;
 pub mod reply;
 pub mod request;
+mod scan;
 pub mod text;
 mod value;
 

@@ -1,45 +1,55 @@
-//! The two messages that movers send over and over, exactly as the C library and ours write them. Whatever differs by a byte
-//! is left to the reader of all JSON.
+//! The messages that come over and over, exactly as the C library and our programs write them. Whatever differs by a byte is
+//! left to the reader of all JSON.
 
 use lustreapi_sys::Fid;
 
+use super::quick_queue;
 use super::value::Number;
 use crate::hsm::event::{Done, Message, Recv};
 
 /// What is not read yet.
-struct Text<'a>(&'a [u8]);
+pub(super) struct Text<'a>(pub(super) &'a [u8]);
 
 impl Text<'_> {
-    fn literal(&mut self, literal: &str) -> Option<()> {
+    pub(super) fn literal(&mut self, literal: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(literal.as_bytes())?;
         Some(())
     }
 
     /// An integer that fits without question, written as JSON wants it.
-    fn int(&mut self) -> Option<i64> {
+    pub(super) fn int(&mut self) -> Option<i64> {
         const MOST_DIGITS: usize = 18;
         let negative = self.0.first() == Some(&b'-');
         let digits = &self.0[usize::from(negative)..];
-        let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if count == 0 || count > MOST_DIGITS || digits[0] == b'0' && (count > 1 || negative) {
+        let (mut value, mut count) = (0, 0);
+        while let Some(digit) = digits.get(count).filter(|byte| byte.is_ascii_digit()) {
+            if count == MOST_DIGITS {
+                return None;
+            }
+            value = value * 10 + i64::from(digit - b'0');
+            count += 1;
+        }
+        if count == 0 || digits[0] == b'0' && (count > 1 || negative) {
             return None;
         }
-        let value = digits[..count].iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
         self.0 = &digits[count..];
         Some(if negative { -value } else { value })
     }
 
     /// The last member.
-    fn end(self) -> Option<()> {
+    pub(super) fn end(self) -> Option<()> {
         (self.0 == b"}").then_some(())
     }
 }
 
-/// Reads a `done` or a `recv`, if it is written as usual.
+/// Reads a `done`, a `recv` or a `queue`, if it is written as usual.
 pub(super) fn message(object: &[u8]) -> Option<Message> {
     let mut text = Text(object);
-    text.literal("{\"command\": \"")?;
-    if object.get(13) == Some(&b'd') { done(text) } else { recv(text) }
+    match text.literal("{\"command\": \"").and_then(|()| text.0.first()) {
+        Some(b'd') => done(text),
+        Some(b'r') => recv(text),
+        _ => quick_queue::message(object),
+    }
 }
 
 fn done(mut text: Text<'_>) -> Option<Message> {

@@ -10,7 +10,7 @@ use crate::hsm::ActionItem;
 use crate::hsm::event::{Done, Ehlo, Features, Lock, Message, Queue, Recv};
 
 /// Bytes of an id or of a file system's name. C knows no limit; host names have at most 64 characters.
-const NAME_BYTES: usize = 1024;
+pub(super) const NAME_BYTES: usize = 1024;
 /// Archive ids in one `ehlo`: as many as Lustre allows for one agent (`LL_HSM_MAX_ARCHIVES_PER_AGENT`).
 const ARCHIVE_IDS: usize = 1024;
 /// `max_bytes` when it is not given (C 0.4).
