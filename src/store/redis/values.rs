@@ -61,7 +61,9 @@ pub fn item_text(item: &ActionItem) -> Vec<u8> {
 
 /// Appends the text of a request.
 pub fn write_item_text(item: &ActionItem, text: &mut Vec<u8>) {
-    write_item(item, ItemStyle { binary_data: true, ..ItemStyle::STORED }, text);
+    if !quick::write(item, text) {
+        write_item(item, ItemStyle { binary_data: true, ..ItemStyle::STORED }, text);
+    }
 }
 
 /// Whether C reads the id of a mover as we wrote it: it ends strings at a NUL.
