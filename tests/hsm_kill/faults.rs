@@ -66,7 +66,7 @@ fn a_full_disk_of_the_embedded_store_refuses_and_loses_nothing() {
         return harness::skip(name, "needs to mount a small tmpfs");
     }
     // Nobody asks the MDT what it knows of those.
-    let settings = Store::Embedded.settings(&bed).line("request_timeout_sec 3600");
+    let settings = Store::Embedded.settings(&bed).line("request_timeout_sec 0");
     let mut run = Run::start_with(&bed, Store::Embedded, harness::seed("COORDINATOOL_KILL_SEED"), settings);
     run.go_on(SOME);
     let mut next = 1;

@@ -311,7 +311,7 @@ impl<'bed> Run<'bed> {
                 assert!(daemon.log().ends_with(REGISTERED_TWICE), "the daemon ended: {}", daemon.log());
                 daemon.start_unready();
             }
-            bed.status().is_some() && bed.lustre().agents() == bed.mdts()
+            bed.is_serving() && bed.lustre().agents() == bed.mdts()
         });
     }
 
