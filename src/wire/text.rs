@@ -39,21 +39,34 @@ pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
+/// Two digits of each number below 100.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
 /// Appends an integer in decimal.
 pub fn push_int(out: &mut Vec<u8>, value: i64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();
-    loop {
+    while rest >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    if rest > 0 || at == digits.len() {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+        digits[at] = b'0' + rest as u8;
     }
     if value < 0 {
-        out.push(b'-');
+        at -= 1;
+        digits[at] = b'-';
     }
     out.extend_from_slice(&digits[at..]);
 }
@@ -150,7 +163,9 @@ mod tests {
 
     #[test]
     fn integers_print_in_decimal() {
-        for value in [0, 1, -1, 10, 99, i64::MAX, i64::MIN, -2147483647] {
+        for value in
+            [0, 1, -1, 9, 10, 99, 100, 101, 909, 1000, -1000, 12_345, i64::MAX, i64::MIN, -2147483647]
+        {
             let mut out = Vec::new();
             push_int(&mut out, value);
             assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
