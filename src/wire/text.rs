@@ -41,21 +41,7 @@ pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends an integer in decimal.
 pub fn push_int(out: &mut Vec<u8>, value: i64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if value < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends members to an object, with C's separators or with none.
@@ -71,6 +57,11 @@ impl<'a> ObjectWriter<'a> {
     pub fn new(out: &'a mut Vec<u8>, spaced: bool) -> Self {
         out.push(b'{');
         Self { out, spaced, empty: true }
+    }
+
+    /// Goes on with an object that has members already.
+    pub fn inside(out: &'a mut Vec<u8>, spaced: bool) -> Self {
+        Self { out, spaced, empty: false }
     }
 
     /// Starts a member and returns where its value goes.
