@@ -11,6 +11,8 @@ mod baselines;
 mod bench;
 #[path = "hsm/drain.rs"]
 mod drain;
+#[path = "hsm/events.rs"]
+mod events;
 #[path = "hsm/features.rs"]
 mod features;
 #[path = "hsm/latency.rs"]
@@ -30,6 +32,8 @@ mod restart;
 mod scale;
 #[path = "hsm/server.rs"]
 mod server;
+#[path = "hsm/site.rs"]
+mod site;
 #[path = "hsm/table.rs"]
 mod table;
 
@@ -70,6 +74,9 @@ struct Options {
     /// Be the server of the baselines: PORT:BYTES OF A REQUEST:BYTES OF AN ANSWER
     #[arg(long, hide = true)]
     serve: Option<String>,
+    /// Be a copytool that does nothing, on this mount
+    #[arg(long, hide = true, value_name = "MOUNT")]
+    copytool: Option<std::path::PathBuf>,
 }
 
 /// A row of the table: its name, and what measures it.
@@ -81,6 +88,7 @@ const ROWS: &[Row] = &[
     ("drain-many", drain::many),
     ("drain-one", drain::one_mover),
     ("latency", latency::measure),
+    ("events", events::latency),
     ("restart", restart::measure),
     ("batching", features::batching),
     ("mappings", features::mappings),
@@ -88,6 +96,7 @@ const ROWS: &[Row] = &[
     ("list", asking::list),
     ("requests", scale::requests),
     ("movers", scale::movers),
+    ("mdts", events::mdts),
 ];
 
 /// Each mover needs a descriptor here.
@@ -103,6 +112,15 @@ fn main() -> ExitCode {
     if let Some(what) = &options.serve {
         baselines::serve(what);
         return ExitCode::SUCCESS;
+    }
+    if let Some(mount) = &options.copytool {
+        return match site::be_copytool(mount) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", mount.display());
+                ExitCode::FAILURE
+            }
+        };
     }
     if let Some(name) = options.names.iter().find(|name| ROWS.iter().all(|(row, _)| row != name)) {
         let known: Vec<&str> = ROWS.iter().map(|(row, _)| *row).collect();

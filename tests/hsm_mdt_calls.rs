@@ -84,7 +84,7 @@ impl Side {
     }
 
     fn keep_alive(&mut self, key: RequestKey) -> i32 {
-        self.calls.ask(LustreCall::KeepAlive { key });
+        self.calls.ask(LustreCall::KeepAlive { key, number: 0 });
         self.kept_alive(key)
     }
 
@@ -97,7 +97,7 @@ impl Side {
     }
 
     fn state(&mut self, key: RequestKey) -> Result<FileState, i32> {
-        self.calls.ask(LustreCall::State { key });
+        self.calls.ask(LustreCall::State { key, number: 0 });
         let is = |told: &FromLustre| matches!(told, FromLustre::Answered(LustreAnswer::State { key: other, .. }) if *other == key);
         match self.answer(is) {
             FromLustre::Answered(LustreAnswer::State { state, .. }) => state,
@@ -106,7 +106,7 @@ impl Side {
     }
 
     fn request(&mut self, item: &ActionItem) -> i32 {
-        self.calls.ask(LustreCall::Request { item: Box::new(item.clone()) });
+        self.calls.ask(LustreCall::Request { item: Box::new(item.clone()), number: 0 });
         let is = |told: &FromLustre| matches!(told, FromLustre::Answered(LustreAnswer::Requested { key, .. }) if *key == item.key());
         match self.answer(is) {
             FromLustre::Answered(LustreAnswer::Requested { errno, .. }) => errno,
@@ -268,9 +268,9 @@ fn an_mdt_that_is_away_holds_up_no_other() {
     assert_eq!((side.keep_alive(away[0].key()), side.keep_alive(here[0].key())), (0, 0));
     bed.lustre().client().command(&Control::StopMdt { index: 1 }, &[]).unwrap();
     for item in &away[..3] {
-        side.calls.ask(LustreCall::KeepAlive { key: item.key() });
+        side.calls.ask(LustreCall::KeepAlive { key: item.key(), number: 0 });
     }
-    side.calls.ask(LustreCall::State { key: away[3].key() });
+    side.calls.ask(LustreCall::State { key: away[3].key(), number: 0 });
     side.calls.end((*away[4]).clone(), libc::ECANCELED);
     bed.wait("three calls wait for the MDT", || bed.lustre().client().status().unwrap().blocked_calls == 3);
     for item in &here {

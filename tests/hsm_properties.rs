@@ -646,9 +646,9 @@ impl World {
         let call = self.asked.swap_remove(usize::from(which) % self.asked.len());
         let answer = match call {
             // 9: the file exists and is archived, 11: and has changed since.
-            LustreCall::State { key } if errno == 0 => {
+            LustreCall::State { key, number } if errno == 0 => {
                 let states = if which.is_multiple_of(2) { 9 } else { 11 };
-                LustreAnswer::State { key, state: Ok(FileState { states, archive_id: 1 }) }
+                LustreAnswer::State { key, number, state: Ok(FileState { states, archive_id: 1 }) }
             }
             call => call.answer(errno),
         };

@@ -349,6 +349,84 @@ fn a_full_disk_refuses_new_requests_and_lets_known_ones_end() {
     assert_eq!(recover_with(disk, options).1, model(&ops));
 }
 
+/// A disk with room for so many segments, in which so many requests with this much data were stored until it was full.
+fn filled(segments: u64, options: JournalOptions, data: usize) -> (Journal<MemoryDisk>, u64) {
+    let disk = MemoryDisk::with_capacity(segments * u64::from(options.segment_bytes));
+    let mut journal = recover_with(disk, options).0;
+    let mut stored = 0;
+    while journal.append(&[StoreOp::Put(item(stored, &"x".repeat(data)))]).is_ok() {
+        journal.sync().unwrap();
+        stored += 1;
+    }
+    (journal, stored)
+}
+
+/// What is dead, or never used, is most of a segment, but less: cleaning everything would free none.
+#[test]
+fn a_full_disk_is_not_cleaned_in_circles() {
+    let options = JournalOptions { segment_bytes: 64 << 10, seed: 1 };
+    for ended in 0..20 {
+        let (mut journal, stored) = filled(4, options, 2000);
+        assert!(stored > 40, "{stored}");
+        for n in 0..ended {
+            journal.append(&[StoreOp::Remove { key: key(2 * n) }]).unwrap();
+            journal.sync().unwrap();
+        }
+        let before = journal.disk().written();
+        for _ in 0..200 {
+            journal.has_room();
+            journal.sync().unwrap();
+        }
+        let written = journal.disk().written() - before;
+        assert!(written < 5 * u64::from(options.segment_bytes), "{ended} ended: {written} bytes for nothing");
+        let mut disk = journal.into_disk();
+        disk.crash(Crash::Process);
+        let state = recover_with(disk, options).1;
+        assert_eq!(state.len() as u64, stored - ended, "{ended} ended");
+    }
+}
+
+/// Killed in the middle of a write, again and again, without room for another segment: each start goes on in the one that
+/// there is, as long as anything fits into it.
+#[test]
+fn on_a_full_disk_a_write_that_was_cut_costs_no_segment() {
+    let options = JournalOptions { segment_bytes: 64 << 10, seed: 1 };
+    for crash in [Crash::Process, Crash::Torn(1), Crash::Torn(2)] {
+        let (journal, stored) = filled(4, options, 2000);
+        let mut disk = journal.into_disk();
+        for n in 0..stored {
+            let (mut journal, state, recovery) = recover_with(disk, options);
+            assert_eq!(state.len() as u64, stored - n, "{crash:?}, {:?}", recovery.quarantined);
+            // Wiping may be cut as well.
+            let batch = [
+                StoreOp::Assign { key: key(n), mover: "m".repeat(300) },
+                StoreOp::Unassign { key: key(n) },
+                StoreOp::Assign { key: key(n), mover: "n".repeat(300) },
+            ];
+            journal.append(&batch).unwrap();
+            journal.disk_mut().cut_power_after(100 + n * 10);
+            assert!(journal.sync().is_err());
+            disk = journal.into_disk();
+            disk.crash(crash);
+            if n % 3 == 0 {
+                let mut journal = Journal::new(disk, options);
+                journal.disk_mut().cut_power_after(n * 50);
+                let _ = journal.recover(&mut |_, _| ());
+                disk = journal.into_disk();
+                disk.crash(crash);
+            }
+            let (mut journal, state, _) = recover_with(disk, options);
+            assert_eq!(state.len() as u64, stored - n, "{crash:?}");
+            journal.append(&[StoreOp::Remove { key: key(n) }]).unwrap();
+            journal.sync().unwrap();
+            disk = journal.into_disk();
+            disk.crash(Crash::Nothing);
+        }
+        let mut journal = recover_with(disk, options).0;
+        assert!(journal.is_empty() && journal.has_room());
+    }
+}
+
 #[test]
 fn a_full_disk_gets_larger() {
     let mut journal = fresh(MemoryDisk::with_capacity(3 * 2048));

@@ -65,12 +65,13 @@ pub fn measure(bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-fn micros(time: Duration) -> f64 {
+/// As a number.
+pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
 /// Of sorted times.
-fn percentile(sorted: &[Duration], part: f64) -> Duration {
+pub fn percentile(sorted: &[Duration], part: f64) -> Duration {
     let at = (sorted.len() as f64 * part) as usize;
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
@@ -121,7 +122,7 @@ fn from_queue(address: SocketAddr, count: usize) -> Result<Vec<Duration>, String
 
 /// Returns once the daemon has read what another peer sent before: loopback delivers at once, so it finds that in the same
 /// round as the first of these questions, and handles it before it answers the second.
-fn settle(sender: &mut TcpStream) -> Result<(), String> {
+pub fn settle(sender: &mut TcpStream) -> Result<(), String> {
     let empty = b"{\"hsm_action_items\": [], \"command\": \"queue\"}";
     let answer = b"{\"command\": \"queue\"}";
     let mut buffer = [0; 20];

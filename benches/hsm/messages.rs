@@ -11,7 +11,8 @@ use memchr::memmem::Finder;
 /// The file system that is served.
 pub const FSNAME: &str = "testfs0";
 
-const FIRST_COOKIE: u64 = 1_000_000_000;
+/// The cookie of request 0.
+pub const FIRST_COOKIE: u64 = 1_000_000_000;
 const FIRST_OID: u32 = 1_000_000_000;
 
 /// The file of a request.

@@ -10,6 +10,7 @@ use harness::{Peer, Process, TestDirectory, Value, json, patience, poll};
 
 use crate::machine::Watched;
 use crate::messages::FSNAME;
+use crate::site::Site;
 
 /// Where requests are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -112,7 +113,14 @@ impl Redis {
     }
 }
 
-/// A daemon without a Lustre, with a directory of its own.
+/// An embedded Lustre as a daemon sees it.
+#[derive(Debug)]
+struct Mounted {
+    mount: PathBuf,
+    library: PathBuf,
+}
+
+/// A daemon with a directory of its own, most without a Lustre.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
@@ -120,6 +128,7 @@ pub struct Server {
     address: SocketAddr,
     store: Store,
     redis: Option<u16>,
+    lustre: Option<Mounted>,
     config: String,
     /// Of the last start.
     started: Instant,
@@ -128,13 +137,30 @@ pub struct Server {
 impl Server {
     /// Starts one with these lines of configuration.
     pub fn start(directory: &TestDirectory, store: Store, redis: Option<&Redis>, config: &str) -> Self {
+        Self::begin(directory, store, redis, None, config)
+    }
+
+    /// Starts one that takes the requests of an embedded Lustre and keeps them in memory.
+    pub fn on_lustre(directory: &TestDirectory, site: &Site) -> Self {
+        let lustre = Mounted { mount: site.mount().to_owned(), library: site.library().to_owned() };
+        Self::begin(directory, Store::None, None, Some(lustre), "")
+    }
+
+    fn begin(
+        directory: &TestDirectory,
+        store: Store,
+        redis: Option<&Redis>,
+        lustre: Option<Mounted>,
+        config: &str,
+    ) -> Self {
         let number = std::fs::read_dir(directory.path()).map_or(0, Iterator::count);
         let directory = directory.subdirectory(format!("server-{number}"));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let redis = redis.map(|redis| redis.port);
-        let process = spawn(&directory, address, store, redis, config);
+        let process = spawn(&directory, address, store, redis, lustre.as_ref(), config);
         let config = config.to_owned();
-        let server = Self { process, directory, address, store, redis, config, started: Instant::now() };
+        let started = Instant::now();
+        let server = Self { process, directory, address, store, redis, lustre, config, started };
         server.wait_listening();
         server
     }
@@ -143,7 +169,8 @@ impl Server {
     pub fn crash_and_start(&mut self) {
         self.process.kill();
         self.started = Instant::now();
-        self.process = spawn(&self.directory, self.address, self.store, self.redis, &self.config);
+        self.process =
+            spawn(&self.directory, self.address, self.store, self.redis, self.lustre.as_ref(), &self.config);
     }
 
     /// How long ago it was started.
@@ -177,7 +204,14 @@ impl Server {
     }
 }
 
-fn spawn(dir: &Path, address: SocketAddr, store: Store, redis: Option<u16>, config: &str) -> Process {
+fn spawn(
+    dir: &Path,
+    address: SocketAddr,
+    store: Store,
+    redis: Option<u16>,
+    lustre: Option<&Mounted>,
+    config: &str,
+) -> Process {
     let conf = dir.join("coordinatool.conf");
     std::fs::write(&conf, config).expect("the configuration can be written");
     let mut command = Core::Server.command(env!("CARGO_BIN_EXE_coordinatool"));
@@ -186,7 +220,11 @@ fn spawn(dir: &Path, address: SocketAddr, store: Store, redis: Option<u16>, conf
             command.env_remove(name);
         }
     }
-    command.args(["--lustre", "none", "--fsname", FSNAME, "-H", "127.0.0.1"]);
+    match lustre {
+        None => command.args(["--lustre", "none", "--fsname", FSNAME]),
+        Some(Mounted { mount, library }) => command.env("LD_PRELOAD", library).arg(mount),
+    };
+    command.args(["-H", "127.0.0.1"]);
     command.arg("-p").arg(address.port().to_string()).arg("-c").arg(conf);
     command.arg("--state-dir").arg(dir.join("state")).arg("--api-socket").arg(dir.join("hsm.sock"));
     command.env("COORDINATOOL_LOCAL_SOCKET", "off");

@@ -128,9 +128,9 @@ impl World {
         }
         for call in std::mem::take(&mut self.calls) {
             let answer = match call {
-                LustreCall::State { key } if errno == 0 => {
+                LustreCall::State { key, number } if errno == 0 => {
                     let state = Ok(FileState { states: 9, archive_id: 1 });
-                    LustreAnswer::State { key, state }
+                    LustreAnswer::State { key, number, state }
                 }
                 call => call.answer(errno),
             };

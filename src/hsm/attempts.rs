@@ -63,7 +63,8 @@ pub(super) struct Letters {
     /// How many are given up, and how many are being tried again.
     dead: usize,
     alive: usize,
-    asking: BTreeMap<RequestKey, Target>,
+    /// What the MDTs are asked for, and the number of each question.
+    asking: BTreeMap<RequestKey, (u64, Target)>,
 }
 
 impl Letters {
@@ -84,7 +85,7 @@ impl Letters {
         if let Stage::Waiting(due) = letter.stage {
             self.due.remove(&(due, *target));
         }
-        self.asking.retain(|_, other| other != target);
+        self.asking.retain(|_, (_, other)| other != target);
         Some(letter)
     }
 
@@ -254,22 +255,30 @@ impl Coordinator {
                 continue;
             }
             self.letters.set_stage(target, Stage::Asking);
+            let number = self.next_sequence();
             if let Some(letter) = self.letters.all.get_mut(&target) {
                 letter.asks += 1;
-                self.letters.asking.insert(letter.item.key(), target);
+                self.letters.asking.insert(letter.item.key(), (number, target));
                 tracing::info!(key = %letter.item.key(), failures = letter.failures, "asking the MDT for it again");
                 let item = Box::new(letter.item.clone());
-                effects.visible.push(Effect::AskLustre(LustreCall::Request { item }));
+                effects.visible.push(Effect::AskLustre(LustreCall::Request { item, number }));
             }
         }
         self.arm_retries();
     }
 
     /// The MDT's answer to a request. Returns whether it was one for a failed request.
-    pub(super) fn retry_answered(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
-        let Some(target) = self.letters.asking.remove(&key) else {
+    pub(super) fn retry_answered(
+        &mut self,
+        key: RequestKey,
+        number: u64,
+        errno: i32,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(&(_, target)) = self.letters.asking.get(&key).filter(|(asked, _)| number >= *asked) else {
             return false;
         };
+        self.letters.asking.remove(&key);
         let Some(letter) = self.letters.all.get_mut(&target) else {
             return true;
         };

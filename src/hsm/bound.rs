@@ -69,6 +69,8 @@ struct Bound {
     /// The MDT did not know it any more.
     forgotten: bool,
     tries: u32,
+    /// Of the last question.
+    number: u64,
 }
 
 /// Restores that are being ended and requested again.
@@ -192,7 +194,8 @@ impl Coordinator {
         let request = self.requests.at_mut(handle);
         request.state = State::Bound;
         request.linked = linked;
-        self.bound.of.insert(handle, Bound { stage, mover: None, back: false, forgotten: false, tries: 0 });
+        let bound = Bound { stage, mover: None, back: false, forgotten: false, tries: 0, number: 0 };
+        self.bound.of.insert(handle, bound);
         self.bound.due.extend(stage.due().map(|at| (at, handle)));
         self.set_bound_timer();
     }
@@ -258,14 +261,24 @@ impl Coordinator {
         let mut item = self.item(handle, true);
         // Nobody is blocked on it any more.
         item.flags &= !HSM_REQ_BLOCKING;
-        effects.visible.push(Effect::AskLustre(LustreCall::Request { item: Box::new(item) }));
+        let number = self.next_sequence();
+        if let Some(bound) = self.bound.of.get_mut(&handle) {
+            bound.number = number;
+        }
+        effects.visible.push(Effect::AskLustre(LustreCall::Request { item: Box::new(item), number }));
     }
 
     /// The MDT has taken it again, or has not. Returns whether that was asked here.
-    pub(super) fn bound_requested(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
+    pub(super) fn bound_requested(
+        &mut self,
+        key: RequestKey,
+        number: u64,
+        errno: i32,
+        effects: &mut Effects,
+    ) -> bool {
         let Some(handle) = self.requests.find(key) else { return false };
-        let bound = self.bound.of.get_mut(&handle).filter(|bound| bound.stage == Stage::Requesting(None));
-        let Some(bound) = bound else { return false };
+        let is_asked = |bound: &&mut Bound| bound.stage == Stage::Requesting(None) && number >= bound.number;
+        let Some(bound) = self.bound.of.get_mut(&handle).filter(is_asked) else { return false };
         if bound.back && bound.forgotten {
             // The new request was taken for the one that the MDT had sent again.
             self.run_again(handle, effects);

@@ -28,6 +28,7 @@ use super::movers::Movers;
 use super::operator::AskId;
 use super::priorities::Dues;
 use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
+use super::reading::Reading;
 use super::recent::Recent;
 use super::reconcile;
 use super::removed::Removed;
@@ -54,6 +55,8 @@ pub struct Coordinator {
     pub(super) config: HsmConfig,
     /// Counts configurations, from 1.
     pub(super) config_version: u32,
+    /// Set while the store is still being read.
+    pub(super) reading: Option<Box<Reading>>,
     pub(super) now: Now,
     random_state: u64,
     sequence: u64,
@@ -135,6 +138,7 @@ impl Coordinator {
         let mut new = Self {
             config,
             config_version: 1,
+            reading: None,
             now,
             random_state: seed,
             sequence: 0,
@@ -197,6 +201,7 @@ impl Coordinator {
     /// Takes one event and appends to `effects` what follows from it.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
         self.now = now;
+        let Some(event) = self.while_reading(event, effects) else { return };
         self.expire(effects);
         // What is asked while the store is read is not carried out.
         let may_ask = !matches!(event, Event::Recovered { .. } | Event::RecoveredNotes(_));
@@ -209,6 +214,7 @@ impl Coordinator {
             Event::LustreEnded { key, errno } => self.lustre_ended(key, errno, effects),
             Event::Recovered { requests, suspect } => self.recovered(requests, suspect, effects),
             Event::RecoveredNotes(notes) => self.recovered_notes(notes),
+            Event::RecoveryEnded => {}
             Event::LustreAnswered(answer) => self.lustre_answered(answer, effects),
             Event::Operator { ask, who, order } => self.operator(ask, &who, order, effects),
             Event::Reconcile { ask, step } => self.reconcile(ask, step, effects),
@@ -242,10 +248,11 @@ impl Coordinator {
 
     /// When [`Event::Tick`] is wanted at the latest; `None` when nothing is pending.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.timers.next()
+        // What is due waits for the end of reading.
+        if self.reading.is_some() { None } else { self.timers.next() }
     }
 
-    fn message(&mut self, conn: ConnId, message: Message, effects: &mut Effects) {
+    pub(super) fn message(&mut self, conn: ConnId, message: Message, effects: &mut Effects) {
         let Some(&mover) = self.conns.get(&conn) else {
             tracing::debug!(conn = conn.0, "message from a connection that is gone");
             return;
@@ -298,14 +305,14 @@ impl Coordinator {
         }
     }
 
-    fn set_store_full(&mut self, full: bool) {
+    pub(super) fn set_store_full(&mut self, full: bool) {
         self.store_full = full;
         if !full && !self.unpersisted.is_empty() {
             self.slice_later();
         }
     }
 
-    fn reconfigure(&mut self, config: HsmConfig) {
+    pub(super) fn reconfigure(&mut self, config: HsmConfig) {
         let batch = self.config.batch != config.batch;
         self.config = config;
         self.config_version += 1;
@@ -349,7 +356,7 @@ impl Coordinator {
     }
 
     /// Does a part of what is too much for one step.
-    fn work_slice(&mut self, effects: &mut Effects) {
+    pub(super) fn work_slice(&mut self, effects: &mut Effects) {
         let mut left = SLICE;
         self.retire_slice(&mut left, effects);
         self.settle_slice(&mut left, effects);

@@ -52,7 +52,7 @@ pub enum Event {
         errno: i32,
     },
     /// What a store held from before, in the order in which it was first admitted; may come in several parts, all of
-    /// them before any other event.
+    /// them before any other event, or before [`Event::RecoveryEnded`] where [`super::Coordinator::read_store_first`] was called.
     Recovered {
         /// The requests, and the mover each was assigned to.
         requests: Vec<(ActionItem, Option<String>)>,
@@ -62,6 +62,8 @@ pub enum Event {
     },
     /// Notes that a store held, by name; after all [`Event::Recovered`], before anything else.
     RecoveredNotes(Vec<(String, String)>),
+    /// The store was read, after [`super::Coordinator::read_store_first`].
+    RecoveryEnded,
     /// The answer to [`super::Effect::AskLustre`].
     LustreAnswered(LustreAnswer),
     /// An operator wants something done; [`super::Effect::Operator`] follows.

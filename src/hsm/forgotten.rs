@@ -21,7 +21,7 @@ use super::action::RequestKey;
 use super::cancel::{ECANCELED, ENOENT, ENOSYS, LATER};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
-use super::requests::{CLAIMED, ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, State};
+use super::requests::{CLAIMED, ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, REJOINED, State};
 use super::time::Mono;
 use super::timers::Timer;
 use super::views::Outcome;
@@ -71,8 +71,8 @@ struct Doubt {
     since: Mono,
     due: Mono,
     tries: u32,
-    /// Asked and not answered.
-    asked: bool,
+    /// Asked and not answered: the number of the question.
+    asked: Option<u64>,
     /// It came again while the MDT was asked to take it again; or the MDT has said once that it heard of its end.
     back: bool,
     /// With what error its mover ended it.
@@ -144,23 +144,27 @@ impl Doubts {
     pub(super) fn remove(&mut self, handle: Handle) {
         if let Some(doubt) = self.of.remove(&handle) {
             self.due.remove(&(doubt.due, handle));
-            self.asked -= u32::from(doubt.asked);
+            self.asked -= u32::from(doubt.asked.is_some());
         }
     }
 
-    /// Notes the answer to a question asked in one of these stages. Returns the stage; `None` when somebody else asked.
-    pub(super) fn answered(&mut self, handle: Handle, stages: &[Stage]) -> Option<Stage> {
-        let doubt = self.of.get_mut(&handle).filter(|doubt| doubt.asked && stages.contains(&doubt.stage))?;
+    /// Notes the answer to a question asked in one of these stages. Returns the stage; `None` when somebody else asked, or it
+    /// is older than the question.
+    pub(super) fn answered(&mut self, handle: Handle, number: u64, stages: &[Stage]) -> Option<Stage> {
+        let is_asked = |doubt: &&mut Doubt| doubt.asked.is_some_and(|asked| number >= asked);
+        let doubt =
+            self.of.get_mut(&handle).filter(|doubt| stages.contains(&doubt.stage)).filter(is_asked)?;
         self.asked -= 1;
-        doubt.asked = false;
+        doubt.asked = None;
         Some(doubt.stage)
     }
 
     /// Invariants, for tests and simulations.
     pub(super) fn check(&self) {
-        let due: BTreeSet<_> = self.of.iter().filter(|(_, d)| !d.asked).map(|(&h, d)| (d.due, h)).collect();
+        let due: BTreeSet<_> =
+            self.of.iter().filter(|(_, d)| d.asked.is_none()).map(|(&h, d)| (d.due, h)).collect();
         assert_eq!(due, self.due, "what is in doubt and not asked about has its time");
-        let asked = self.of.values().filter(|doubt| doubt.asked).count();
+        let asked = self.of.values().filter(|doubt| doubt.asked.is_some()).count();
         assert_eq!(asked as u32, self.asked, "questions under way");
     }
 }
@@ -175,7 +179,7 @@ impl Coordinator {
         request.state = State::Doubtful;
         request.linked = linked;
         let due = now + after;
-        let doubt = Doubt { stage, since: now, due, tries: 0, asked: false, back: false, status: 0 };
+        let doubt = Doubt { stage, since: now, due, tries: 0, asked: None, back: false, status: 0 };
         self.doubts.of.insert(handle, doubt);
         self.doubts.due.insert((due, handle));
         self.arm_doubts();
@@ -236,10 +240,11 @@ impl Coordinator {
                 break;
             };
             self.doubts.due.remove(&(at, handle));
+            let number = self.next_sequence();
             let Some(doubt) = self.doubts.of.get_mut(&handle) else {
                 continue;
             };
-            doubt.asked = true;
+            doubt.asked = Some(number);
             self.doubts.asked += 1;
             let key = self.requests.at(handle).key();
             let call = match doubt.stage {
@@ -248,9 +253,9 @@ impl Coordinator {
                     effects.visible.push(Effect::EndAtLustre { item, errno: 0 });
                     continue;
                 }
-                Stage::Confirm | Stage::Redelivery | Stage::Heard => LustreCall::KeepAlive { key },
-                Stage::First | Stage::Wanted | Stage::Look => LustreCall::State { key },
-                Stage::Request => LustreCall::Request { item: Box::new(self.item(handle, true)) },
+                Stage::Confirm | Stage::Redelivery | Stage::Heard => LustreCall::KeepAlive { key, number },
+                Stage::First | Stage::Wanted | Stage::Look => LustreCall::State { key, number },
+                Stage::Request => LustreCall::Request { item: Box::new(self.item(handle, true)), number },
             };
             effects.visible.push(Effect::AskLustre(call));
         }
@@ -281,7 +286,7 @@ impl Coordinator {
             State::Running => request.set(FORGOTTEN, false),
             State::Doubtful => match self.doubts.of.get_mut(&handle) {
                 // The MDT may be about to take it a second time: wait for what it says.
-                Some(doubt) if doubt.stage == Stage::Request && doubt.asked => doubt.back = true,
+                Some(doubt) if doubt.stage == Stage::Request && doubt.asked.is_some() => doubt.back = true,
                 // A mover has ended it: that it was known before does not matter.
                 Some(doubt) if matches!(doubt.stage, Stage::Look | Stage::End) => {}
                 _ => self.no_doubt(handle, effects),
@@ -291,7 +296,7 @@ impl Coordinator {
     }
 
     /// The MDT does not know it.
-    pub(super) fn unknown_at_mdt(&mut self, handle: Handle, effects: &mut Effects) {
+    pub(super) fn unknown_at_mdt(&mut self, handle: Handle, number: u64, effects: &mut Effects) {
         let request = self.requests.at_mut(handle);
         let (key, kind, class, state) = (request.key(), request.kind, request.class, request.state);
         match state {
@@ -301,7 +306,7 @@ impl Coordinator {
                     tracing::info!(%key, "the MDT has forgotten a request that runs");
                 }
             }
-            State::Doubtful => match self.doubts.answered(handle, &ASKED_ALIVE) {
+            State::Doubtful => match self.doubts.answered(handle, number, &ASKED_ALIVE) {
                 Some(Stage::Heard) => self.end_heard(handle, effects),
                 Some(Stage::Confirm) => {
                     self.counts.forgotten_at_mdt += 1;
@@ -359,8 +364,8 @@ impl Coordinator {
     }
 
     /// The MDT could not say whether it knows the request: the question is asked again.
-    pub(super) fn doubt_stays(&mut self, handle: Handle) {
-        if self.doubts.answered(handle, &ASKED_ALIVE).is_some() {
+    pub(super) fn doubt_stays(&mut self, handle: Handle, number: u64) {
+        if self.doubts.answered(handle, number, &ASKED_ALIVE).is_some() {
             self.doubt_later(handle);
         }
     }
@@ -412,12 +417,14 @@ impl Coordinator {
         self.release_held(fid);
     }
 
-    /// A mover ended a restore with an error that it may have begun before we started, or before it claimed it. That the MDT
-    /// sent it again meanwhile was only remembered by who we were before, or when it waited: the MDT is asked, once for each.
+    /// A mover ended a restore with an error that it may have begun before we started, or before it claimed it or came back
+    /// with it. That the MDT sent it again meanwhile was only remembered by who we were before, or when it waited, or was
+    /// answered by an end that the mover sends once more, since it lost the answer: the MDT is asked, once for each.
     /// Returns whether it is.
     fn ended_unheard(&mut self, handle: Handle, mover: u32, status: i32, effects: &mut Effects) -> bool {
         let request = self.requests.at_mut(handle);
-        if !(request.has(RECOVERED) || request.has(CLAIMED)) || [0, ECANCELED].contains(&status) {
+        let doubtful = request.has(RECOVERED) || request.has(CLAIMED) || request.has(REJOINED);
+        if !doubtful || [0, ECANCELED].contains(&status) {
             return false;
         }
         request.set(RECOVERED, false);
@@ -461,13 +468,15 @@ impl Coordinator {
     pub(super) fn doubt_looked(
         &mut self,
         key: RequestKey,
+        number: u64,
         state: Result<FileState, i32>,
         effects: &mut Effects,
     ) {
         let Some(handle) = self.requests.find(key) else {
             return;
         };
-        let Some(stage) = self.doubts.answered(handle, &[Stage::First, Stage::Wanted, Stage::Look]) else {
+        let asked = self.doubts.answered(handle, number, &[Stage::First, Stage::Wanted, Stage::Look]);
+        let Some(stage) = asked else {
             return;
         };
         let kind = self.requests.at(handle).kind;
@@ -519,11 +528,17 @@ impl Coordinator {
     }
 
     /// Whether the MDT has taken a request again.
-    pub(super) fn doubt_requested(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
+    pub(super) fn doubt_requested(
+        &mut self,
+        key: RequestKey,
+        number: u64,
+        errno: i32,
+        effects: &mut Effects,
+    ) {
         let Some(handle) = self.requests.find(key) else {
             return;
         };
-        if self.doubts.answered(handle, &[Stage::Request]).is_none() {
+        if self.doubts.answered(handle, number, &[Stage::Request]).is_none() {
             return;
         }
         let back = self.doubts.of.get(&handle).is_some_and(|doubt| doubt.back);

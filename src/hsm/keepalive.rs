@@ -226,7 +226,8 @@ impl Coordinator {
         *of_sequence += 1;
         self.keepalive.asked.insert(key);
         self.counts.keepalives += 1;
-        effects.visible.push(Effect::AskLustre(LustreCall::KeepAlive { key }));
+        let number = self.next_sequence();
+        effects.visible.push(Effect::AskLustre(LustreCall::KeepAlive { key, number }));
         true
     }
 
@@ -238,22 +239,26 @@ impl Coordinator {
     }
 
     /// The MDT's answer to a keepalive, whoever asked.
-    pub(super) fn kept_alive(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
+    pub(super) fn kept_alive(&mut self, key: RequestKey, number: u64, errno: i32, effects: &mut Effects) {
         self.keepalive.answered(key);
-        if !self.reconcile_answered(key, errno, effects) {
+        if !self.reconcile_answered(key, number, errno, effects) {
             return;
         }
         let Some(handle) = self.requests.find(key) else {
             return;
         };
+        // It was somewhere else when this was asked, or was not here: what it says was true of that. A cancel stays true.
+        if number < self.requests.at(handle).linked && errno != ECANCELED {
+            return;
+        }
         match errno {
             0 => self.known_at_mdt(handle, effects),
             ECANCELED => self.cancelled_at_mdt(handle, effects),
-            ENOENT => self.unknown_at_mdt(handle, effects),
+            ENOENT => self.unknown_at_mdt(handle, number, effects),
             _ => {
                 self.counts.unanswered += 1;
                 self.log_unanswered(key, errno);
-                self.doubt_stays(handle);
+                self.doubt_stays(handle, number);
             }
         }
     }

@@ -53,6 +53,7 @@ mod placing;
 mod priorities;
 pub mod quarantine;
 mod queues;
+mod reading;
 mod recovery;
 mod removed;
 mod reporting;

@@ -12,7 +12,8 @@ use super::index::NIL;
 use super::priorities::Rank;
 use super::queues::{ClassKey, Shelf, Standing, restand};
 use super::requests::{
-    ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, MOVED, RELEASED, REPORTED, STORED, State,
+    ASSIGNED, BOOKMARKED, CLAIMED, FORGOTTEN, Handle, KINDS, Kind, MOVED, REJOINED, RELEASED, REPORTED,
+    STORED, State,
 };
 use super::tapes::{PENDING, TapeState};
 
@@ -405,7 +406,7 @@ impl Coordinator {
         }
         self.end_use(handle, owner);
         let request = self.requests.at_mut(handle);
-        request.set(CLAIMED, false);
+        request.set(CLAIMED | REJOINED, false);
         request.set(FORGOTTEN, false);
         self.counts.running[kind.at()] -= 1;
         self.counts.pending[kind.at()] += 1;

@@ -150,7 +150,8 @@ pub(super) struct Run {
     seen: Vec<u64>,
     sequences: BTreeSet<u64>,
     found: VecDeque<(RequestKey, Found)>,
-    asked: BTreeMap<RequestKey, Found>,
+    /// What the MDTs are asked about, and the number of each question.
+    asked: BTreeMap<RequestKey, (u64, Found)>,
 }
 
 impl Run {
@@ -308,8 +309,9 @@ impl Coordinator {
             while run.asked.len() < MOST_ASKED
                 && let Some((key, found)) = run.found.pop_front()
             {
-                effects.visible.push(Effect::AskLustre(LustreCall::KeepAlive { key }));
-                run.asked.insert(key, found);
+                let number = self.next_sequence();
+                effects.visible.push(Effect::AskLustre(LustreCall::KeepAlive { key, number }));
+                run.asked.insert(key, (number, found));
             }
             if run.asked.is_empty() {
                 report(*run, effects);
@@ -336,11 +338,18 @@ impl Coordinator {
 
     /// The MDT's answer to a question about a difference, before anything else is made of it. Returns whether that is still
     /// to be done.
-    pub(super) fn reconcile_answered(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
-        let Some(mut run) = self.reconciling.take_if(|run| run.asked.contains_key(&key)) else {
+    pub(super) fn reconcile_answered(
+        &mut self,
+        key: RequestKey,
+        number: u64,
+        errno: i32,
+        effects: &mut Effects,
+    ) -> bool {
+        let is_asked = |run: &mut Box<Run>| run.asked.get(&key).is_some_and(|(asked, _)| number >= *asked);
+        let Some(mut run) = self.reconciling.take_if(is_asked) else {
             return true;
         };
-        let found = run.asked.remove(&key);
+        let found = run.asked.remove(&key).map(|(_, found)| found);
         let handle = self.requests.find(key);
         let mut go_on = true;
         match (found, errno) {

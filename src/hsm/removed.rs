@@ -150,7 +150,7 @@ impl Coordinator {
     /// The MDT's answer to the success of a REMOVE. Returns whether it was that.
     pub(super) fn removal_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) -> bool {
         let Some(handle) = self.requests.find(key) else { return false };
-        if self.doubts.answered(handle, &[Stage::End]).is_none() {
+        if self.doubts.answered(handle, u64::MAX, &[Stage::End]).is_none() {
             return false;
         }
         let later = LATER.contains(&errno) || errno == ENOSYS;

@@ -97,6 +97,8 @@ pub(super) const CANCELLING: u16 = 32;
 pub(super) const RELEASED: u16 = 64;
 /// A mover brought it, so that rules of dispatch did not apply.
 pub(super) const CLAIMED: u16 = 128;
+/// Its mover came back while it ran: the `done` that it sends next may be one that we have had already, of an earlier attempt.
+pub(super) const REJOINED: u16 = 0x400;
 /// Its reporting file counts it.
 pub(super) const REPORTED: u16 = 256;
 /// It has ended here before and was delivered again, or an archive whose file's copy was removed since.

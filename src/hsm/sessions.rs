@@ -8,7 +8,7 @@ use super::effect::{Effect, Effects, EhloReply, Reply};
 use super::event::{ConnId, Ehlo, Recv};
 use super::feed::{MoverChange, RequestChange};
 use super::index::NIL;
-use super::requests::{CLAIMED, Handle, Kind, State};
+use super::requests::{CLAIMED, Handle, Kind, REJOINED, State};
 use super::timers::Timer;
 use super::{Action, ActionItem, Coordinator, RequestKey};
 
@@ -169,6 +169,7 @@ impl Coordinator {
                 }
                 // Its `done` will name the same data FID.
                 self.requests.add_alias(handle, dfid);
+                self.requests.at_mut(handle).set(REJOINED, true);
                 self.relink_active(handle, mover);
                 self.resend_cancel(handle, mover);
                 return true;
@@ -227,7 +228,7 @@ impl Coordinator {
     }
 
     /// Grants or renews a lease. Returns it in milliseconds, 0 for movers that know none.
-    fn grant_lease(&mut self, mover: u32) -> u64 {
+    pub(super) fn grant_lease(&mut self, mover: u32) -> u64 {
         if !self.movers.at(mover).features.lease {
             return 0;
         }

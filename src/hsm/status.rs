@@ -336,6 +336,10 @@ impl Coordinator {
             Lock::LockedQuit => 2,
         };
         count("locked", locked);
+        // Not known to C, and only until the store was read.
+        if let Some(requests) = self.read_so_far() {
+            out.extend_from_slice(format!(", \"recovering\": {requests}").as_bytes());
+        }
         then.push(Step::Array(", \"clients\""));
         let connected = self.movers.connected.values().rev();
         let clients = connected.chain(self.movers.disconnected.values().rev());

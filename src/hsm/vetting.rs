@@ -58,6 +58,8 @@ impl<T: Copy> Question<T> {
 #[derive(Debug)]
 struct Inquiry {
     asked: Mono,
+    /// Of its questions; older answers are to somebody else's.
+    number: u64,
     alive: Question<i32>,
     state: Question<Result<FileState, i32>>,
     /// When to ask again; `None` once everything is known.
@@ -255,16 +257,17 @@ impl Coordinator {
 
     fn ask(&mut self, handle: Handle, tries: u32, effects: &mut Effects) {
         let Questions { alive, state } = self.questions(handle);
-        let key = self.requests.at(handle).key();
+        let (key, number) = (self.requests.at(handle).key(), self.next_sequence());
         if alive {
-            effects.visible.push(Effect::AskLustre(LustreCall::KeepAlive { key }));
+            effects.visible.push(Effect::AskLustre(LustreCall::KeepAlive { key, number }));
         }
         if state {
-            effects.visible.push(Effect::AskLustre(LustreCall::State { key }));
+            effects.visible.push(Effect::AskLustre(LustreCall::State { key, number }));
         }
         self.vetting.set_again(handle, None);
         let inquiry = Inquiry {
             asked: self.now.mono,
+            number,
             alive: Question::new(alive),
             state: Question::new(state),
             again: None,
@@ -299,10 +302,11 @@ impl Coordinator {
     }
 
     /// The MDT said whether it knows a request.
-    pub(super) fn vetting_alive(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
+    pub(super) fn vetting_alive(&mut self, key: RequestKey, number: u64, errno: i32, effects: &mut Effects) {
         let Some(handle) = self.requests.find(key) else { return };
         if let Some(inquiry) = self.vetting.inquiries.get_mut(&handle)
             && inquiry.alive == Question::Asked
+            && number >= inquiry.number
         {
             inquiry.alive = Question::Answered(errno);
             self.judge(handle, effects);
@@ -313,12 +317,14 @@ impl Coordinator {
     pub(super) fn vetting_state(
         &mut self,
         key: RequestKey,
+        number: u64,
         state: Result<FileState, i32>,
         effects: &mut Effects,
     ) {
         let Some(handle) = self.requests.find(key) else { return };
         if let Some(inquiry) = self.vetting.inquiries.get_mut(&handle)
             && inquiry.state == Question::Asked
+            && number >= inquiry.number
         {
             inquiry.state = Question::Answered(state);
             self.judge(handle, effects);
@@ -349,7 +355,7 @@ impl Coordinator {
                     self.enqueue_in_order(handle, AHEAD);
                 }
                 self.vetting.forget(handle);
-                self.unknown_at_mdt(handle, effects);
+                self.unknown_at_mdt(handle, u64::MAX, effects);
             }
             Verdict::Later => {
                 let pause = Duration::from_secs(1 << tries.min(5)).min(LONGEST_PAUSE);

@@ -76,20 +76,20 @@ impl Call {
                 }
                 FromLustre::Ended { key, errno }
             }
-            Self::Ask(LustreCall::KeepAlive { key }) => {
+            Self::Ask(LustreCall::KeepAlive { key, number }) => {
                 let errno = errno_of(sys::progress(mount.root(), &mut keepalive_of(*key)));
-                FromLustre::Answered(LustreAnswer::KeptAlive { key: *key, errno })
+                FromLustre::Answered(LustreAnswer::KeptAlive { key: *key, number: *number, errno })
             }
-            Self::Ask(LustreCall::State { key }) => {
+            Self::Ask(LustreCall::State { key, number }) => {
                 let state = state_of(key.fid, mount).map_err(|error| errno_of(Err(error)));
-                FromLustre::Answered(LustreAnswer::State { key: *key, state })
+                FromLustre::Answered(LustreAnswer::State { key: *key, number: *number, state })
             }
-            Self::Ask(LustreCall::Request { item }) => {
+            Self::Ask(LustreCall::Request { item, number }) => {
                 let errno = match request_of(item) {
                     Some(mut request) => errno_of(sys::request(mount.root(), &mut request)),
                     None => libc::E2BIG,
                 };
-                FromLustre::Answered(LustreAnswer::Requested { key: item.key(), errno })
+                FromLustre::Answered(LustreAnswer::Requested { key: item.key(), number: *number, errno })
             }
         }
     }

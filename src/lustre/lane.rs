@@ -183,11 +183,11 @@ mod tests {
     }
 
     fn keepalive(cookie: u64) -> Call {
-        Call::Ask(LustreCall::KeepAlive { key: key(cookie) })
+        Call::Ask(LustreCall::KeepAlive { key: key(cookie), number: 0 })
     }
 
     fn state(cookie: u64) -> Call {
-        Call::Ask(LustreCall::State { key: key(cookie) })
+        Call::Ask(LustreCall::State { key: key(cookie), number: 0 })
     }
 
     fn end(cookie: u64) -> Call {
@@ -212,8 +212,8 @@ mod tests {
     fn cookie(call: &Call) -> u64 {
         match call {
             Call::End(item, _) => item.cookie,
-            Call::Ask(LustreCall::Request { item }) => item.cookie,
-            Call::Ask(LustreCall::KeepAlive { key } | LustreCall::State { key }) => key.cookie,
+            Call::Ask(LustreCall::Request { item, .. }) => item.cookie,
+            Call::Ask(LustreCall::KeepAlive { key, .. } | LustreCall::State { key, .. }) => key.cookie,
         }
     }
 

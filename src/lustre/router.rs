@@ -175,7 +175,7 @@ mod tests {
     use crate::lustre::link::FromLustre;
 
     fn state_of(seq: u64, cookie: u64) -> Call {
-        Call::Ask(LustreCall::State { key: RequestKey { cookie, fid: Fid::new(seq, 1, 0) } })
+        Call::Ask(LustreCall::State { key: RequestKey { cookie, fid: Fid::new(seq, 1, 0) }, number: 0 })
     }
 
     /// A router whose calls are told with ESTALE when they are made.

@@ -4,6 +4,7 @@
 //! an operation had to wait, all later ones wait behind it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -54,13 +55,33 @@ pub struct Committer {
 
 impl Committer {
     /// Starts the thread. `report` is called on it.
+    ///
+    /// # Errors
+    /// When there can be no thread.
     pub fn start(
         store: Box<dyn Store>,
         report: impl FnMut(Report) + Send + 'static,
     ) -> std::io::Result<Self> {
+        Self::start_reading(store, |_| true, report)
+    }
+
+    /// Starts the thread, which first reads the store; commits wait so long. It ends when `read` says that it cannot be used.
+    /// `report` is called on it as well.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn start_reading(
+        mut store: Box<dyn Store>,
+        read: impl FnOnce(&mut dyn Store) -> bool + Send + 'static,
+        report: impl FnMut(Report) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
-        let worker = Worker::new(store, Box::new(report));
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || worker.run(&queue))?;
+        let work = move || {
+            if read(store.as_mut()) {
+                Worker::new(store, Box::new(report)).run(&queue);
+            }
+        };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(work)?;
         Ok(Self { jobs, thread: Some(thread) })
     }
 
@@ -106,9 +127,13 @@ impl Worker {
     fn run(mut self, queue: &Receiver<Job>) {
         // When to try again, while something waits: also when commits never cease to come.
         let mut retry_at: Option<Instant> = None;
+        if !self.store.has_room() {
+            // What an earlier run filled.
+            self.becomes_full(&format!("{}: no room left", self.store.describe()));
+        }
         loop {
             let tend_at = self.tend().map(|wait| Instant::now() + wait);
-            if self.backlog.is_empty() {
+            if self.backlog.is_empty() && !self.full {
                 retry_at = None;
             } else {
                 let at = *retry_at.get_or_insert_with(|| Instant::now() + RETRY);
@@ -160,7 +185,7 @@ impl Worker {
     /// Writes everything that waits now and syncs once. Returns whether it was the end.
     fn group(&mut self, first: Job, queue: &Receiver<Job>) -> bool {
         let mut failed = Vec::new();
-        let mut written: Vec<(u64, Vec<StoreOp>)> = Vec::new();
+        let mut written: Vec<(u64, Arc<Vec<StoreOp>>)> = Vec::new();
         let mut upto = 0;
         let mut close = false;
         // What follows the commits of this group.
@@ -168,11 +193,14 @@ impl Worker {
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Commit(number, mut ops) => {
+                Job::Commit(number, ops) => {
                     upto = number;
+                    let mut ops = Arc::new(ops);
                     if let Err((errno, from)) = self.append(&ops) {
                         failed.push((number, errno));
-                        self.backlog.push(ops.split_off(from), self.store.as_ref());
+                        let mut all = Arc::unwrap_or_clone(ops);
+                        self.backlog.push(all.split_off(from), self.store.as_ref());
+                        ops = Arc::new(all);
                     }
                     if !ops.is_empty() {
                         written.push((number, ops));
@@ -197,7 +225,7 @@ impl Worker {
             let mut again = Backlog::default();
             for (number, ops) in written {
                 failed.push((number, errno));
-                again.push(ops, self.store.as_ref());
+                again.push(Arc::unwrap_or_clone(ops), self.store.as_ref());
             }
             again.append(std::mem::take(&mut self.backlog), self.store.as_ref());
             self.backlog = again;
@@ -217,11 +245,11 @@ impl Worker {
     }
 
     /// Appends all of `ops`, or says with which errno and from where on they could not be appended.
-    fn append(&mut self, ops: &[StoreOp]) -> Result<(), (i32, usize)> {
+    fn append(&mut self, ops: &Arc<Vec<StoreOp>>) -> Result<(), (i32, usize)> {
         if !self.backlog.is_empty() {
             return Err((if self.full { libc::ENOSPC } else { libc::EIO }, 0));
         }
-        match self.store.append(ops) {
+        match self.store.append_shared(ops) {
             Ok(()) => Ok(()),
             Err(StoreError::Unstorable { .. }) => self.append_one_by_one(ops),
             Err(error) => Err((self.complain(&error), 0)),
@@ -312,14 +340,7 @@ impl Worker {
     fn complain(&mut self, error: &StoreError) -> i32 {
         match error {
             StoreError::Full { .. } => {
-                if !self.full {
-                    tracing::error!(
-                        "{error}: `queue` requests are refused; requests of Lustre are served but a restart would \
-                         forget them until there is room"
-                    );
-                }
-                self.full = true;
-                (self.report)(Report::Full(true));
+                self.becomes_full(&error.to_string());
                 libc::ENOSPC
             }
             other => {
@@ -327,6 +348,17 @@ impl Worker {
                 libc::EIO
             }
         }
+    }
+
+    fn becomes_full(&mut self, why: &str) {
+        if !self.full {
+            tracing::error!(
+                "{why}: `queue` requests are refused; requests of Lustre are served but a restart would forget them until \
+                 there is room"
+            );
+        }
+        self.full = true;
+        (self.report)(Report::Full(true));
     }
 
     fn close(&mut self) {

@@ -269,6 +269,25 @@ fn a_full_store_fails_commits_and_writes_them_in_order_when_there_is_room() {
     assert_eq!(bench.done(4), []);
 }
 
+/// A daemon that starts on the disk that an earlier one filled: nobody has to ask for room for it to be seen.
+#[test]
+fn a_store_that_is_full_from_the_start_is_reported_and_takes_ends_and_then_more() {
+    let store = FakeStore::default();
+    let disk = Arc::clone(&store.0);
+    {
+        let mut disk = disk.lock().unwrap();
+        (disk.full, disk.takes_ends) = (true, true);
+        disk.held.insert(item(1).key());
+    }
+    let (send, reports) = mpsc::channel();
+    let committer = Committer::start(Box::new(store), move |report| send.send(report).unwrap()).unwrap();
+    assert_eq!(reports.recv().unwrap(), Report::Full(true));
+    let bench = Bench { disk, committer, reports };
+    bench.committer.commit(1, vec![remove(1)]);
+    assert_eq!(bench.done(1), []);
+    bench.wait_until_stored(&[remove(1)]);
+}
+
 /// The ends wait behind a request that the store has no room for, and are what makes room.
 #[test]
 fn a_full_store_has_room_again_when_its_requests_have_ended() {

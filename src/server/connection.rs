@@ -236,6 +236,7 @@ pub async fn serve(
         holding: Holding::new(&inputs),
         inputs,
         more: false,
+        held: None,
         turns: 0,
         eof: None,
         handshake: (!handshake.is_zero()).then(|| Instant::now() + handshake),
@@ -259,6 +260,8 @@ struct Task {
     inputs: Rc<Inputs>,
     /// The decoder may hold a complete message.
     more: bool,
+    /// A message that waits until the store was read; what comes after it is not read.
+    held: Option<Message>,
     /// Turns since others had theirs.
     turns: u32,
     /// Nothing more is read; what is in the outbox is sent, and the peer must take some of it until then.
@@ -291,6 +294,10 @@ impl Task {
                 && (connection.all_sent() || Instant::now() >= until)
             {
                 return End::Peer;
+            }
+            if let Some(message) = self.held.take_if(|message| self.shell.takes_now(message)) {
+                self.deliver(message);
+                continue;
             }
             if self.may_read() && self.more {
                 self.messages();
@@ -339,7 +346,7 @@ impl Task {
     }
 
     fn may_read(&self) -> bool {
-        self.eof.is_none() && !self.shell.stopping() && !self.connection.paused()
+        self.eof.is_none() && self.held.is_none() && !self.shell.stopping() && !self.connection.paused()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -468,6 +475,11 @@ impl Task {
         false
     }
 
+    fn deliver(&self, message: Message) {
+        self.connection.remember_id(&message);
+        self.shell.handle(Event::Message { conn: self.connection.id, message });
+    }
+
     /// Handles some of the complete messages.
     fn messages(&mut self) {
         for _ in 0..TURN {
@@ -515,8 +527,11 @@ impl Task {
                     if !self.may(&message) {
                         continue;
                     }
-                    self.connection.remember_id(&message);
-                    self.shell.handle(Event::Message { conn: self.connection.id, message });
+                    if !self.shell.takes_now(&message) {
+                        self.held = Some(message);
+                        return;
+                    }
+                    self.deliver(message);
                 }
                 Err(error) => {
                     nonsense.log(format_args!("{}: {error}: closing", label.borrow()));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -25,19 +25,21 @@ use super::reporting::Reporting;
 use super::security::Credentials;
 use super::security::entrances::{EntranceError, Entrances};
 use super::shell::{LustreCalls, Shell};
-use super::stores::{self, OpenError};
+use super::stores::{self, OpenError, Opened};
 use crate::hsm::{ActionItem, Coordinator, Event, HsmConfig, LustreCall};
 use crate::lustre::calls::Calls;
 use crate::lustre::kuc::Copytool;
 use crate::lustre::link::{CurrentMount, FromLustre, Tell};
 use crate::lustre::list;
 use crate::lustre::mount::{Mount, MountError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::system::clock::Clock;
 use crate::system::handover::{self, Inherited, Registration};
 use crate::system::logging::{Logging, NOTICE};
 use crate::system::supervisor;
 
+/// Parts of what the store held that are read ahead of the coordinator.
+const RECOVERED_PARTS: usize = 16;
 /// How long a clean stop waits for the kernel's pipe to be emptied.
 const STOP_LUSTRE: Duration = Duration::from_secs(2);
 /// How long the registration of an earlier run may be in the way of ours, while it ends.
@@ -177,16 +179,12 @@ impl Daemon<'_> {
         // The kernel waits while nobody reads its pipe, so what an earlier run left is read first of all.
         let lustre = self.take_over(&inputs)?;
 
-        // What was there before comes before anything new.
-        let mut store = stores::open(&self.settings, &self.fsname)?;
-        if let Some(opened) = &mut store {
-            tracing::info!("requests are kept in the {}", opened.store.describe());
-            stores::recover(opened, &mut core, &clock).map_err(OpenError::Store)?;
-        } else {
-            tracing::warn!("requests are kept in memory only: a restart forgets them");
+        let store = stores::open(&self.settings, &self.fsname)?;
+        match &store {
+            Some(opened) => tracing::info!("requests are kept in the {}", opened.store.describe()),
+            None => tracing::warn!("requests are kept in memory only: a restart forgets them"),
         }
         let kind = store.as_ref().map(|opened| opened.store.describe()).unwrap_or_default();
-        let committer = store.map(|opened| start_committer(opened.store, inputs.clone())).transpose()?;
         let reporting = start_reporting(&self.settings)?;
         let names = Names::start()?;
 
@@ -196,25 +194,42 @@ impl Daemon<'_> {
         let credentials = entrances.credentials.clone();
         self.credentials = Some(credentials.clone());
         let kept = entrances.listeners()?;
+        // Not before the port is ours: a second daemon by mistake must not take the requests over.
+        let (committer, found) = match store {
+            None => (None, None),
+            Some(opened) => {
+                core.read_store_first();
+                let (committer, found) = read_store(opened, inputs.clone())?;
+                (Some(committer), Some(found))
+            }
+        };
         let limits = self.settings.limits;
         let shell =
             Rc::new(Shell::new(core, clock, self.fsname.clone(), committer, reporting, limits.client_buffer));
+        tokio::task::spawn_local(timers(Rc::clone(&shell)));
+        // Movers are let in at once; they get work when all is known.
+        let max = self.max_connections(limits, entrances.handshakes());
+        let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials))?;
+        let told_to_stop = match found {
+            None => false,
+            Some(found) => recover(&shell, found, &mut signals).await?,
+        };
+
+        // What was there before comes before anything new.
         let (mut copytool, mount) = self.connect_lustre(lustre, &shell, &inputs)?;
         let (reconcile, told) = watch::channel(self.settings.reconcile.clone());
         let intake = Intake::new(&self.fsname, mount, told);
         let periodic = Periodic::new(Rc::clone(&shell), intake.clone());
         tokio::task::spawn_local(periodic.run(self.settings.hsm.settle));
-
-        tokio::task::spawn_local(timers(Rc::clone(&shell)));
         let gone = tokio::task::spawn_local(feed(Rc::clone(&shell), self.fsname.clone(), received));
-        let max = self.max_connections(limits, entrances.handshakes());
-        let open = entrances.open(Hall::new(Rc::clone(&shell), names, limits, max, credentials))?;
         let parts = api::Parts { fsname: self.fsname.clone(), store: kind, intake };
         api.serve(&shell, parts).map_err(DaemonError::Api)?;
         tracing::info!(target: NOTICE, "Starting main loop");
         supervisor::ready(&format!("serving {}", self.fsname));
 
-        self.until_stopped(&shell, &reconcile, &mut signals).await;
+        if !told_to_stop {
+            self.until_stopped(&shell, &reconcile, &mut signals).await;
+        }
 
         supervisor::stopping();
         drop(open);
@@ -443,10 +458,63 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
 
-fn start_committer(store: Box<dyn Store>, inputs: UnboundedSender<Input>) -> io::Result<Committer> {
-    Committer::start(store, move |report| {
+/// Reads the store on the thread that writes it afterwards. Gives what it finds, in parts.
+fn read_store(
+    opened: Opened,
+    inputs: UnboundedSender<Input>,
+) -> io::Result<(Committer, Receiver<Result<Event, StoreError>>)> {
+    let (parts, found) = channel(RECOVERED_PARTS);
+    let Opened { store, embedded } = opened;
+    let read = move |store: &mut dyn Store| {
+        let read =
+            stores::read(store, embedded.as_deref(), &mut |part| parts.blocking_send(Ok(part)).is_ok());
+        match read {
+            Ok(()) => true,
+            Err(error) => {
+                // The loop only goes away with the process.
+                let _ = parts.blocking_send(Err(error));
+                false
+            }
+        }
+    };
+    let committer = Committer::start_reading(store, read, move |report| {
         let _ = inputs.send(Input::Store(report));
-    })
+    })?;
+    Ok((committer, found))
+}
+
+/// Gives the core what the store held. Returns whether a signal came meanwhile: all is read nevertheless.
+async fn recover(
+    shell: &Rc<Shell>,
+    mut found: Receiver<Result<Event, StoreError>>,
+    signals: &mut Signals,
+) -> Result<bool, DaemonError> {
+    let mut stop = false;
+    loop {
+        let part = tokio::select! {
+            part = found.recv() => part,
+            name = signals.stop.next() => {
+                if stop {
+                    tracing::warn!("Got signal {name} again");
+                    return Err(DaemonError::KilledTwice);
+                }
+                tracing::info!("Got signal {name}, exiting when the store was read");
+                stop = true;
+                continue;
+            }
+        };
+        match part {
+            Some(Ok(Event::RecoveryEnded)) => {
+                shell.recovered();
+                return Ok(stop);
+            }
+            Some(Ok(part)) => shell.handle(part),
+            Some(Err(error)) => return Err(OpenError::Store(error).into()),
+            None => return Err(io::Error::other("the thread that reads the store has died").into()),
+        }
+        // Peers have their turn.
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Calls the core when it wants to be.

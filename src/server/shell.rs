@@ -16,6 +16,7 @@ use super::outbox::SLICE;
 use super::reporting::Reporting;
 use super::security::Policy;
 use crate::hsm::effect::{Reply, StoreOp};
+use crate::hsm::event::Message;
 use crate::hsm::feed::Happening;
 use crate::hsm::reconcile::{Listing, Reconcile};
 use crate::hsm::{
@@ -188,6 +189,19 @@ impl Shell {
             }
         }
         self.release();
+    }
+
+    /// Whether a message would be dealt with now. While the store is read most have to wait.
+    pub fn takes_now(&self, message: &Message) -> bool {
+        self.inner.borrow().core.takes_now(message)
+    }
+
+    /// The store was read: whoever had to wait goes on.
+    pub fn recovered(&self) {
+        self.handle(Event::RecoveryEnded);
+        for connection in self.inner.borrow().connections.values() {
+            connection.wake.notify_one();
+        }
     }
 
     /// Gives the core an operator's order. What came of it is known once it is durable.
@@ -581,7 +595,7 @@ mod tests {
     use super::super::security::{Access, Principal};
     use super::super::transport::Transport;
     use super::*;
-    use crate::hsm::event::{Message, Queue};
+    use crate::hsm::event::Queue;
     use crate::hsm::{Action, HsmConfig};
 
     fn item() -> ActionItem {

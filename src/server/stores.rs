@@ -1,4 +1,4 @@
-//! Which store is used, and what it hands back at start.
+//! Which store is used, and what it hands over at start.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::config::{self, Redis, RedisServer, Settings, StoreKind};
 use crate::hsm::effect::StoreOp;
-use crate::hsm::{ActionItem, Coordinator, Effects, Event};
+use crate::hsm::{ActionItem, Event};
 use crate::store::redis::{self, RedisStore, Server};
 use crate::store::{EmbeddedStore, Store, StoreError};
-use crate::system::clock::Clock;
 
 /// Requests that are recovered in one step.
 const RECOVERY_STEP: usize = 1000;
@@ -66,7 +65,7 @@ pub struct Opened {
     /// The store.
     pub store: Box<dyn Store>,
     /// The directory of an embedded store whose requests are to be moved into it.
-    embedded: Option<PathBuf>,
+    pub embedded: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Opened {
@@ -187,12 +186,15 @@ fn read_password(path: &Path) -> Result<String, OpenError> {
     }
 }
 
-/// Hands back what an earlier run left.
+/// Reads what an earlier run left and hands it over in parts, [`Event::RecoveryEnded`] at the end. `take` says whether it goes on.
 ///
 /// # Errors
 /// Of the store.
-pub fn recover(opened: &mut Opened, core: &mut Coordinator, clock: &Clock) -> Result<(), StoreError> {
-    let store = opened.store.as_mut();
+pub fn read(
+    store: &mut dyn Store,
+    embedded: Option<&Path>,
+    take: &mut dyn FnMut(Event) -> bool,
+) -> Result<(), StoreError> {
     // Whether the requests are suspect is known when all are read.
     let mut requests = Vec::new();
     let found = store.recover(&mut |item, mover| requests.push((item, mover)))?;
@@ -208,32 +210,20 @@ pub fn recover(opened: &mut Opened, core: &mut Coordinator, clock: &Clock) -> Re
         );
     }
     let mut notes = store.take_notes();
-    if let Some(directory) = &opened.embedded {
+    if let Some(directory) = embedded {
         adopt_embedded(directory, store, &mut requests, &mut notes)?;
     }
     let mut requests = requests.into_iter();
-    let mut effects = Effects::default();
     loop {
         let part: Vec<_> = requests.by_ref().take(RECOVERY_STEP).collect();
         if part.is_empty() {
             break;
         }
-        let event = Event::Recovered { requests: part, suspect: found.suspect };
-        core.handle(clock.now(), event, &mut effects);
-        if !effects.store.is_empty() {
-            store.append(&effects.store)?;
-            store.sync()?;
-        }
-        // Nobody is connected: there is nobody to see anything. Calls on the MDTs come back with their timers.
-        effects.clear();
-    }
-    if !notes.is_empty() {
-        core.handle(clock.now(), Event::RecoveredNotes(notes), &mut effects);
-        if !effects.store.is_empty() {
-            store.append(&effects.store)?;
-            store.sync()?;
+        if !take(Event::Recovered { requests: part, suspect: found.suspect }) {
+            return Ok(());
         }
     }
+    let _ = (notes.is_empty() || take(Event::RecoveredNotes(notes))) && take(Event::RecoveryEnded);
     Ok(())
 }
 

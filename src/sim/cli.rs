@@ -79,6 +79,9 @@ pub fn main() -> ExitCode {
         |first, count, jobs: u64, all, trace| Seeds { first, count, jobs: if trace { 1 } else { jobs }, all };
     match Args::parse().what {
         What::Hsm { seeds: count, seed, trace, once, twice, all, jobs } => {
+            if trace {
+                show_logs();
+            }
             let run = seeds(seed, count, jobs, all, trace);
             let again = |seed: u64| !once && seed.is_multiple_of(twice.max(1));
             let results = run.run(|seed| check_seed(seed, trace, !again(seed)));
@@ -98,6 +101,14 @@ pub fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// Prints what the machines log among what happens.
+fn show_logs() {
+    let filter = tracing_subscriber::EnvFilter::new("coordinatool=debug");
+    let logs = tracing_subscriber::fmt().without_time().with_ansi(false).with_target(false);
+    // Somebody else may have set one up before: then it is there that they are seen.
+    let _ = logs.with_env_filter(filter).with_writer(std::io::stdout).try_init();
 }
 
 /// What came of one seed.

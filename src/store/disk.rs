@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use super::segments::Segments;
+use super::segments::{Segments, is_full};
 
 const PREFIX: &str = "journal-";
 const UNFINISHED: &str = "unfinished";
@@ -58,8 +58,11 @@ fn lock(path: &Path) -> io::Result<File> {
         });
     }
     lock.set_len(0)?;
-    writeln!(lock, "{}", std::process::id())?;
-    Ok(lock)
+    match writeln!(lock, "{}", std::process::id()) {
+        // Only for people to read: a full disk is no reason not to start.
+        Err(error) if !is_full(&error) => Err(error),
+        _ => Ok(lock),
+    }
 }
 
 impl DirSegments {

@@ -28,6 +28,8 @@ const PENDING_BYTES: usize = 8 << 20;
 const CLEAN_STEP: (usize, usize) = (64 << 10, 4 << 20);
 /// Empty segments that are kept ready while new requests are taken.
 const SPARES: usize = 2;
+/// Steps of cleaning in which room is looked for at once: what ends meanwhile waits for them.
+const ROOM_STEPS: usize = 8;
 /// Bytes read at once when requests are handed out at start.
 const WINDOW: usize = 256 << 10;
 
@@ -104,6 +106,10 @@ pub struct Journal<S> {
     cleaner: Option<Cleaner>,
     /// Bytes appended since the last step of cleaning.
     appended: usize,
+    /// The longest frame of a record that was seen: so much may be lost at the end of a segment.
+    longest: usize,
+    /// Whether the want of room was logged.
+    is_full: bool,
     payload: Vec<u8>,
 }
 
@@ -123,6 +129,8 @@ impl<S: Segments> Journal<S> {
             next_id: 1,
             cleaner: None,
             appended: 0,
+            longest: 0,
+            is_full: false,
             payload: Vec::new(),
         }
     }
@@ -193,15 +201,13 @@ impl<S: Segments> Journal<S> {
                 self.forget(key);
             }
         }
-        self.settle_segments(&replay.writable)?;
+        self.settle_segments(&replay.rests)?;
         replay.puts.sort_unstable();
         self.hand_out(&replay.puts, &mut recovery, found)?;
         let store = self.describe();
         let clean_stop = replay.last.is_none_or(|kind| kind == Kind::CleanStop);
         info!(store, requests = recovery.requests, clean_stop, "journal read");
-        if self.make_spares(SPARES).is_err() {
-            warn!(store, "no room for another segment: new requests cannot be stored");
-        }
+        self.refill();
         Ok(recovery)
     }
 
@@ -233,7 +239,11 @@ impl<S: Segments> Journal<S> {
         }
         let size = bytes.len() as u32;
         self.segments.push_back(Segment { head, size, end: scan.end as u32, live: 0, live_bytes: 0 });
-        replay.writable.push(scan.clean_rest && readable);
+        replay.rests.push(match (readable, scan.clean_rest) {
+            (false, _) => Rest::Unreadable,
+            (true, false) => Rest::Unfinished,
+            (true, true) => Rest::Empty,
+        });
         for frame in &scan.frames {
             let start = frame.offset as usize + FRAME_HEAD;
             self.apply(id, frame, &bytes[start..start + frame.payload as usize], replay);
@@ -290,27 +300,42 @@ impl<S: Segments> Journal<S> {
     }
 
     /// Decides which segment is written to next: the last one with frames, unless something is left behind them, which
-    /// must never be taken for written later. `writable` says so of each segment.
-    fn settle_segments(&mut self, writable: &[bool]) -> Result<(), StoreError> {
+    /// must never be taken for written later. `rests` says so of each segment.
+    fn settle_segments(&mut self, rests: &[Rest]) -> Result<(), StoreError> {
         while self.segments.back().is_some_and(|s| s.end as usize == FIRST_FRAME)
-            && writable.get(self.segments.len() - 1) == Some(&true)
+            && rests.get(self.segments.len() - 1) == Some(&Rest::Empty)
         {
             self.spares.extend(self.segments.pop_back());
         }
         self.spares.make_contiguous().reverse();
-        if self.segments.is_empty() || writable.get(self.segments.len() - 1) != Some(&true) {
-            match self.make_spares(1) {
-                Ok(()) => self.segments.extend(self.spares.pop_front()),
-                // Nothing can be written until there is room.
-                Err(StoreError::Full { .. }) => {
-                    if let Some(last) = self.segments.back_mut() {
-                        last.size = last.end;
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+        let rest = self.segments.len().checked_sub(1).and_then(|last| rests.get(last));
+        if rest == Some(&Rest::Empty) {
+            return Ok(());
+        }
+        match self.make_spares(SPARES + 1) {
+            Ok(()) | Err(StoreError::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        // Where there is no room for another one, none is given up for a write that was cut.
+        if self.spares.len() <= SPARES && rest == Some(&Rest::Unfinished) && self.wipe_rest().is_ok() {
+            return Ok(());
+        }
+        match self.spares.pop_front() {
+            Some(spare) => self.segments.push_back(spare),
+            // Nothing can be written until there is room.
+            None => self.segments.back_mut().into_iter().for_each(|last| last.size = last.end),
         }
         Ok(())
+    }
+
+    /// Makes the last segment as if nothing had ever been behind its frames. None of that counts now, nor does any part of it
+    /// if this is cut: what is there begins with something that is no frame, and ends no batch.
+    fn wipe_rest(&mut self) -> Result<(), StoreError> {
+        let Some(last) = self.segments.back().copied() else { return Ok(()) };
+        let zeros = vec![0; (last.size - last.end) as usize];
+        let id = last.head.id;
+        let wiped = self.disk.write(id, last.end, &zeros).and_then(|()| self.disk.sync(id));
+        wiped.map_err(self.io(&format!("cannot write segment {id}")))
     }
 
     fn hand_out(
@@ -405,6 +430,7 @@ impl<S: Segments> Journal<S> {
         let Ok(at) = self.segments.binary_search_by_key(&location.segment, |s| s.head.id) else { return };
         let segment = &mut self.segments[at];
         if alive {
+            self.longest = self.longest.max(location.bytes() as usize);
             segment.live += 1;
             segment.live_bytes += location.bytes();
         } else {
@@ -545,10 +571,21 @@ impl<S: Segments> Journal<S> {
         }
         debug_assert!(self.pending.is_empty() && !self.spares.is_empty());
         self.segments.extend(self.spares.pop_front());
-        if self.make_spares(SPARES).is_err() {
-            warn!(store = self.describe(), "no room for another segment: new requests cannot be stored");
-        }
+        self.refill();
         Ok(())
+    }
+
+    /// Makes spare segments if there is room; says so once when there is none, and once when there is again.
+    fn refill(&mut self) {
+        let full = self.make_spares(SPARES).is_err();
+        if full != std::mem::replace(&mut self.is_full, full) {
+            let store = self.describe();
+            if full {
+                warn!(store, "no room for another segment: new requests cannot be stored");
+            } else {
+                info!(store, "there is room again");
+            }
+        }
     }
 
     fn make_spares(&mut self, count: usize) -> Result<(), StoreError> {
@@ -600,8 +637,9 @@ impl<S: Segments> Journal<S> {
 
     /// Whether new requests can be stored. Tries to make room where there is none.
     pub fn has_room(&mut self) -> bool {
-        for _ in 0..64 {
-            if self.make_spares(SPARES).is_ok() {
+        for _ in 0..ROOM_STEPS {
+            self.refill();
+            if !self.is_full {
                 return true;
             }
             let idle = self.cleaner.is_none() && !self.wants_cleaning();
@@ -654,16 +692,18 @@ impl<S: Segments> Journal<S> {
 
     fn wants_cleaning(&self) -> bool {
         let Some(oldest) = self.segments.front().filter(|_| self.segments.len() > 1) else { return false };
-        let used: u64 = self.segments.iter().map(|s| u64::from(s.size) - FIRST_FRAME as u64).sum();
-        let live: u64 = self.segments.iter().map(|s| s.live_bytes).sum();
-        let segment = u64::from(self.options.segment_bytes) - FIRST_FRAME as u64;
         if oldest.live == 0 {
             return true;
         }
+        let live: u64 = self.segments.iter().map(|s| s.live_bytes).sum();
+        let used: u64 = self.segments.iter().map(|s| u64::from(s.size) - FIRST_FRAME as u64).sum();
+        let segment = u64::from(self.options.segment_bytes) - FIRST_FRAME as u64;
         if self.spares.len() < SPARES {
-            // Full: worth it if it will free something, and if there is room to move to.
+            // Full: worth it if all that counts certainly needs a segment less, and if there is room to move to. Anything
+            // weaker would move the same records round and round. What ends batches takes a little.
             let room = !self.spares.is_empty() || oldest.live_bytes <= self.free() as u64;
-            return room && used.saturating_sub(live) >= segment / 2;
+            let lost = self.segments.len() * (END_ROOM + self.longest) + used as usize / 64;
+            return room && used >= live + segment + lost as u64;
         }
         used > 2 * live + 3 * segment
     }
@@ -728,9 +768,7 @@ impl<S: Segments> Journal<S> {
         }
         self.disk.remove(oldest.head.id).map_err(self.io("cannot remove a segment"))?;
         self.segments.pop_front();
-        if self.spares.len() < SPARES && self.make_spares(SPARES).is_ok() {
-            info!(store = self.describe(), "there is room again");
-        }
+        self.refill();
         Ok(())
     }
 }
@@ -742,10 +780,21 @@ struct Replay {
     puts: Vec<(u64, Location)>,
     /// Requests of which an assignment came first.
     orphans: Vec<RequestKey>,
-    /// Of each segment: whether only zeros are behind its frames.
-    writable: Vec<bool>,
+    /// Of each segment: what is behind its frames.
+    rests: Vec<Rest>,
     /// The last frame of all.
     last: Option<Kind>,
+}
+
+/// What is behind the frames of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Zeros only.
+    Empty,
+    /// A write that a crash cut.
+    Unfinished,
+    /// Nobody knows: a part of the segment cannot be read.
+    Unreadable,
 }
 
 /// Bytes read ahead.

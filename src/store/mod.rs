@@ -16,6 +16,7 @@ pub mod redis;
 pub mod segments;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hsm::effect::StoreOp;
@@ -32,6 +33,11 @@ pub trait Store: Send {
 
     /// Takes operations, all or none. They are durable only after the next [`Store::sync`].
     fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError>;
+
+    /// The same, for a store that keeps them until it is synced: without copying.
+    fn append_shared(&mut self, ops: &Arc<Vec<StoreOp>>) -> Result<(), StoreError> {
+        self.append(ops)
+    }
 
     /// Makes everything appended so far durable.
     fn sync(&mut self) -> Result<(), StoreError>;

@@ -88,7 +88,8 @@ impl<'bed> Users<'bed> {
     pub fn step(&mut self, ledger: &[Entry]) {
         let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
         let states = self.bed.lustre().hsm_states(&paths);
-        let (mut restore, mut remove, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut restore, mut again) = (Vec::new(), Vec::new());
+        let (mut remove, mut gone) = (Vec::new(), Vec::new());
         for (index, (file, state)) in self.files.iter_mut().zip(states).enumerate() {
             let has = |flag| state.flags & flag != 0;
             match file.wish {
@@ -107,6 +108,9 @@ impl<'bed> Users<'bed> {
                     file.wish = Wish::Removed;
                     remove.push(file.path.clone());
                 }
+                // The mover was killed while the MDT took its end, and its volatile file went with it: that has failed, and
+                // users ask again.
+                Wish::Restored if failed(ledger, &file.fid, "RESTORE") => again.push(file.path.clone()),
                 // A mover that was killed after it had deleted the copy leaves nothing for the next one.
                 Wish::Removed if !has(EXISTS) || failed(ledger, &file.fid, "REMOVE") => gone.push(index),
                 _ => {}
@@ -115,6 +119,7 @@ impl<'bed> Users<'bed> {
         let request = Request::default();
         self.bed.lustre().request(Ask::Release, &restore, &request);
         self.bed.lustre().request(Ask::Restore, &restore, &request);
+        self.bed.lustre().request(Ask::Restore, &again, &request);
         self.bed.lustre().request(Ask::Remove, &remove, &request);
         self.finished += gone.len();
         for index in gone.iter().rev() {

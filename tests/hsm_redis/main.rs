@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod c_reader;
+mod early;
 mod outages;
 mod rows;
 mod takeover;

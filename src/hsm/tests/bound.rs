@@ -24,7 +24,7 @@ fn ours(s: &mut Session, conn: u64, id: &str) {
 /// Cookie and flags of what the MDT is asked to take again.
 fn requested(effects: &[Effect]) -> Vec<(u64, u64)> {
     let of = |effect: &Effect| match effect {
-        Effect::AskLustre(LustreCall::Request { item }) => Some((item.cookie, item.flags)),
+        Effect::AskLustre(LustreCall::Request { item, .. }) => Some((item.cookie, item.flags)),
         _ => None,
     };
     effects.iter().filter_map(of).collect()
@@ -35,7 +35,7 @@ fn ended(s: &mut Session, oid: u32, errno: i32) -> Vec<Effect> {
 }
 
 fn taken(s: &mut Session, oid: u32, errno: i32) -> Vec<Effect> {
-    s.event(Event::LustreAnswered(LustreAnswer::Requested { key: key(oid), errno }))
+    s.event(Event::LustreAnswered(LustreAnswer::Requested { key: key(oid), number: u64::MAX, errno }))
 }
 
 /// A restore, and an archive, of a mover of the C version that does not come back; another one waits.
@@ -95,8 +95,8 @@ fn who_is_bound() {
         s.lustre(vec![make(1, "")]);
         s.recv(1, ANY);
         for state in [
-            LustreAnswer::KeptAlive { key: key(1), errno: 0 },
-            LustreAnswer::State { key: key(1), state: Ok(Default::default()) },
+            LustreAnswer::KeptAlive { key: key(1), number: u64::MAX, errno: 0 },
+            LustreAnswer::State { key: key(1), number: u64::MAX, state: Ok(Default::default()) },
         ] {
             s.event(Event::LustreAnswered(state));
         }

@@ -11,7 +11,7 @@ fn retrying(limit: u32) -> Session {
 }
 
 fn answer(s: &mut Session, key: RequestKey, errno: i32) -> Vec<Effect> {
-    s.event(Event::LustreAnswered(LustreAnswer::Requested { key, errno }))
+    s.event(Event::LustreAnswered(LustreAnswer::Requested { key, number: u64::MAX, errno }))
 }
 
 /// One request is given to the mover and fails.
@@ -51,7 +51,7 @@ fn attempts_grow_apart_and_end() {
         assert!(letters[0].retry.is_some());
         let effects = s.pass(1);
         assert_eq!(asked(&effects), [if attempt == 1 { 1 } else { 98 + attempt }], "{attempt}");
-        let Some(Effect::AskLustre(LustreCall::Request { item })) =
+        let Some(Effect::AskLustre(LustreCall::Request { item, .. })) =
             effects.iter().find(|effect| matches!(effect, Effect::AskLustre(_)))
         else {
             panic!("asked");
@@ -219,7 +219,7 @@ fn what_failed_survives_a_restart() {
     assert_eq!(asked(&next.pass(30)), [1]);
     let effects = next.pass(30);
     let item = effects.iter().find_map(|effect| match effect {
-        Effect::AskLustre(LustreCall::Request { item }) => Some(item),
+        Effect::AskLustre(LustreCall::Request { item, .. }) => Some(item),
         _ => None,
     });
     let want = ActionItem { timestamp: item.unwrap().timestamp, ..odd };

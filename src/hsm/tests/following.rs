@@ -130,7 +130,7 @@ impl World {
                 }
                 Effect::AskLustre(call) => {
                     let more = match &call {
-                        LustreCall::Request { item } => {
+                        LustreCall::Request { item, .. } => {
                             self.cookie += 1;
                             let again = ActionItem { cookie: self.cookie, ..(**item).clone() };
                             self.known.insert(again.key());
@@ -138,9 +138,13 @@ impl World {
                             self.absorb(more);
                             self.s.lustre(vec![again])
                         }
-                        LustreCall::State { key } => {
+                        LustreCall::State { key, number } => {
                             let state = Ok(super::super::FileState::default());
-                            self.s.event(Event::LustreAnswered(LustreAnswer::State { key: *key, state }))
+                            self.s.event(Event::LustreAnswered(LustreAnswer::State {
+                                key: *key,
+                                number: *number,
+                                state,
+                            }))
                         }
                         _ => self.s.event(Event::LustreAnswered(call.answer(0))),
                     };

@@ -2,7 +2,7 @@
 
 use super::keepalive::{kept, looked, requested, watched};
 use super::*;
-use crate::hsm::lustre_call::{FileState, LustreAnswer};
+use crate::hsm::lustre_call::{FileState, LustreAnswer, LustreCall};
 use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY, HS_EXISTS, HS_RELEASED};
 
 const EPERM: i32 = 1;
@@ -11,12 +11,12 @@ const EAGAIN: i32 = 11;
 
 impl Session {
     pub(super) fn answer_request(&mut self, oid: u32, errno: i32) -> Vec<Effect> {
-        self.event(Event::LustreAnswered(LustreAnswer::Requested { key: key(oid), errno }))
+        self.event(Event::LustreAnswered(LustreAnswer::Requested { key: key(oid), number: u64::MAX, errno }))
     }
 
     fn answer_state(&mut self, oid: u32, state: Result<u32, i32>) -> Vec<Effect> {
         let state = state.map(|states| FileState { states, archive_id: 1 });
-        self.event(Event::LustreAnswered(LustreAnswer::State { key: key(oid), state }))
+        self.event(Event::LustreAnswered(LustreAnswer::State { key: key(oid), number: u64::MAX, state }))
     }
 
     /// The MDT does not know it, and there is something left to do.
@@ -382,7 +382,7 @@ fn a_doubtful_request_keeps_nobody_waiting() {
     assert_eq!(s.work(1, ANY), [1]);
     s.done(1, 1, 1, 0);
     let second = RequestKey { cookie: 2, fid: fid(1) };
-    s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: second, errno: ENOENT }));
+    s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: second, number: u64::MAX, errno: ENOENT }));
     assert_eq!(s.core.counters().doubtful, 1);
     assert_eq!(s.work(1, ANY), [3]);
 }
@@ -449,6 +449,28 @@ fn what_failed_after_a_claim_is_asked_about() {
     assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
 }
 
+/// Found by the simulator: the restore was given out again on the connection that its mover was about to lose, and with it the
+/// answer to its first end. Its second word of that end was taken for that of the new attempt.
+#[test]
+fn what_failed_after_its_mover_came_back_is_asked_about() {
+    let mut s = Session::new(HsmConfig { ask_lustre: true, ..watched() });
+    s.lustre(vec![restore(7, "")]);
+    s.mover_with(1, "m0", vec![restore(7, "")]);
+    s.done(1, 7, 7, 5);
+    s.pass_ms(1);
+    s.alive(7, 0);
+    assert_eq!(s.work(1, ANY), [7]);
+    s.disconnect(1);
+    s.mover_with(2, "m0", vec![restore(7, "")]);
+    s.done(2, 7, 7, 5);
+    assert!(!s.store.contains(&StoreOp::Remove { key: key(7) }));
+    assert_eq!(kept(&s.pass_ms(1)), [7]);
+    s.alive(7, 0);
+    assert_eq!(s.work(2, ANY), [7]);
+    s.done(2, 7, 7, 5);
+    assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+}
+
 /// An end with ENOENT is looked into once a day for each file and kind, but a mover that says that the MDT refused the end of
 /// a copytool that succeeded is always believed.
 #[test]
@@ -466,10 +488,31 @@ fn an_archive_that_the_mdt_forgot_twice_is_requested_twice() {
             if asked == 1 {
                 let key = RequestKey { cookie: cookie.into(), fid: fid(1) };
                 let state = Ok(FileState { states: HS_EXISTS, archive_id: 1 });
-                s.event(Event::LustreAnswered(LustreAnswer::State { key, state }));
+                s.event(Event::LustreAnswered(LustreAnswer::State { key, number: u64::MAX, state }));
                 assert_eq!(requested(&s.pass_ms(1)).len(), 1);
-                s.event(Event::LustreAnswered(LustreAnswer::Requested { key, errno: 0 }));
+                s.event(Event::LustreAnswered(LustreAnswer::Requested { key, number: u64::MAX, errno: 0 }));
             }
         }
     }
+}
+
+#[test]
+fn an_older_answer_does_not_end_a_doubt() {
+    let mut s = Session::new(watched());
+    s.lustre(vec![archive(1, "")]);
+    let mut first = None;
+    for _ in 0..110 {
+        first = first.or(s.pass(1).iter().find_map(|effect| match effect {
+            Effect::AskLustre(LustreCall::KeepAlive { number, .. }) => Some(*number),
+            _ => None,
+        }));
+    }
+    let number = first.unwrap();
+    // The MDT restarts meanwhile, and says to somebody else that it knows nothing.
+    s.alive(1, ENOENT);
+    assert_eq!(s.core.counters().doubtful, 1);
+    s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: key(1), number, errno: 0 }));
+    assert_eq!(s.core.counters().doubtful, 1, "it knew it when it was asked, before that");
+    s.alive(1, 0);
+    assert_eq!(s.core.counters().doubtful, 0);
 }

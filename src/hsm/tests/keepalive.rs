@@ -15,7 +15,7 @@ pub(super) fn watched() -> HsmConfig {
 /// Cookies kept alive by these effects.
 pub(super) fn kept(effects: &[Effect]) -> Vec<u64> {
     let cookie = |effect: &Effect| match effect {
-        Effect::AskLustre(LustreCall::KeepAlive { key }) => Some(key.cookie),
+        Effect::AskLustre(LustreCall::KeepAlive { key, .. }) => Some(key.cookie),
         _ => None,
     };
     effects.iter().filter_map(cookie).collect()
@@ -24,7 +24,7 @@ pub(super) fn kept(effects: &[Effect]) -> Vec<u64> {
 /// Requests for which the MDT is asked anew.
 pub(super) fn requested(effects: &[Effect]) -> Vec<ActionItem> {
     let item = |effect: &Effect| match effect {
-        Effect::AskLustre(LustreCall::Request { item }) => Some((**item).clone()),
+        Effect::AskLustre(LustreCall::Request { item, .. }) => Some((**item).clone()),
         _ => None,
     };
     effects.iter().filter_map(item).collect()
@@ -33,7 +33,7 @@ pub(super) fn requested(effects: &[Effect]) -> Vec<ActionItem> {
 /// Files whose state is asked for.
 pub(super) fn looked(effects: &[Effect]) -> Vec<u64> {
     let cookie = |effect: &Effect| match effect {
-        Effect::AskLustre(LustreCall::State { key }) => Some(key.cookie),
+        Effect::AskLustre(LustreCall::State { key, .. }) => Some(key.cookie),
         _ => None,
     };
     effects.iter().filter_map(cookie).collect()
@@ -41,7 +41,7 @@ pub(super) fn looked(effects: &[Effect]) -> Vec<u64> {
 
 impl Session {
     pub(super) fn alive(&mut self, oid: u32, errno: i32) -> Vec<Effect> {
-        self.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: key(oid), errno }))
+        self.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: key(oid), number: u64::MAX, errno }))
     }
 
     /// Lets time pass second by second and answers each keepalive with 0. Returns the times of those of each cookie.
@@ -76,9 +76,9 @@ fn what_waits_is_kept_alive_every_quarter_of_the_timeout() {
     let mut times = std::collections::BTreeMap::<u64, Vec<u64>>::new();
     for _ in 0..1000 {
         for effect in s.pass(1) {
-            if let Effect::AskLustre(LustreCall::KeepAlive { key }) = effect {
+            if let Effect::AskLustre(LustreCall::KeepAlive { key, .. }) = effect {
                 times.entry(key.cookie).or_default().push(s.now.mono.0 / SECOND);
-                s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key, errno: 0 }));
+                s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key, number: u64::MAX, errno: 0 }));
             }
         }
     }
@@ -113,7 +113,7 @@ fn many_are_spread_and_new_ones_do_not_delay_the_old() {
             for cookie in kept(&effects.visible) {
                 in_second += 1;
                 times.entry(cookie).or_default().push(s.now.mono.0 / SECOND - from);
-                let answer = LustreAnswer::KeptAlive { key: key(cookie as u32), errno: 0 };
+                let answer = LustreAnswer::KeptAlive { key: key(cookie as u32), number: u64::MAX, errno: 0 };
                 s.core.handle(s.now, Event::LustreAnswered(answer), &mut Effects::default());
             }
         }

@@ -17,6 +17,7 @@ mod limits;
 mod movers;
 mod orders;
 mod queueing;
+mod reading;
 mod reconcile;
 mod recovery;
 mod removed;
@@ -331,7 +332,7 @@ pub(super) fn key(oid: u32) -> RequestKey {
 /// What the MDT is asked for again: the cookies of the failed requests.
 pub(super) fn asked(effects: &[Effect]) -> Vec<u64> {
     let of = |effect: &Effect| match effect {
-        Effect::AskLustre(LustreCall::Request { item }) => Some(item.cookie),
+        Effect::AskLustre(LustreCall::Request { item, .. }) => Some(item.cookie),
         _ => None,
     };
     effects.iter().filter_map(of).collect()

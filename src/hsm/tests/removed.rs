@@ -25,9 +25,13 @@ impl Session {
     /// What the MDT says of the request of file 1 with this cookie.
     fn says(&mut self, cookie: u64, alive: i32, states: u32) -> Vec<Effect> {
         let key = RequestKey { cookie, fid: fid(1) };
-        let mut all = self.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key, errno: alive }));
+        let mut all = self.event(Event::LustreAnswered(LustreAnswer::KeptAlive {
+            key,
+            number: u64::MAX,
+            errno: alive,
+        }));
         let state = Ok(FileState { states, archive_id: 1 });
-        all.extend(self.event(Event::LustreAnswered(LustreAnswer::State { key, state })));
+        all.extend(self.event(Event::LustreAnswered(LustreAnswer::State { key, number: u64::MAX, state })));
         all.extend(self.pass_ms(1));
         all
     }

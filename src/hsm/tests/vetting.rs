@@ -18,24 +18,24 @@ fn asking() -> Session {
 /// What is asked: `alive` and `state` with the cookie.
 fn asked(effects: &[Effect]) -> Vec<(&'static str, u64)> {
     let ask = |effect: &Effect| match effect {
-        Effect::AskLustre(LustreCall::KeepAlive { key }) => Some(("alive", key.cookie)),
-        Effect::AskLustre(LustreCall::State { key }) => Some(("state", key.cookie)),
+        Effect::AskLustre(LustreCall::KeepAlive { key, .. }) => Some(("alive", key.cookie)),
+        Effect::AskLustre(LustreCall::State { key, .. }) => Some(("state", key.cookie)),
         _ => None,
     };
     effects.iter().filter_map(ask).collect()
 }
 
 fn alive(s: &mut Session, oid: u32, errno: i32) -> Vec<Effect> {
-    s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: key(oid), errno }))
+    s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: key(oid), number: u64::MAX, errno }))
 }
 
 fn state(s: &mut Session, oid: u32, states: u32) -> Vec<Effect> {
     let state = Ok(FileState { states: states | HS_EXISTS, archive_id: 1 });
-    s.event(Event::LustreAnswered(LustreAnswer::State { key: key(oid), state }))
+    s.event(Event::LustreAnswered(LustreAnswer::State { key: key(oid), number: u64::MAX, state }))
 }
 
 fn no_state(s: &mut Session, oid: u32, errno: i32) -> Vec<Effect> {
-    s.event(Event::LustreAnswered(LustreAnswer::State { key: key(oid), state: Err(errno) }))
+    s.event(Event::LustreAnswered(LustreAnswer::State { key: key(oid), number: u64::MAX, state: Err(errno) }))
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn an_archive_from_before_a_remove_is_done_only_when_the_mdt_wants_it() {
         assert_eq!(s.work(1, ANY), [0; 0], "{known}");
         let key = RequestKey { cookie: 2, fid: fid(1) };
         let errno = if known { 0 } else { ENOENT };
-        let answer = Event::LustreAnswered(LustreAnswer::KeptAlive { key, errno });
+        let answer = Event::LustreAnswered(LustreAnswer::KeptAlive { key, number: u64::MAX, errno });
         assert_eq!(cookies(&s.event(answer), 1), if known { vec![2] } else { vec![] });
         assert_eq!(s.core.counters().pending.iter().sum::<u64>(), 0, "{known}");
         assert_eq!(s.core.counters().doubtful, 0, "{known}");
@@ -266,7 +266,7 @@ fn duplicate() -> (Session, ActionItem) {
 fn state_of_second(s: &mut Session, states: u32, archive_id: u32) -> Vec<Effect> {
     let key = RequestKey { cookie: 100, fid: fid(1) };
     let state = Ok(FileState { states: states | HS_EXISTS, archive_id });
-    s.event(Event::LustreAnswered(LustreAnswer::State { key, state }))
+    s.event(Event::LustreAnswered(LustreAnswer::State { key, number: u64::MAX, state }))
 }
 
 #[test]
@@ -396,9 +396,10 @@ fn a_limit_on_what_is_asked_about() {
     let mut effects = Effects::default();
     for oid in 1..=5000 {
         let key = key(oid);
-        for answer in
-            [LustreAnswer::KeptAlive { key, errno: EAGAIN }, LustreAnswer::State { key, state: Err(EAGAIN) }]
-        {
+        for answer in [
+            LustreAnswer::KeptAlive { key, number: u64::MAX, errno: EAGAIN },
+            LustreAnswer::State { key, number: u64::MAX, state: Err(EAGAIN) },
+        ] {
             s.core.handle(s.now, Event::LustreAnswered(answer), &mut effects);
         }
     }
@@ -441,4 +442,39 @@ fn the_cancel_of_a_queued_archive_is_harmless() {
         // EALREADY leaves the file as it is.
         assert_eq!(ends.collect::<Vec<_>>(), [if queued { 114 } else { 125 }]);
     }
+}
+
+/// The number of the questions among these effects.
+fn number(effects: &[Effect]) -> u64 {
+    let of = |effect: &Effect| match effect {
+        Effect::AskLustre(LustreCall::KeepAlive { number, .. }) => Some(*number),
+        _ => None,
+    };
+    effects.iter().find_map(of).unwrap()
+}
+
+#[test]
+fn an_answer_to_an_older_question_does_not_count_for_a_younger_one() {
+    let mut s = asking();
+    s.mover(1, "m0");
+    s.recv(1, ANY);
+    let first = number(&s.lustre(vec![remove(1, "")]));
+    // It ends, comes again, and is asked about anew; only then the MDT answers the first question.
+    s.lustre(vec![item(Action::Cancel, 1, 1, "")]);
+    s.event(Event::LustreEnded { key: key(1), errno: 0 });
+    let second = number(&s.lustre(vec![remove(1, "")]));
+    assert!(second > first);
+    let clean = Ok(FileState { states: HS_ARCHIVED | HS_EXISTS, archive_id: 1 });
+    let answer = |s: &mut Session, number| {
+        let mut effects =
+            s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key: key(1), number, errno: 0 }));
+        effects.extend(s.event(Event::LustreAnswered(LustreAnswer::State {
+            key: key(1),
+            number,
+            state: clean,
+        })));
+        effects.iter().filter(|effect| matches!(effect, Effect::Work { .. })).count()
+    };
+    assert_eq!(answer(&mut s, first), 0, "that was said of the one that has ended");
+    assert_eq!(answer(&mut s, second), 1);
 }

@@ -106,6 +106,7 @@ impl World {
                 if let Some(link) = state.links.get(&conn).copied() {
                     let bytes = if state.plan.c { as_c(&bytes) } else { bytes };
                     self.net.send(self.now, link, End::Peer, &bytes);
+                    self.stop_at_renewal(mover, link, &bytes);
                 }
             }
             Effect::Close { conn } => {
@@ -231,12 +232,13 @@ impl World {
             self.report.lease_lapsed += u64::from(!attempt.dead && !state.lease_holds(now));
             return self.abandon(mover, number);
         }
+        self.one_mover_goes_on(mover, &attempt)?;
         if attempt.error != 0 {
             return self.end(mover, number);
         }
         let item = &attempt.item;
         if !attempt.begun {
-            self.one_mover_only(mover, item)?;
+            self.one_mover_begins(mover, item)?;
             self.not_bound(mover, item)?;
             if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
                 attempt.begun = true;
@@ -458,25 +460,5 @@ impl World {
             mover,
             Event::Ended(EndOf { key: item.key(), dfid: item.dfid, status, unheard: false, cancel: true }),
         )
-    }
-
-    /// The oracle for "one running request for each file": nobody else may be at it with a lease that holds.
-    fn one_mover_only(&self, mover: usize, item: &ActionItem) -> Result<(), String> {
-        let now = self.clock().mono;
-        // Without a store a daemon that starts cannot know what movers that are not back yet are working on.
-        let since = if self.scenario.store { self.amnesia } else { self.boots };
-        for (number, other) in self.movers.iter().enumerate() {
-            if !other.lease_holds(now) {
-                continue;
-            }
-            if let Some(key) = other.conflicts_with(item, since) {
-                return Err(format!(
-                    "mover{mover} begins {} {} while mover{number} works on {key}",
-                    item.action,
-                    item.key()
-                ));
-            }
-        }
-        Ok(())
     }
 }

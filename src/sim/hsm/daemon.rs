@@ -401,6 +401,11 @@ impl Daemon {
         self.put.iter().filter(late).map(|(key, _)| *key).collect()
     }
 
+    /// All of these.
+    pub fn keys(&self) -> BTreeSet<RequestKey> {
+        self.put.keys().copied().collect()
+    }
+
     /// How many these are.
     pub fn stored(&self) -> usize {
         self.put.len()

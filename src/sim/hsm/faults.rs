@@ -16,13 +16,15 @@ impl World {
         }
         let delay = 1 + self.rng.below(2 * self.scenario.fault_every);
         self.after(delay, Task::Fault);
-        match self.rng.below(18) {
+        match self.rng.below(20) {
             10 => self.pause_mover(),
-            16 | 17 => self.lose_redis(),
+            16 | 17 => self.lose_redis()?,
+            18 | 19 => self.stop_at_renewal = true,
             11 => self.set_clock(),
             12 => self.crash_unsynced = true,
             13 => self.slow_until = self.now + self.habit_rng.between(5, 60) * SECOND,
             // Somebody has it in cron.
+            14 | 15 if self.scenario.watch.unaided => self.after(0, Task::Operator(Errand::Status)),
             14 => self.after(0, Task::Operator(Errand::Requeue)),
             15 => {
                 // Just when what was queued is acknowledged.
@@ -76,6 +78,9 @@ impl World {
         self.note(format_args!("MDT{mdt} goes down"));
         self.mdt_event(FsEvent::StopMdt(mdt));
         let delay = self.rng.between(SECOND, 30 * SECOND);
+        if self.habit_rng.one_in(2) {
+            self.after(delay - SECOND / 1000, Task::StopMovers { mdt });
+        }
         self.after(delay, Task::MdtStart { mdt });
     }
 
@@ -85,6 +90,7 @@ impl World {
         self.calm = true;
         self.redis_back(Loss::Nothing);
         self.crash_unsynced = false;
+        self.stop_at_renewal = false;
         self.slow_until = 0;
         self.movers.iter_mut().for_each(|mover| mover.paused_until = 0);
         self.after(0, Task::DaemonStart);
@@ -95,7 +101,9 @@ impl World {
             self.after(5 * SECOND, Task::Operator(Errand::Lock(Lock::Locked)));
         }
         self.after(self.unlock_after(), Task::Operator(Errand::Lock(Lock::Unlocked)));
-        self.after(45 * SECOND, self.catch_up());
+        if !self.unaided() {
+            self.after(45 * SECOND, self.catch_up());
+        }
         self.after(50 * SECOND, Task::Orders);
         self.after(SECOND, Task::Space);
         for file in 0..self.users.len() {

@@ -4,8 +4,10 @@
 
 use lustreapi_sys::Fid;
 
+use super::mover::Mover;
 use super::scenario::SECOND;
-use super::world::World;
+use super::world::{Task, World};
+use crate::sim::network::LinkId;
 
 /// What the C version's library would have sent: it offers no lease, and cuts cookies in `done` to 32 bits, with their sign.
 pub(super) fn as_c(bytes: &[u8]) -> Vec<u8> {
@@ -56,13 +58,50 @@ impl World {
     /// A mover is stopped for a while; its connections stand, and its kernel answers for it.
     pub(super) fn pause_mover(&mut self) {
         let mover = self.habit_rng.below(self.movers.len() as u64) as usize;
-        // Nobody can take anything from a mover without a lease: while it may come back it is not to lose its work.
-        let c = self.movers.get(mover).is_some_and(|m| m.plan.c);
-        let until = self.now + self.habit_rng.between(1, if c { 10 } else { 120 }) * SECOND;
+        let time = self.habit_rng.between(1, 120) * SECOND;
+        self.stop_mover(mover, time);
+    }
+
+    /// Stops a mover for this long.
+    fn stop_mover(&mut self, mover: usize, time: u64) {
+        let now = self.now;
         let Some(state) = self.movers.get_mut(mover).filter(|m| m.shim.is_some()) else { return };
+        // Nobody can take anything from a mover without a lease: while it may come back it is not to lose its work.
+        let until = now + if state.plan.c { time.min(10 * SECOND) } else { time };
         state.paused_until = until;
         self.report.paused += u64::from(!state.attempts.is_empty());
         self.note(format_args!("mover{mover}: stopped until {}", until / SECOND));
+    }
+
+    /// An MDT is about to be up again: what ends it refuses then are told only after it has sent again what it still wants.
+    pub(super) fn stop_movers_of(&mut self, mdt: u32) {
+        let of_mdt = |fid| lustre_sim::mdt::mdt_index_of(fid) == Some(mdt);
+        for mover in 0..self.movers.len() {
+            let busy = |m: &Mover| m.attempts.values().any(|a| of_mdt(a.item.fid));
+            if self.movers.get(mover).is_some_and(busy) {
+                let time = self.habit_rng.between(3 * SECOND, 15 * SECOND);
+                self.report.paused_over_restart += 1;
+                self.stop_mover(mover, time);
+            }
+        }
+    }
+
+    /// A mover has sent something. If that asks for a lease, this may be the moment in which it is stopped, to find the answer
+    /// when the lease is long over; its connection breaks meanwhile.
+    pub(super) fn stop_at_renewal(&mut self, mover: usize, link: LinkId, bytes: &[u8]) {
+        let asks = bytes.windows(7).any(|word| word == b"\"lease\"");
+        let busy = |m: &Mover| m.attempts.values().any(|a| a.begun && !a.dead);
+        if self.calm || !self.stop_at_renewal || !asks || !self.movers.get(mover).is_some_and(busy) {
+            return;
+        }
+        self.stop_at_renewal = false;
+        self.report.paused_at_renewal += 1;
+        let config = &self.scenario.config;
+        let lease = config.lease.max(config.client_grace).as_nanos() as u64;
+        let time = lease + self.habit_rng.between(SECOND, 10 * SECOND);
+        let cut = self.habit_rng.between(SECOND / 2, SECOND);
+        self.after(cut, Task::Cut { link });
+        self.stop_mover(mover, time);
     }
 
     /// Whether the end of an action is lost with the connection: the C version's library forgets it then.

@@ -110,6 +110,7 @@ impl World {
                 return Err(format!("{} cookie {:#x} was ended more than once", entry.fid, entry.cookie));
             }
         }
+        self.report.unaided += u64::from(self.unaided());
         self.report.hung_in_lustre +=
             self.users.iter().filter(|f| f.reading && self.hangs_in_lustre(f)).count() as u64;
         for file in self.users.iter().filter(|file| !file.retired && !file.reading) {

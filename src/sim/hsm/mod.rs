@@ -3,6 +3,7 @@
 mod copytool;
 mod daemon;
 mod durable;
+mod exclusive;
 mod faults;
 mod habits;
 mod judge;

@@ -38,20 +38,37 @@ impl World {
         }
     }
 
+    /// The host of both the daemon and the server loses its power: what the server had not synced is gone, and nobody is left
+    /// who could write it again.
+    fn lose_host(&mut self) -> Result<(), String> {
+        let Some(redis) = self.redis().filter(|redis| !redis.is_down()) else { return Ok(()) };
+        redis.stop();
+        let running = self.daemon.as_ref().is_some_and(|d| d.core.counters().running.iter().any(|n| *n > 0));
+        self.report.hosts_lost += u64::from(running);
+        self.note(format_args!("redis: down, with its host"));
+        let delay = self.outage_rng.below(3 * SECOND);
+        self.after(delay, Task::RedisBack { loss: Loss::Unsynced });
+        self.end_daemon(false)
+    }
+
     /// The server goes away, and comes back in some state.
-    pub(super) fn lose_redis(&mut self) {
+    pub(super) fn lose_redis(&mut self) -> Result<(), String> {
+        if self.outage_rng.one_in(3) {
+            return self.lose_host();
+        }
         let loss = *self
             .outage_rng
             .pick(&[Loss::Nothing, Loss::Nothing, Loss::Unsynced, Loss::Older, Loss::Everything])
             .unwrap_or(&Loss::Nothing);
         let minutes = self.outage_rng.one_in(4);
         let delay = self.outage_rng.below(if minutes { 180 * SECOND } else { 5 * SECOND });
-        let Some(redis) = self.redis().filter(|redis| !redis.is_down()) else { return };
+        let Some(redis) = self.redis().filter(|redis| !redis.is_down()) else { return Ok(()) };
         redis.stop();
         let work = self.daemon.as_ref().is_some_and(|daemon| daemon.stored() > 0);
         self.report.redis_away += u64::from(work);
         self.note(format_args!("redis: down"));
         self.after(delay, Task::RedisBack { loss });
+        Ok(())
     }
 
     /// The server is back.

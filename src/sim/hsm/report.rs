@@ -123,6 +123,12 @@ report! {
     slow_answers: "slow answers of an MDT", true;
     /// Movers that were stopped for a while with work, as by SIGSTOP.
     paused: "movers paused with work", true;
+    /// Movers that were stopped when they had asked for their lease, until it was over.
+    paused_at_renewal: "movers stopped at a renewal", true;
+    /// Movers that were stopped with work of an MDT while it came up again.
+    paused_over_restart: "movers stopped over an MDT's start", true;
+    /// Runs in which nobody made up for what the daemon might have lost.
+    unaided: "runs without help", true;
     /// Copies that hung for minutes.
     hung: "copies that hung for minutes", true;
     /// Archives that were blocked reading a released file.
@@ -143,6 +149,8 @@ report! {
     redis_emptied: "redis servers that came back empty", true;
     /// Daemons that were gone before redis had everything.
     behind_at_end: "daemons gone before redis had all", true;
+    /// Hosts of daemon and redis that lost their power with running requests.
+    hosts_lost: "hosts of redis and daemon lost", true;
     /// Times that redis and the daemon had both lost something.
     redis_lost: "daemons that found redis robbed", true;
     /// Files whose owners were looked up.

@@ -20,9 +20,9 @@ const ECANCELED: i32 = 125;
 /// What the daemon asks, as the MDTs understand it.
 fn mdt_call(call: &LustreCall) -> Call {
     match call {
-        LustreCall::KeepAlive { key } => Call::Progress(mdt::Progress::keepalive(key.fid, key.cookie)),
-        LustreCall::State { key } => Call::StateGet { fid: key.fid },
-        LustreCall::Request { item } => {
+        LustreCall::KeepAlive { key, .. } => Call::Progress(mdt::Progress::keepalive(key.fid, key.cookie)),
+        LustreCall::State { key, .. } => Call::StateGet { fid: key.fid },
+        LustreCall::Request { item, .. } => {
             let extent = mdt::Extent { offset: item.extent_offset, length: item.extent_length };
             Call::Request(mdt::UserRequest {
                 action: mdt_action(item.action),
@@ -39,9 +39,9 @@ fn mdt_call(call: &LustreCall) -> Call {
 pub(super) fn answer_of(call: &LustreCall, result: Result<mdt::Answer, mdt::Errno>) -> LustreAnswer {
     match (call, result) {
         (call, Err(errno)) => call.answer(i32::from(errno.0)),
-        (LustreCall::State { key }, Ok(mdt::Answer::State(state))) => {
+        (LustreCall::State { key, number }, Ok(mdt::Answer::State(state))) => {
             let state = FileState { states: state.flags, archive_id: state.archive_id };
-            LustreAnswer::State { key: *key, state: Ok(state) }
+            LustreAnswer::State { key: *key, number: *number, state: Ok(state) }
         }
         (call, Ok(_)) => call.answer(0),
     }
@@ -119,12 +119,13 @@ impl World {
             self.forget_with_redis();
         }
         self.judge_recovery(&daemon)?;
+        self.began(daemon.keys());
         self.daemon = Some(daemon);
         self.sync_planned = false;
         let boots = self.boots;
         self.note(format_args!("daemon: started for the {boots}. time"));
         self.register(boots);
-        if self.boots > 1 {
+        if self.boots > 1 && !self.unaided() {
             // What died between the pipe and the store, or with a daemon without a store, the operator queues again.
             let delay = self.rng.between(1, 5) * SECOND;
             let task = self.catch_up();

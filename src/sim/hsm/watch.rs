@@ -22,6 +22,8 @@ pub struct WatchPlan {
     pub long_lock: bool,
     /// What the MDTs list is compared, instead of queueing what they show as active.
     pub reconcile: bool,
+    /// Nobody makes up for what the daemon loses, unless it died before it could have known or kept it.
+    pub unaided: bool,
 }
 
 /// Draws this part of a run.
@@ -35,6 +37,7 @@ pub(super) fn draw(seed: u64, scenario: &mut Scenario) {
         scenario.config.request_timeout = Duration::from_secs(600);
     }
     scenario.watch.reconcile = rng.one_in(2);
+    scenario.watch.unaided = rng.one_in(2);
 }
 
 impl World {
@@ -43,6 +46,16 @@ impl World {
         let timeout = u64::from(self.request_timeout());
         let long = if self.scenario.watch.long_lock { 2 * timeout } else { 0 };
         (40 + long) * SECOND
+    }
+
+    /// Whether the daemon must have come to know and kept everything by itself so far.
+    pub(super) fn unaided(&self) -> bool {
+        let plan = &self.scenario;
+        plan.watch.unaided
+            && plan.store
+            && !plan.redis
+            && self.report.frames_lost == 0
+            && self.report.lost_unseen == 0
     }
 
     /// How what the daemon lost is found again.
@@ -117,7 +130,16 @@ impl World {
         let twice = self.fs.ledger().any(|other| {
             same(other) && other.cookie != entry.cookie && self.forgotten.contains(&(other.mdt, other.cookie))
         });
-        if done || excused || twice {
+        // The user had its copy removed after that: another archive would bring it back.
+        let removed = self.fs.ledger().any(|other| {
+            other.fid == entry.fid
+                && other.mdt == entry.mdt
+                && other.action == Action::Remove
+                && later(other)
+                && other.status == RecordStatus::Succeed
+        });
+        let unwanted = entry.action == Action::Archive && removed;
+        if done || excused || twice || unwanted {
             return Ok(false);
         }
         Err(format!(

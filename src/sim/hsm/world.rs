@@ -8,6 +8,7 @@ use lustreapi_sys::Fid;
 
 use super::daemon::Daemon;
 use super::durable::Promised;
+use super::exclusive::Began;
 use super::mover::Mover;
 use super::operator::{Errand, Operator};
 use super::redis::{Loss, Redis};
@@ -67,6 +68,10 @@ pub(super) enum Task {
     Fault,
     /// An MDT is up again.
     MdtStart { mdt: u32 },
+    /// Movers that have work of an MDT are stopped for a while.
+    StopMovers { mdt: u32 },
+    /// A connection breaks.
+    Cut { link: LinkId },
     /// A mover is stopped until then: this is what comes to it meanwhile.
     Frozen { link: LinkId, arrival: Arrival },
     /// The redis server is back.
@@ -136,12 +141,16 @@ pub(super) struct World {
     pub redis: Option<Box<Redis>>,
     /// The daemon's life that began without knowing what movers have.
     pub amnesia: u64,
+    /// What the daemon's present life began with.
+    pub began: Began,
     pub pipe_at: u64,
     pub sync_planned: bool,
     /// Deliver the next list twice.
     pub deliver_twice: bool,
     /// Crash when changes next wait for the disk.
     pub crash_unsynced: bool,
+    /// Stop the next busy mover that asks for its lease.
+    pub stop_at_renewal: bool,
     /// Until when MDTs are slow to answer the daemon.
     pub slow_until: u64,
     /// How far the daemon's wall clock is off, in nanoseconds.
@@ -234,10 +243,12 @@ impl World {
             waiting: BTreeMap::new(),
             daemon: None,
             boots: 0,
+            began: Began::default(),
             pipe_at: 0,
             sync_planned: false,
             deliver_twice: false,
             crash_unsynced: false,
+            stop_at_renewal: false,
             slow_until: 0,
             wall_offset: 0,
             movers,
@@ -499,6 +510,11 @@ impl World {
                 let time = self.time();
                 self.fs.handle(time, FsEvent::StartMdt(mdt), &mut self.fs_effects);
             }
+            Task::StopMovers { mdt } => self.stop_movers_of(mdt),
+            Task::Cut { link } => {
+                let notice = self.habit_rng.below(SECOND / 10);
+                self.report.late_pieces += self.net.cut(self.now, link, notice, notice);
+            }
             Task::LookedUp { boot, found } => {
                 let clock = self.clock();
                 if let Some(daemon) = self.daemon.as_mut().filter(|d| d.boot == boot) {
@@ -529,7 +545,7 @@ impl World {
                 }
             }
             Then::DaemonAsk { boot, call } => {
-                if let (LustreCall::Request { item }, Err(_)) = (&call, &result) {
+                if let (LustreCall::Request { item, .. }, Err(_)) = (&call, &result) {
                     // Whether the MDT takes it again is not the daemon's decision.
                     self.given_up.insert(item.key());
                 }

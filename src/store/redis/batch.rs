@@ -1,19 +1,22 @@
 //! Many operations as few commands: of each field only the last change counts, since a batch is one transaction.
 
-use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use lustreapi_sys::Fid;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::names::{self, Hash as Table, Names};
+use super::names::{self, Hash as Table};
+use super::transaction;
 use super::values::{self, Place};
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
 
 /// Fields in one command, so that none takes long.
 const FIELDS: usize = 512;
+
+/// Bytes of values that are kept for the next batch.
+const KEPT: usize = 8 << 20;
 
 /// Where requests are that are not in the usual place, and assignments of which C could not read the mover.
 #[derive(Debug, Default)]
@@ -77,10 +80,11 @@ impl Name {
         Self::Request(cookie, fid)
     }
 
-    fn text(&self) -> Cow<'_, str> {
+    /// Appends it as a word of a command.
+    fn push(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Request(cookie, fid) => names::field(*cookie, *fid).into(),
-            Self::Note(name) => (&**name).into(),
+            Self::Request(cookie, fid) => transaction::push_word(&names::field_bytes(*cookie, *fid), out),
+            Self::Note(name) => transaction::push_word(name.as_bytes(), out),
         }
     }
 }
@@ -195,32 +199,50 @@ impl Batch {
         }
     }
 
-    /// The commands, with the names that `name` gives to hashes.
-    pub fn commands(&self, name: impl Fn(Table) -> String, pipe: &mut redis::Pipeline) {
+    /// Appends the commands as they are sent, with the names that `name` gives to hashes. Returns how many they are.
+    pub fn encode(&self, name: impl Fn(Table) -> String, out: &mut Vec<u8>) -> usize {
+        let mut commands = 0;
         for hash in Table::ALL {
-            let of_hash = || self.changes.iter().filter(move |change| change.hash == hash);
-            let set: Vec<_> =
-                of_hash().filter_map(|change| Some((&change.name, change.value.clone()?))).collect();
-            let removed: Vec<_> =
-                of_hash().filter(|change| change.value.is_none()).map(|change| &change.name).collect();
+            let (mut set, mut removed) = (Vec::new(), Vec::new());
+            for change in self.changes.iter().filter(|change| change.hash == hash) {
+                match &change.value {
+                    Some(value) => set.push((&change.name, value.clone())),
+                    None => removed.push(&change.name),
+                }
+            }
+            if set.is_empty() && removed.is_empty() {
+                continue;
+            }
+            let key = name(hash);
+            let mut begin = |command: &[u8], words: usize, out: &mut Vec<u8>| {
+                transaction::push_head(2 + words, out);
+                transaction::push_word(command, out);
+                transaction::push_word(key.as_bytes(), out);
+                commands += 1;
+            };
             for part in set.chunks(FIELDS) {
-                let command = pipe.cmd("HSET").arg(name(hash));
+                begin(b"HSET", 2 * part.len(), out);
                 for (name, value) in part {
-                    command.arg(name.text().as_bytes()).arg(&self.text[value.clone()]);
+                    name.push(out);
+                    transaction::push_word(&self.text[value.clone()], out);
                 }
             }
             for part in removed.chunks(FIELDS) {
-                let command = pipe.cmd("HDEL").arg(name(hash));
+                begin(b"HDEL", part.len(), out);
                 for name in part {
-                    command.arg(name.text().as_bytes());
+                    name.push(out);
                 }
             }
         }
+        commands
     }
 
-    /// The commands on the hashes of a namespace.
-    pub fn commands_on(&self, names: &Names, pipe: &mut redis::Pipeline) {
-        self.commands(|hash| names.hash(hash), pipe);
+    /// Forgets everything but keeps the memory.
+    pub fn clear(&mut self) {
+        self.changes.clear();
+        self.index.clear();
+        self.text.clear();
+        self.text.shrink_to(KEPT);
     }
 }
 
@@ -235,6 +257,7 @@ fn hashes(place: Place, key: &RequestKey) -> (Table, Table, Name) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::Names;
     use super::*;
     use crate::hsm::Action;
 
@@ -278,8 +301,9 @@ mod tests {
         for op in ops {
             batch.add(op, places);
         }
-        let mut pipe = redis::pipe();
-        batch.commands_on(&Names::new("n"), &mut pipe);
+        let mut bytes = Vec::new();
+        let names = Names::new("n");
+        let count = batch.encode(|hash| names.hash(hash), &mut bytes);
         let word = |bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes).replace('\0', "_");
             match text.len() {
@@ -288,14 +312,28 @@ mod tests {
                 _ => text,
             }
         };
-        let line = |command: &redis::Cmd| {
-            let words = command.args_iter().map(|arg| match arg {
-                redis::Arg::Simple(bytes) => word(bytes),
-                _ => "?".to_owned(),
-            });
-            words.collect::<Vec<_>>().join(" ")
+        let mut commands = Vec::new();
+        let mut rest = &bytes[..];
+        let head = |kind: u8, rest: &mut &[u8]| {
+            let end = rest.iter().position(|byte| *byte == b'\r').unwrap();
+            assert_eq!((rest[0], &rest[end..end + 2]), (kind, &b"\r\n"[..]));
+            let number: usize = std::str::from_utf8(&rest[1..end]).unwrap().parse().unwrap();
+            *rest = &rest[end + 2..];
+            number
         };
-        pipe.cmd_iter().map(line).collect()
+        while !rest.is_empty() {
+            let words = head(b'*', &mut rest);
+            let mut line = Vec::new();
+            for _ in 0..words {
+                let len = head(b'$', &mut rest);
+                line.push(word(&rest[..len]));
+                assert_eq!(rest[len..len + 2], *b"\r\n");
+                rest = &rest[len + 2..];
+            }
+            commands.push(line.join(" "));
+        }
+        assert_eq!(commands.len(), count);
+        commands
     }
 
     #[test]

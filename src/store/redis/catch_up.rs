@@ -14,6 +14,7 @@ use super::meta::{self, Meta};
 use super::names::Hash;
 use super::spill::SpillFile;
 use super::store::RedisStore;
+use super::transaction::Transaction;
 use crate::hsm::effect::StoreOp;
 use crate::store::{Snapshot, StoreError};
 
@@ -315,15 +316,13 @@ impl RedisStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut pipe = redis::pipe();
-        pipe.atomic();
-        if anew {
-            let names = &self.names;
-            batch.commands(|hash| names.hash_in_the_making(hash), &mut pipe);
-        } else {
-            batch.commands_on(&self.names, &mut pipe);
-        }
-        self.linked()?.send(&pipe)?;
+        let names = &self.names;
+        let name = |hash| if anew { names.hash_in_the_making(hash) } else { names.hash(hash) };
+        let mut transaction = Transaction::default();
+        transaction.begin();
+        transaction.add_batch(batch, name);
+        transaction.end();
+        self.linked()?.transact(&transaction)?;
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -9,6 +11,8 @@ use std::time::{Duration, Instant};
 use redis::io::tcp::TcpSettings;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 
+use super::scan::Scanner;
+use super::transaction::Transaction;
 use crate::store::StoreError;
 
 /// How long a connection may take to be made.
@@ -19,6 +23,11 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LOAD: Duration = Duration::from_secs(60);
 /// How often it is asked meanwhile.
 const LOAD_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection of bytes.
+pub(super) trait Stream: io::Read + io::Write {}
+
+impl<S: io::Read + io::Write> Stream for S {}
 
 /// Where a server is, and who we are there.
 #[derive(Clone, PartialEq, Eq)]
@@ -82,6 +91,44 @@ impl Server {
         connection.set_read_timeout(Some(ANSWER))?;
         connection.set_write_timeout(Some(ANSWER))?;
         Ok(Link { connection })
+    }
+
+    /// Another connection, to read hashes.
+    ///
+    /// # Errors
+    /// Whatever keeps it from it.
+    pub(super) fn scanner(&self) -> io::Result<Scanner<Box<dyn Stream>>> {
+        let mut scanner = Scanner::new(self.stream()?);
+        match (&self.user, &self.password) {
+            (Some(user), Some(password)) => {
+                scanner.ask(&[b"AUTH", user.as_bytes(), password.as_bytes()])?;
+            }
+            (None, Some(password)) => scanner.ask(&[b"AUTH", password.as_bytes()])?,
+            (_, None) => {}
+        }
+        Ok(scanner)
+    }
+
+    fn stream(&self) -> io::Result<Box<dyn Stream>> {
+        if self.host.starts_with('/') {
+            let stream = UnixStream::connect(&self.host)?;
+            stream.set_read_timeout(Some(ANSWER))?;
+            stream.set_write_timeout(Some(ANSWER))?;
+            return Ok(Box::new(stream));
+        }
+        let mut last = None;
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(ANSWER))?;
+                    stream.set_write_timeout(Some(ANSWER))?;
+                    return Ok(Box::new(stream));
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::Error::other(format!("{} has no address", self.host))))
     }
 
     /// Connects on a thread of its own, so that nothing waits for it.
@@ -170,8 +217,20 @@ impl Link {
     /// met a key of another type.
     pub fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
         self.connection.send_packed_command(&pipe.get_packed_pipeline())?;
-        let transaction = pipe.is_transaction();
-        let count = pipe.len() + if transaction { 2 } else { 0 };
+        self.results(pipe.len(), pipe.is_transaction())
+    }
+
+    /// Sends a transaction and gives the results of its commands.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub fn transact(&mut self, transaction: &Transaction) -> Result<Vec<Value>, RedisError> {
+        self.connection.send_packed_command(transaction.bytes())?;
+        self.results(transaction.commands(), true)
+    }
+
+    fn results(&mut self, commands: usize, transaction: bool) -> Result<Vec<Value>, RedisError> {
+        let count = commands + if transaction { 2 } else { 0 };
         let mut refused = None;
         let mut results = Vec::with_capacity(count);
         for _ in 0..count {
@@ -200,23 +259,6 @@ impl Link {
     /// Of the connection or of the command.
     pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, RedisError> {
         command.query(&mut self.connection)
-    }
-
-    /// Sends one command; [`Link::end`] reads its answer before anything else is sent.
-    ///
-    /// # Errors
-    /// Of the connection.
-    pub fn begin(&mut self, command: &redis::Cmd) -> Result<(), RedisError> {
-        self.connection.send_packed_command(&command.get_packed_command())
-    }
-
-    /// Reads the answer to what was sent by [`Link::begin`].
-    ///
-    /// # Errors
-    /// Of the connection or of the command.
-    pub fn end<T: redis::FromRedisValue>(&mut self) -> Result<T, RedisError> {
-        let value = self.connection.recv_response()?.extract_error()?;
-        Ok(redis::from_redis_value(value)?)
     }
 }
 

@@ -6,9 +6,12 @@ pub mod durability;
 pub mod link;
 pub mod meta;
 pub mod names;
+mod quick;
 mod recovery;
+mod scan;
 pub mod spill;
 mod store;
+pub mod transaction;
 pub mod values;
 
 pub use link::{Server, nobody_listens};

@@ -108,27 +108,46 @@ pub fn check_namespace(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Bytes of a field that is named for a request.
+pub const FIELD_BYTES: usize = 48;
+
 /// A field: cookie and FID in hexadecimal digits, as C writes it (`%016x%016x%08x%08x`).
-pub fn field(cookie: u64, fid: Fid) -> String {
-    let mut text = String::with_capacity(48);
-    for (value, digits) in [(cookie, 16), (fid.seq, 16), (fid.oid.into(), 8), (fid.ver.into(), 8)] {
-        for digit in (0..digits).rev() {
-            text.push(char::from_digit((value >> (4 * digit)) as u32 & 15, 16).unwrap_or('0'));
+pub fn field_bytes(cookie: u64, fid: Fid) -> [u8; FIELD_BYTES] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; FIELD_BYTES];
+    let tail = u64::from(fid.oid) << 32 | u64::from(fid.ver);
+    for (digits, value) in text.chunks_exact_mut(16).zip([cookie, fid.seq, tail]) {
+        for (two, byte) in digits.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+            two[0] = DIGITS[usize::from(byte >> 4)];
+            two[1] = DIGITS[usize::from(byte & 15)];
         }
     }
     text
 }
 
+/// The same as text.
+pub fn field(cookie: u64, fid: Fid) -> String {
+    field_bytes(cookie, fid).into_iter().map(char::from).collect()
+}
+
 /// What a field says: cookie and FID.
 pub fn parse_field(field: &[u8]) -> Option<(u64, Fid)> {
+    let field: &[u8; FIELD_BYTES] = field.try_into().ok()?;
     // `from_str_radix` would take signs.
-    if field.len() != 48 || !field.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let text = std::str::from_utf8(field).ok()?;
-    let wide = |at: usize| u64::from_str_radix(&text[at..at + 16], 16).ok();
-    let narrow = |at: usize| u32::from_str_radix(&text[at..at + 8], 16).ok();
-    Some((wide(0)?, Fid::new(wide(16)?, narrow(32)?, narrow(40)?)))
+    let number = |digits: &[u8]| {
+        let mut value = 0_u64;
+        for byte in digits {
+            let digit = match byte {
+                b'0'..=b'9' => byte - b'0',
+                b'a'..=b'f' => byte - b'a' + 10,
+                _ => return None,
+            };
+            value = value << 4 | u64::from(digit);
+        }
+        Some(value)
+    };
+    let tail = number(&field[32..])?;
+    Some((number(&field[..16])?, Fid::new(number(&field[16..32])?, (tail >> 32) as u32, tail as u32)))
 }
 
 /// The field of a request that C cannot read: its own identity.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use lustreapi_sys::Fid;
 use redis::RedisError;
 
 use super::batch::Batch;
@@ -12,16 +13,13 @@ use super::spill::SpillFile;
 use super::store::{BATCH_BYTES, RedisStore};
 use super::values::{self, Place};
 use crate::hsm::effect::StoreOp;
-use crate::hsm::{ActionItem, RequestKey};
+use crate::hsm::{Action, ActionItem, RequestKey};
 use crate::store::{Recovery, StoreError};
 
-/// Fields of a hash that are asked for at a time.
+/// Fields that are taken out of a hash at a time.
 const SCAN: usize = 2000;
 /// Bad values that are logged one by one.
 const LOGGED: u64 = 100;
-
-/// A field and its value.
-type Pair = (Vec<u8>, Vec<u8>);
 
 impl RedisStore {
     /// Reads everything and takes the namespace over.
@@ -75,13 +73,15 @@ impl RedisStore {
         let mut items = self.read_requests(link, Hash::Requests, recovery)?;
         items.extend(self.read_requests(link, Hash::OwnRequests, recovery)?);
         self.read_notes(link)?;
-        // C gives all requests of one list the same timestamp; their cookies rise.
-        items.sort_unstable_by_key(|item| (item.timestamp, item.cookie, item.fid, item.dfid));
-        // A scan may give the same field twice.
-        items.dedup_by_key(|item| item.key());
         let mut own = own;
-        for item in items {
+        let mut last = None;
+        for at in in_order(&items) {
+            let item = std::mem::replace(&mut items[at as usize], nothing());
             let key = item.key();
+            // A scan may give the same field twice.
+            if last.replace(key) == Some(key) {
+                continue;
+            }
             let place = values::place_of(&item);
             self.places.set(key, place);
             // Most starts find few assignments: no names are put together in vain.
@@ -130,7 +130,7 @@ impl RedisStore {
         recovery: &mut Recovery,
     ) -> Result<HashMap<String, String>, RedisError> {
         let mut movers = HashMap::new();
-        self.scan(link, hash, recovery, |_, field, value| {
+        self.scan(link, hash, recovery, |field, value| {
             if field == CANARY.as_bytes() {
                 return Ok(());
             }
@@ -153,7 +153,7 @@ impl RedisStore {
         recovery: &mut Recovery,
     ) -> Result<Vec<ActionItem>, RedisError> {
         let mut items = Vec::new();
-        self.scan(link, hash, recovery, |_, field, value| {
+        self.scan(link, hash, recovery, |field, value| {
             let item = values::read_item(hash == Hash::OwnRequests, field, value)?;
             // Something that an earlier version wrote apart, or C could not have written: it would not be found again.
             if (values::place_of(&item) == Place::Own) != (hash == Hash::OwnRequests) {
@@ -167,7 +167,7 @@ impl RedisStore {
 
     fn read_notes(&mut self, link: &mut Link) -> Result<(), RedisError> {
         let mut notes = Vec::new();
-        self.scan(link, Hash::Notes, &mut Recovery::default(), |_, field, value| {
+        self.scan(link, Hash::Notes, &mut Recovery::default(), |field, value| {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string());
             notes.push((text(field)?, text(value)?));
             Ok(())
@@ -182,36 +182,20 @@ impl RedisStore {
         link: &mut Link,
         hash: Hash,
         recovery: &mut Recovery,
-        mut take: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<(), String>,
+        mut take: impl FnMut(&[u8], &[u8]) -> Result<(), String>,
     ) -> Result<(), RedisError> {
         let key = self.names.hash(hash);
-        let command = |cursor: u64| {
-            let mut command = redis::cmd("HSCAN");
-            command.arg(&key).arg(cursor).arg("COUNT").arg(SCAN);
-            command
-        };
-        let mut found: (u64, Vec<Pair>) = link.ask(&command(0))?;
-        loop {
-            let (next, pairs) = found;
-            // Redis looks for the next ones while we read these.
-            if next != 0 {
-                link.begin(&command(next))?;
+        let mut bad = Vec::new();
+        let mut moved = Ok(());
+        self.server.scanner()?.scan(&key, |field, value| {
+            let (true, Err(reason)) = (moved.is_ok(), take(field, value)) else { return };
+            bad.push((field.to_vec(), value.to_vec(), reason));
+            if bad.len() >= SCAN {
+                moved = self.set_aside(link, &key, std::mem::take(&mut bad), recovery);
             }
-            let mut bad = Vec::new();
-            for (field, value) in pairs {
-                if let Err(reason) = take(self, &field, &value) {
-                    bad.push((field, value, reason));
-                }
-            }
-            let following = (next != 0).then(|| link.end());
-            if !bad.is_empty() {
-                self.set_aside(link, &key, bad, recovery)?;
-            }
-            match following {
-                None => return Ok(()),
-                Some(following) => found = following?,
-            }
-        }
+        })?;
+        moved?;
+        if bad.is_empty() { Ok(()) } else { self.set_aside(link, &key, bad, recovery) }
     }
 
     fn set_aside(
@@ -376,6 +360,39 @@ impl RedisStore {
         }
         self.link = Some(link);
         Ok(())
+    }
+}
+
+/// Where the requests are, in the order in which they came. C gives all requests of one list the same timestamp; their
+/// cookies rise.
+fn in_order(items: &[ActionItem]) -> Vec<u32> {
+    let key = |at: u32| {
+        let item = &items[at as usize];
+        (item.fid, item.dfid)
+    };
+    // Short keys are sorted much faster than requests.
+    let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+    let mut order: Vec<(i64, u64, u32)> =
+        items.iter().zip(0..count).map(|(item, at)| (item.timestamp, item.cookie, at)).collect();
+    order.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| key(a.2).cmp(&key(b.2))));
+    order.into_iter().map(|(_, _, at)| at).collect()
+}
+
+/// What stands where a request was taken away.
+fn nothing() -> ActionItem {
+    ActionItem {
+        action: Action::Archive,
+        fid: Fid::default(),
+        dfid: Fid::default(),
+        extent_offset: 0,
+        extent_length: 0,
+        cookie: 0,
+        gid: 0,
+        archive_id: 0,
+        flags: 0,
+        data: Box::default(),
+        timestamp: 0,
+        extra: Box::default(),
     }
 }
 

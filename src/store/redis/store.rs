@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::RedisError;
@@ -13,6 +14,7 @@ use super::link::{Link, Server};
 use super::meta::{self, Stamp};
 use super::names::Names;
 use super::spill::{Spill, SpillHead};
+use super::transaction::Transaction;
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
 use crate::store::segments::is_full;
@@ -49,7 +51,9 @@ pub struct RedisStore {
     /// The last one that it was sent.
     pub(super) attempted: u64,
     /// Appended, not durable.
-    pending: Vec<StoreOp>,
+    pending: Vec<Arc<Vec<StoreOp>>>,
+    batch: Batch,
+    transaction: Transaction,
     /// Where requests are in redis.
     pub(super) places: Places,
     /// All notes, for snapshots.
@@ -112,6 +116,8 @@ impl RedisStore {
             confirmed: Stamp { generation: 0, run: options.run, sequence: 0 },
             attempted: 0,
             pending: Vec::new(),
+            batch: Batch::default(),
+            transaction: Transaction::default(),
             places: Places::default(),
             notes: BTreeMap::new(),
             spill,
@@ -149,11 +155,26 @@ impl RedisStore {
     }
 
     /// Writes operations to redis; says what was there before.
-    fn commit(&mut self, ops: &[StoreOp]) -> Result<Found, RedisError> {
+    fn commit(&mut self, ops: &[Arc<Vec<StoreOp>>]) -> Result<Found, RedisError> {
+        // Their memory is used again.
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut transaction = std::mem::take(&mut self.transaction);
+        let found = self.commit_with(ops, &mut batch, &mut transaction);
+        batch.clear();
+        (self.batch, self.transaction) = (batch, transaction);
+        found
+    }
+
+    fn commit_with(
+        &mut self,
+        ops: &[Arc<Vec<StoreOp>>],
+        batch: &mut Batch,
+        transaction: &mut Transaction,
+    ) -> Result<Found, RedisError> {
         let mut found = Found::Intact;
-        let mut rest = ops.iter().peekable();
+        let mut rest = ops.iter().flat_map(|ops| ops.iter()).peekable();
         while rest.peek().is_some() {
-            let mut batch = Batch::default();
+            batch.clear();
             while batch.bytes() < BATCH_BYTES
                 && let Some(op) = rest.next()
             {
@@ -161,12 +182,15 @@ impl RedisStore {
             }
             self.attempted += 1;
             let stamp = self.confirmed.at(self.attempted);
-            let mut pipe = redis::pipe();
-            pipe.atomic();
-            meta::read_stamp(&self.names, &mut pipe);
-            batch.commands_on(&self.names, &mut pipe);
-            meta::write_stamp(&self.names, stamp, &mut pipe);
-            let before = meta::stamp_read(self.linked()?.send(&pipe)?);
+            let (mut before, mut after) = (redis::pipe(), redis::pipe());
+            meta::read_stamp(&self.names, &mut before);
+            meta::write_stamp(&self.names, stamp, &mut after);
+            transaction.begin();
+            transaction.add_pipe(&before);
+            transaction.add_batch(batch, |hash| self.names.hash(hash));
+            transaction.add_pipe(&after);
+            transaction.end();
+            let before = meta::stamp_read(self.linked()?.transact(transaction)?);
             if let Some(stranger) = before.filter(|before| self.is_strange(*before)) {
                 // It finds our stamp now, and will write all that it knows anew.
                 self.stranger = Some(stranger);
@@ -220,7 +244,11 @@ impl Store for RedisStore {
     }
 
     fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
-        for op in ops {
+        self.append_shared(&Arc::new(ops.to_vec()))
+    }
+
+    fn append_shared(&mut self, ops: &Arc<Vec<StoreOp>>) -> Result<(), StoreError> {
+        for op in ops.iter() {
             let (bytes, key) = match op {
                 StoreOp::Put(item) => (record::payload_len(op), item.key()),
                 _ => continue,
@@ -230,7 +258,7 @@ impl Store for RedisStore {
                 return Err(StoreError::Unstorable { store: self.describe(), key, reason });
             }
         }
-        for op in ops {
+        for op in ops.iter() {
             if let StoreOp::Note { name, value } = op {
                 match value {
                     Some(value) => self.notes.insert(name.clone(), value.clone()),
@@ -238,7 +266,9 @@ impl Store for RedisStore {
                 };
             }
         }
-        self.pending.extend_from_slice(ops);
+        if !ops.is_empty() {
+            self.pending.push(Arc::clone(ops));
+        }
         Ok(())
     }
 
@@ -259,6 +289,7 @@ impl Store for RedisStore {
             }
         }
         // What of it redis has got nevertheless is written again, which changes nothing.
+        let ops: Vec<StoreOp> = ops.iter().flat_map(|ops| ops.iter()).cloned().collect();
         self.sync_to_spill(&ops)
     }
 

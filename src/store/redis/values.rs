@@ -2,7 +2,7 @@
 
 use lustreapi_sys::Fid;
 
-use super::names;
+use super::{names, quick};
 use crate::hsm::{ActionItem, RequestKey};
 use crate::wire::item::{Accept, ItemStyle, parse_item, write_item};
 
@@ -42,12 +42,9 @@ impl Place {
 /// UTF-8 only. Every number fits: it reads negative ones as unsigned.
 pub fn place_of(item: &ActionItem) -> Place {
     let readable = item.archive_id != 0 && std::str::from_utf8(&item.data).is_ok();
-    // The field that looks like no request's stands for something else.
-    if readable && names::field(item.cookie, item.dfid) != names::CANARY {
-        Place::Shared(item.dfid)
-    } else {
-        Place::Own
-    }
+    // The field that looks like no request's, [`names::CANARY`], stands for something else.
+    let canary = item.cookie == u64::MAX && item.dfid == Fid::new(u64::MAX, u32::MAX, u32::MAX);
+    if readable && !canary { Place::Shared(item.dfid) } else { Place::Own }
 }
 
 /// The text of a request: compact, and with its exact data where that is no text.
@@ -72,15 +69,17 @@ pub fn mover_is_readable(mover: &str) -> bool {
 /// # Errors
 /// Says what is wrong with it.
 pub fn read_item(own: bool, field: &[u8], text: &[u8]) -> Result<ActionItem, String> {
-    let item = match parse_item(text, Accept::Requests) {
-        Ok(Ok(item)) => item,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(error) => return Err(format!("not JSON: {error}")),
+    let item = match quick::item(text) {
+        Some(item) => item,
+        None => match parse_item(text, Accept::Requests) {
+            Ok(Ok(item)) => item,
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(error) => return Err(format!("not JSON: {error}")),
+        },
     };
     let fid = if own { item.fid } else { item.dfid };
-    let place = names::field(item.cookie, fid);
-    if place.as_bytes() != field {
-        return Err(format!("it belongs under {place}"));
+    if names::parse_field(field) != Some((item.cookie, fid)) {
+        return Err(format!("it belongs under {}", names::field(item.cookie, fid)));
     }
     Ok(item)
 }
@@ -143,7 +142,10 @@ mod tests {
     #[test]
     fn what_c_cannot_read_is_kept_apart_and_comes_back_exactly() {
         let volatile = Fid::new(0x2_0000_0500, 1, 0);
+        let canary = Fid::new(u64::MAX, u32::MAX, u32::MAX);
+        assert_eq!(names::field(u64::MAX, canary), names::CANARY);
         let cases = [
+            (ActionItem { cookie: u64::MAX, dfid: canary, ..remove() }, Place::Own),
             (ActionItem { archive_id: 0, ..remove() }, Place::Own),
             (ActionItem { data: b"\xff\0tag".as_slice().into(), ..remove() }, Place::Own),
             (ActionItem { data: b"x\0y".as_slice().into(), ..remove() }, Place::Shared(remove().fid)),

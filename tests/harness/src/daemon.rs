@@ -65,10 +65,15 @@ impl<'bed> Daemon<'bed> {
     /// The same with more arguments.
     pub fn start_with(bed: &'bed Testbed, settings: &Settings, arguments: &[&str]) -> Self {
         bed.configure(settings);
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let daemon = Self { bed, process: spawn(bed, &arguments), arguments };
+        let daemon = Self::start_without_waiting(bed, arguments);
         daemon.wait_ready();
         daemon
+    }
+
+    /// Starts it with the configuration there is, and waits for nothing.
+    pub fn start_without_waiting(bed: &'bed Testbed, arguments: &[&str]) -> Self {
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { bed, process: spawn(bed, &arguments), arguments }
     }
 
     /// Where it listens.
@@ -182,7 +187,7 @@ impl<'bed> Daemon<'bed> {
         self.connect().ask(&json!({"command": "lock", "locked": value}))
     }
 
-    /// Waits until it listens and every MDT knows it.
+    /// Waits until it listens, has read its store, and every MDT knows it.
     pub fn wait_ready(&self) {
         let address = self.address();
         self.bed.wait("the daemon listens", || {
@@ -191,6 +196,10 @@ impl<'bed> Daemon<'bed> {
         if !self.arguments.iter().any(|argument| argument == "--lustre") {
             self.bed.wait("the daemon is registered with every MDT", || {
                 self.bed.lustre().agents() == self.bed.mdts()
+            });
+        } else {
+            self.bed.wait("the daemon has read its store", || {
+                self.bed.status().is_some_and(|status| status["recovering"].is_null())
             });
         }
     }

@@ -1,0 +1,181 @@
+//! An embedded Lustre with files that are archived, and a copytool that does nothing else than say when something came.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use coordinatool::lustre::mount::Mount;
+use harness::{Ask, Lustre, Programs, TestDirectory, patience, poll};
+use lustreapi_sys::Fid;
+use lustreapi_sys::kuc::next_frame;
+use rustix::event::{PollFd, PollFlags};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::messages::{self, FIRST_COOKIE, ten_bytes};
+use crate::server::Core;
+
+/// Nothing is given up while the machine is busy.
+const PATIENCE_OF_MDTS: &str = "active_request_timeout=3600";
+
+/// A file system whose files have the FIDs, and whose first MDT gives the cookies, of [`messages`].
+#[derive(Debug)]
+pub struct Site {
+    lustre: Lustre,
+    mdts: usize,
+    library: PathBuf,
+    // Last: it is removed when all of the above is gone.
+    _directory: TestDirectory,
+}
+
+impl Site {
+    /// Starts one with so many MDTs and files, the files spread over the MDTs.
+    ///
+    /// # Errors
+    /// When the embedded Lustre cannot be built.
+    pub fn start(mdts: usize, files: u32) -> Result<Self, String> {
+        build()?;
+        let programs = Programs::find();
+        let directory = TestDirectory::new("bench-lustre");
+        directory.subdirectory("logs");
+        let library = programs.provide_liblustreapi(&directory.subdirectory("lib"));
+        let parameters = ["max_requests=1000000", "loop_period=1", PATIENCE_OF_MDTS].map(str::to_owned);
+        let first = ["--wall".to_owned(), (FIRST_COOKIE - 1).to_string()];
+        let lustre = Lustre::start(&programs, &directory, mdts, 1, &parameters, &first);
+        let site = Self { lustre, mdts, library, _directory: directory };
+        for mdt in 0..mdts {
+            site.lustre.make_directory(&format!("mdt{mdt}"), mdt);
+        }
+        for number in 0..files {
+            let path = site.mount().join(format!("mdt{}/{number}", number as usize % mdts));
+            std::fs::write(&path, "x").map_err(|error| format!("{}: {error}", path.display()))?;
+            site.lustre.adopt(&path, &messages::fid(number).to_string());
+        }
+        Ok(site)
+    }
+
+    /// Where it is mounted.
+    pub fn mount(&self) -> &Path {
+        self.lustre.mount(0)
+    }
+
+    /// What makes a program see a Lustre there.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// Waits until every MDT has so many agents.
+    pub fn wait_agents(&self, count: usize) {
+        let there = poll(patience(), || (self.lustre.agents() == count * self.mdts).then_some(()));
+        assert!(there.is_some(), "{} agents, not {count} on each MDT", self.lustre.agents());
+    }
+
+    /// Requests the archive of files, in one call.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn archive(&self, numbers: std::ops::Range<u32>) -> Result<(), String> {
+        let data = ten_bytes(numbers.start);
+        let fids: Vec<Fid> = numbers.map(messages::fid).collect();
+        let client = self.lustre.client();
+        client
+            .request_fids(Ask::Archive as u32, 1, 0, &fids, data.as_bytes())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Waits until each of so many requests has ended well, once.
+    ///
+    /// # Errors
+    /// Says what is not so.
+    pub fn wait_ended(&self, count: usize) -> Result<(), String> {
+        let ended = poll(patience(), || {
+            let ledger = self.lustre.ledger();
+            (ledger.len() == count && ledger.iter().all(|entry| entry.has_ended())).then_some(ledger)
+        });
+        let ledger = ended.ok_or_else(|| format!("not all of {count} requests ended"))?;
+        match ledger.iter().find(|entry| entry.accepted_ends != 1 || entry.errno() != 0) {
+            Some(entry) => Err(format!("{entry:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Builds what the embedded Lustre consists of, as this program was built.
+fn build() -> Result<(), String> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--workspace", "--quiet"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{command:?}: {status}")),
+        Err(error) => Err(format!("{command:?}: {error}")),
+    }
+}
+
+/// Since the machine was started; the same for all processes.
+pub fn now() -> Duration {
+    let time = clock_gettime(ClockId::Monotonic);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The copytool of [`be_copytool`], in a process of its own, on the core of the daemon.
+#[derive(Debug)]
+pub struct BareCopytool(Child);
+
+impl BareCopytool {
+    /// Starts it and waits until it is registered.
+    pub fn start(site: &Site) -> Self {
+        let mut command = Core::Server.command(std::env::current_exe().expect("this program"));
+        command.arg("--copytool").arg(site.mount()).env("LD_PRELOAD", site.library());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let copytool = Self(child.expect("it starts"));
+        site.wait_agents(1);
+        copytool
+    }
+
+    /// When the next list came to it.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn next(&mut self) -> Result<Duration, String> {
+        let mut stamp = [0; 8];
+        let output = self.0.stdout.as_mut().ok_or("it has no output")?;
+        output.read_exact(&mut stamp).map_err(|error| format!("the bare copytool: {error}"))?;
+        Ok(Duration::from_nanos(u64::from_ne_bytes(stamp)))
+    }
+}
+
+impl Drop for BareCopytool {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Registers as a copytool and writes to standard output when each list came: nanoseconds, in eight bytes.
+///
+/// # Errors
+/// When it cannot, or when what comes is no list.
+pub fn be_copytool(mount: &Path) -> Result<(), String> {
+    let pipe =
+        Mount::open(mount, None).and_then(|mount| mount.register(&[])).map_err(|error| error.to_string())?;
+    let (mut pending, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        let mut ready = [PollFd::new(&pipe, PollFlags::IN)];
+        rustix::event::poll(&mut ready, None).map_err(|error| error.to_string())?;
+        let count = rustix::io::read(&pipe, &mut buffer).map_err(|error| error.to_string())?;
+        let came = now();
+        if count == 0 {
+            return Ok(());
+        }
+        pending.extend_from_slice(&buffer[..count]);
+        while let Some((_, length)) = next_frame(&pending).map_err(|error| error.to_string())? {
+            pending.drain(..length);
+            let stamp = u64::try_from(came.as_nanos()).unwrap_or(u64::MAX).to_ne_bytes();
+            let mut output = std::io::stdout().lock();
+            output.write_all(&stamp).and_then(|()| output.flush()).map_err(|error| error.to_string())?;
+        }
+    }
+}
