@@ -39,36 +39,9 @@ pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// Two digits of each number below 100.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[0; 2]; 100];
-    let mut number = 0;
-    while number < pairs.len() {
-        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
-        number += 1;
-    }
-    pairs
-};
-
 /// Appends an integer in decimal.
 pub fn push_int(out: &mut Vec<u8>, value: i64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    while rest >= 10 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
-        rest /= 100;
-    }
-    if rest > 0 || at == digits.len() {
-        at -= 1;
-        digits[at] = b'0' + rest as u8;
-    }
-    if value < 0 {
-        at -= 1;
-        digits[at] = b'-';
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends members to an object, with C's separators or with none.
@@ -84,6 +57,11 @@ impl<'a> ObjectWriter<'a> {
     pub fn new(out: &'a mut Vec<u8>, spaced: bool) -> Self {
         out.push(b'{');
         Self { out, spaced, empty: true }
+    }
+
+    /// Goes on with an object that has members already.
+    pub fn inside(out: &'a mut Vec<u8>, spaced: bool) -> Self {
+        Self { out, spaced, empty: false }
     }
 
     /// Starts a member and returns where its value goes.
