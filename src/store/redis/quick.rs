@@ -2,99 +2,54 @@
 
 use lustreapi_sys::Fid;
 
-use super::values::is_text;
 use crate::hsm::{Action, ActionItem};
+use crate::wire::plain::Text;
 use crate::wire::text::push_int;
 
-/// What is not read yet.
-struct Text<'a>(&'a [u8]);
+/// As C packs 32 bits.
+fn narrow(text: &mut Text<'_>) -> Option<u32> {
+    i32::try_from(text.int()?).ok().map(|value| value as u32)
+}
 
-impl<'a> Text<'a> {
-    fn literal(&mut self, literal: &[u8]) -> Option<()> {
-        self.0 = self.0.strip_prefix(literal)?;
-        Some(())
-    }
-
-    /// An integer of 64 bits, signed, written as JSON wants it.
-    fn int(&mut self) -> Option<i64> {
-        const MOST_DIGITS: usize = 19;
-        let negative = self.0.first() == Some(&b'-');
-        let digits = &self.0[usize::from(negative)..];
-        let (mut value, mut count) = (0_u64, 0);
-        while let Some(digit) =
-            digits.get(count).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10)
-        {
-            if count == MOST_DIGITS {
-                return None;
-            }
-            value = value * 10 + u64::from(digit);
-            count += 1;
-        }
-        if count == 0 || digits[0] == b'0' && (count > 1 || negative) {
-            return None;
-        }
-        self.0 = &digits[count..];
-        let value = i64::try_from(value).ok()?;
-        Some(if negative { -value } else { value })
-    }
-
-    /// As C packs 32 bits.
-    fn narrow(&mut self) -> Option<u32> {
-        i32::try_from(self.int()?).ok().map(|value| value as u32)
-    }
-
-    fn fid(&mut self) -> Option<Fid> {
-        self.literal(b"{\"f_seq\":")?;
-        let seq = self.int()? as u64;
-        self.literal(b",\"f_oid\":")?;
-        let oid = self.narrow()?;
-        self.literal(b",\"f_ver\":")?;
-        let ver = self.narrow()?;
-        self.literal(b"}")?;
-        Some(Fid::new(seq, oid, ver))
-    }
-
-    /// A string in which nothing is escaped, without its quotes.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        self.literal(b"\"")?;
-        let end = memchr::memchr(b'"', self.0)?;
-        let (text, rest) = self.0.split_at(end);
-        if text.iter().any(|&byte| byte < 0x20 || byte == b'\\') || !is_text(text) {
-            return None;
-        }
-        self.0 = &rest[1..];
-        Some(text)
-    }
+fn fid_of(text: &mut Text<'_>) -> Option<Fid> {
+    text.literal("{\"f_seq\":")?;
+    let seq = text.int()? as u64;
+    text.literal(",\"f_oid\":")?;
+    let oid = narrow(text)?;
+    text.literal(",\"f_ver\":")?;
+    let ver = narrow(text)?;
+    text.literal("}")?;
+    Some(Fid::new(seq, oid, ver))
 }
 
 /// Reads a request that is written as usual.
 pub(super) fn item(text: &[u8]) -> Option<ActionItem> {
-    let mut text = Text(text);
-    text.literal(b"{\"hai_action\":")?;
-    let action = Action::from_hsma(text.narrow()?).filter(|action| *action != Action::Cancel)?;
-    text.literal(b",\"hai_fid\":")?;
-    let fid = text.fid()?;
-    text.literal(b",\"hai_dfid\":")?;
-    let dfid = text.fid()?;
-    text.literal(b",\"hai_extent_offset\":")?;
+    let mut text = Text::new(text);
+    text.literal("{\"hai_action\":")?;
+    let action = Action::from_hsma(narrow(&mut text)?).filter(|action| *action != Action::Cancel)?;
+    text.literal(",\"hai_fid\":")?;
+    let fid = fid_of(&mut text)?;
+    text.literal(",\"hai_dfid\":")?;
+    let dfid = fid_of(&mut text)?;
+    text.literal(",\"hai_extent_offset\":")?;
     let extent_offset = text.int()? as u64;
-    text.literal(b",\"hai_extent_length\":")?;
+    text.literal(",\"hai_extent_length\":")?;
     let extent_length = text.int()? as u64;
-    text.literal(b",\"hai_cookie\":")?;
+    text.literal(",\"hai_cookie\":")?;
     let cookie = text.int()? as u64;
-    text.literal(b",\"hai_gid\":")?;
+    text.literal(",\"hai_gid\":")?;
     let gid = text.int()? as u64;
-    text.literal(b",\"hal_archive_id\":")?;
+    text.literal(",\"hal_archive_id\":")?;
     let archive_id = u32::try_from(text.int()?).ok().filter(|&id| id != 0)?;
-    text.literal(b",\"hal_flags\":")?;
+    text.literal(",\"hal_flags\":")?;
     let flags = text.int()? as u64;
-    text.literal(b",\"hai_data\":")?;
-    let data = text.string()?.into();
-    text.literal(b",\"timestamp\":")?;
+    text.literal(",\"hai_data\":")?;
+    let data = text.string()?.as_bytes().into();
+    text.literal(",\"timestamp\":")?;
     // The other reader takes what no clock shows for none.
     let timestamp = text.int().filter(|timestamp| *timestamp >= 0)?;
-    text.literal(b"}")?;
-    text.0.is_empty().then_some(ActionItem {
+    text.last("}")?;
+    Some(ActionItem {
         action,
         fid,
         dfid,
