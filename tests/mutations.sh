@@ -38,14 +38,21 @@ build() {
 }
 
 # Only what has changed is copied, so that little is built anew.
-restore() {
+copy_if_changed() {
+	if [[ -f $1 ]] && ! cmp -s "$1" "$copy/tree/$1"; then
+		mkdir -p "$copy/tree/$(dirname "$1")"
+		cp "$1" "$copy/tree/$1"
+	fi
+}
+
+copy_all() {
 	mkdir -p "$copy/tree"
-	git ls-files -z | while IFS= read -r -d '' path; do
-		if [[ -f $path ]] && ! cmp -s "$path" "$copy/tree/$path"; then
-			mkdir -p "$copy/tree/$(dirname "$path")"
-			cp "$path" "$copy/tree/$path"
-		fi
-	done
+	git ls-files -z | while IFS= read -r -d '' path; do copy_if_changed "$path"; done
+}
+
+# Undoes a mutation.
+restore() {
+	sed -n 's/^file //p' "tests/mutations/$1" | sort -u | while IFS= read -r path; do copy_if_changed "$path"; done
 }
 
 apply() {
@@ -78,11 +85,11 @@ apply() {
 }
 
 # That a text is no longer there is said before any time is spent.
+copy_all
 for name in "${names[@]}"; do
-	restore
 	apply "tests/mutations/$name" "$copy/tree"
+	restore "$name"
 done
-restore
 [[ -z $check ]] || exit 0
 build
 missed=0
@@ -91,9 +98,9 @@ for name in "${names[@]}"; do
 	mutation=tests/mutations/$name
 	seeds=$(sed -n 's/^seeds \([0-9]*\)$/\1/p' "$mutation" | head -n 1)
 	simulator=$(sed -n 's/^sim \([a-z]*\)$/\1/p' "$mutation" | head -n 1)
-	restore
 	apply "$mutation" "$copy/tree"
 	build
+	restore "$name"
 	set +e
 	output=$("$CARGO_TARGET_DIR/sim/coordinatool-sim" "${simulator:-ha}" --seeds "$seeds" --once 2>&1)
 	found=$?
@@ -107,5 +114,4 @@ for name in "${names[@]}"; do
 		printf '%-32s %-7s %.110s\n' "$name" "${number%%:*}" "${first#*: }"
 	fi
 done
-restore
 ((missed == 0)) || { echo "$missed mutations were not found" >&2; exit 1; }

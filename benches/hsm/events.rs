@@ -16,10 +16,10 @@ use crate::server::Server;
 use crate::site::{BareCopytool, Site, now};
 use crate::table::{Aim, Line};
 
-/// One archive after the other, with no store: to a copytool that does nothing, and through the daemon to a mover. The
-/// difference is what the daemon adds to the event.
+/// One archive after the other, with no store: an MDT that hands out one at a time sends the next as soon as one has ended.
+/// Once to a copytool that does nothing, once through the daemon to a mover. The difference is what the daemon adds.
 pub fn latency(bench: &mut Bench) -> Result<(), String> {
-    let count = if bench.quick { 20 } else { 500 };
+    let count = if bench.quick { 20 } else { 1000 };
     let mut runs: [Vec<f64>; 6] = Default::default();
     for _ in 0..bench.runs {
         let echo = Raw::start(&bench.directory, 64, 64).round_trips(1000);
@@ -40,12 +40,12 @@ pub fn latency(bench: &mut Bench) -> Result<(), String> {
         runs.iter_mut().zip(values).for_each(|(runs, value)| runs.push(value));
     }
     let [bare_p50, bare_p99, p50, p99, of_p50, of_p99] = runs;
-    let request = "from `lfs hsm_archive` (embedded Lustre)";
-    bench.add(Line::new(format!("{request} to a bare copytool, p50"), "us", bare_p50));
-    bench.add(Line::new(format!("{request} to a bare copytool, p99"), "us", bare_p99));
-    bench.add(Line::new(format!("{request} to an idle mover, no store, p50"), "us", p50));
-    bench.add(Line::new(format!("{request} to an idle mover, no store, p99"), "us", p99));
-    let added = "event to an idle mover (the difference of the two)";
+    let from = "embedded Lustre, from an end to the next request";
+    bench.add(Line::new(format!("{from}: a bare copytool, p50"), "us", bare_p50));
+    bench.add(Line::new(format!("{from}: a bare copytool, p99"), "us", bare_p99));
+    bench.add(Line::new(format!("{from}: an idle mover, no store, p50"), "us", p50));
+    bench.add(Line::new(format!("{from}: an idle mover, no store, p99"), "us", p99));
+    let added = "from an event of Lustre to an idle mover (the difference of the two)";
     bench.add(Line::new(format!("{added}, of 1.5 echoes, p50"), "", of_p50).c("43 ms").aim(Aim::AtMost(1.0)));
     bench.add(Line::new(format!("{added}, of 5 echoes, p99"), "", of_p99).aim(Aim::AtMost(1.0)));
     Ok(())
@@ -53,13 +53,15 @@ pub fn latency(bench: &mut Bench) -> Result<(), String> {
 
 /// Sorted.
 fn to_a_copytool(count: u32) -> Result<Vec<Duration>, String> {
-    let site = Site::start(1, count)?;
+    let site = Site::start(1, count, 1)?;
     let mut copytool = BareCopytool::start(&site);
+    site.archive_all()?;
+    copytool.next()?;
     let mut took = Vec::new();
-    for number in 0..count {
+    for number in 0..count - 1 {
         let begun = now();
-        site.archive(number..number + 1)?;
-        took.push(copytool.next()?.checked_sub(begun).ok_or("a list came before it was requested")?);
+        site.end(number)?;
+        took.push(copytool.next()?.checked_sub(begun).ok_or("a request came before there was room")?);
     }
     took.sort_unstable();
     Ok(took)
@@ -67,7 +69,7 @@ fn to_a_copytool(count: u32) -> Result<Vec<Duration>, String> {
 
 /// Sorted.
 fn to_a_mover(bench: &mut Bench, count: u32) -> Result<Vec<Duration>, String> {
-    let site = Site::start(1, count)?;
+    let site = Site::start(1, count, 1)?;
     let server = Server::on_lustre(&bench.directory, &site);
     site.wait_agents(1);
     let said = |error: std::io::Error| error.to_string();
@@ -78,13 +80,16 @@ fn to_a_mover(bench: &mut Bench, count: u32) -> Result<Vec<Duration>, String> {
     let (mut out, mut took) = (Vec::new(), Vec::new());
     let (ask, asked) = channel::<u32>();
     let (tell, told) = channel();
+    messages::recv(16, &mut out);
+    mover.write_all(&out).map_err(said)?;
+    site.archive_all()?;
     std::thread::scope(|scope| {
-        // The call may return after the mover has the request.
+        // The call may return after the mover has the next request.
         let site = &site;
         scope.spawn(move || {
             for number in asked {
                 let begun = now();
-                if tell.send(site.archive(number..number + 1).map(|()| begun)).is_err() {
+                if tell.send(site.end(number).map(|()| begun)).is_err() {
                     return;
                 }
             }
@@ -92,18 +97,15 @@ fn to_a_mover(bench: &mut Bench, count: u32) -> Result<Vec<Duration>, String> {
         // It ends when there is nobody left who asks.
         let ask = ask;
         for number in 0..count {
-            out.clear();
-            messages::recv(16, &mut out);
-            mover.write_all(&out).map_err(said)?;
-            settle(&mut sender)?;
-            ask.send(number).map_err(|error| error.to_string())?;
             let mut got = false;
             while !got {
                 let read = mover.read(&mut buffer).map_err(said)?;
                 got = reader.push(&buffer[..read], &mut numbers).recvs > 0;
             }
             let came = now();
-            took.push(came.saturating_sub(told.recv().map_err(|error| error.to_string())??));
+            if number > 0 {
+                took.push(came.saturating_sub(told.recv().map_err(|error| error.to_string())??));
+            }
             if numbers != [number] {
                 return Err(format!("the mover was given {numbers:?} instead of {number}"));
             }
@@ -116,52 +118,47 @@ fn to_a_mover(bench: &mut Bench, count: u32) -> Result<Vec<Duration>, String> {
                 let read = mover.read(&mut buffer).map_err(said)?;
                 ended = reader.push(&buffer[..read], &mut numbers).dones > 0;
             }
+            out.clear();
+            messages::recv(16, &mut out);
+            mover.write_all(&out).map_err(said)?;
+            settle(&mut sender)?;
+            ask.send(number).map_err(|error| error.to_string())?;
         }
         Ok(())
     })?;
-    site.wait_ended(count as usize)?;
+    site.check(count as usize, true)?;
     took.sort_unstable();
     Ok(took)
 }
 
-/// The same work on ever more MDTs: events, one mover, ends that each MDT is told.
+/// The same work on ever more MDTs: events of all of them, for one mover.
 pub fn mdts(bench: &mut Bench) -> Result<(), String> {
     let (counts, files): (&[usize], u32) = if bench.quick { (&[1, 3], 60) } else { (&[1, 4, 16], 8000) };
     for &mdts in counts {
         let mut cpu = Vec::new();
         for _ in 0..bench.runs.min(2) {
-            let site = Site::start(mdts, files)?;
+            let site = Site::start(mdts, files, 1_000_000)?;
             let server = Server::on_lustre(&bench.directory, &site);
             site.wait_agents(1);
             let used = Cpu::of(server.watched());
             let mut mover = server.peer();
             mover.ehlo("mover0");
-            std::thread::scope(|scope| {
-                let requested = scope.spawn(|| {
-                    (0..files).step_by(50).try_for_each(|first| site.archive(first..(first + 50).min(files)))
-                });
-                let mut left = files as usize;
-                while left > 0 {
-                    mover.ask_for_work(200);
-                    // The answers to `done` come between.
-                    let list = std::iter::repeat_with(|| mover.receive())
-                        .find_map(|answer| answer.get("hsm_action_list").cloned());
-                    let items = list.as_ref().and_then(|list| list["hsm_action_items"].as_array());
-                    let items: &[Value] = items.map_or(&[], Vec::as_slice);
-                    left = left.checked_sub(items.len()).ok_or("more requests than files")?;
-                    items.iter().for_each(|item| mover.done(item, 0));
-                }
-                requested.join().map_err(|_| "requesting failed".to_owned())?
-            })?;
-            site.wait_ended(files as usize)?;
+            site.archive_all()?;
+            let mut left = files as usize;
+            while left > 0 {
+                mover.ask_for_work(200);
+                // The answers to `done` come before.
+                let list = std::iter::repeat_with(|| mover.receive())
+                    .find_map(|answer| answer.get("hsm_action_list").map(|list| list["list"].clone()));
+                let items = list.as_ref().and_then(Value::as_array).ok_or("an answer without work")?;
+                left = left.checked_sub(items.len()).ok_or("more requests than files")?;
+                items.iter().for_each(|item| mover.done(item, 0));
+            }
+            site.check(files as usize, false)?;
             cpu.push(used.each(files));
         }
         let plural = if mdts == 1 { "" } else { "s" };
-        bench.add(Line::new(
-            format!("{mdts} MDT{plural}: an event, a mover, an end: CPU for each"),
-            "us",
-            cpu,
-        ));
+        bench.add(Line::new(format!("{mdts} MDT{plural}: from an event to `done`: CPU for each"), "us", cpu));
     }
     Ok(())
 }

@@ -1,13 +1,18 @@
 //! An embedded Lustre with files that are archived, and a copytool that does nothing else than say when something came.
 
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use coordinatool::lustre::mount::Mount;
+use harness::ledger::Entry;
 use harness::{Ask, Lustre, Programs, TestDirectory, patience, poll};
 use lustreapi_sys::Fid;
+use lustreapi_sys::abi::HP_FLAG_COMPLETED;
+use lustreapi_sys::ioctl::HSM_PROGRESS;
 use lustreapi_sys::kuc::next_frame;
 use rustix::event::{PollFd, PollFlags};
 use rustix::time::{ClockId, clock_gettime};
@@ -23,26 +28,28 @@ const PATIENCE_OF_MDTS: &str = "active_request_timeout=3600";
 pub struct Site {
     lustre: Lustre,
     mdts: usize,
+    files: u32,
     library: PathBuf,
     // Last: it is removed when all of the above is gone.
     _directory: TestDirectory,
 }
 
 impl Site {
-    /// Starts one with so many MDTs and files, the files spread over the MDTs.
+    /// Starts one with so many MDTs, each of which hands out so many requests at a time, and files spread over them.
     ///
     /// # Errors
     /// When the embedded Lustre cannot be built.
-    pub fn start(mdts: usize, files: u32) -> Result<Self, String> {
+    pub fn start(mdts: usize, files: u32, at_a_time: u32) -> Result<Self, String> {
         build()?;
         let programs = Programs::find();
         let directory = TestDirectory::new("bench-lustre");
         directory.subdirectory("logs");
         let library = programs.provide_liblustreapi(&directory.subdirectory("lib"));
-        let parameters = ["max_requests=1000000", "loop_period=1", PATIENCE_OF_MDTS].map(str::to_owned);
+        let parameters =
+            [format!("max_requests={at_a_time}"), "loop_period=1".into(), PATIENCE_OF_MDTS.into()];
         let first = ["--wall".to_owned(), (FIRST_COOKIE - 1).to_string()];
         let lustre = Lustre::start(&programs, &directory, mdts, 1, &parameters, &first);
-        let site = Self { lustre, mdts, library, _directory: directory };
+        let site = Self { lustre, mdts, files, library, _directory: directory };
         for mdt in 0..mdts {
             site.lustre.make_directory(&format!("mdt{mdt}"), mdt);
         }
@@ -70,33 +77,47 @@ impl Site {
         assert!(there.is_some(), "{} agents, not {count} on each MDT", self.lustre.agents());
     }
 
-    /// Requests the archive of files, in one call.
+    /// Requests the archive of all files, each with data of its own.
     ///
     /// # Errors
     /// As the file system says.
-    pub fn archive(&self, numbers: std::ops::Range<u32>) -> Result<(), String> {
-        let data = ten_bytes(numbers.start);
-        let fids: Vec<Fid> = numbers.map(messages::fid).collect();
+    pub fn archive_all(&self) -> Result<(), String> {
         let client = self.lustre.client();
-        client
-            .request_fids(Ask::Archive as u32, 1, 0, &fids, data.as_bytes())
-            .map_err(|error| error.to_string())
+        (0..self.files).try_for_each(|number| {
+            let (fid, data) = (messages::fid(number), ten_bytes(number));
+            let asked = client.request_fids(Ask::Archive as u32, 1, 0, &[fid], data.as_bytes());
+            asked.map_err(|error| error.to_string())
+        })
     }
 
-    /// Waits until each of so many requests has ended well, once.
+    /// Ends a request at its MDT, as the copytool does that ran it.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn end(&self, number: u32) -> Result<(), String> {
+        let Fid { seq, oid, ver } = messages::fid(number);
+        let cookie = messages::cookie(number);
+        let words =
+            [seq, u64::from(oid) | u64::from(ver) << 32, cookie, 0, u64::MAX, HP_FLAG_COMPLETED.into()];
+        let progress: Vec<u8> = words.into_iter().flat_map(u64::to_ne_bytes).collect();
+        let root = File::open(self.mount()).map_err(|error| error.to_string())?;
+        let ended = self.lustre.client().ioctl("end", HSM_PROGRESS, &progress, root.as_fd());
+        ended.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Looks whether the file system knows of so many requests, sent each once, and whether all have ended there.
     ///
     /// # Errors
     /// Says what is not so.
-    pub fn wait_ended(&self, count: usize) -> Result<(), String> {
-        let ended = poll(patience(), || {
+    pub fn check(&self, count: usize, ended: bool) -> Result<(), String> {
+        let right = |entry: &Entry| entry.deliveries == 1 && entry.has_ended() == ended && entry.errno() == 0;
+        poll(patience(), || {
             let ledger = self.lustre.ledger();
-            (ledger.len() == count && ledger.iter().all(|entry| entry.has_ended())).then_some(ledger)
-        });
-        let ledger = ended.ok_or_else(|| format!("not all of {count} requests ended"))?;
-        match ledger.iter().find(|entry| entry.accepted_ends != 1 || entry.errno() != 0) {
-            Some(entry) => Err(format!("{entry:?}")),
-            None => Ok(()),
-        }
+            (ledger.len() == count && ledger.iter().all(right)).then_some(())
+        })
+        .ok_or_else(|| {
+            format!("not each of {count} requests was sent once{}", if ended { " and ended" } else { "" })
+        })
     }
 }
 
@@ -159,8 +180,9 @@ impl Drop for BareCopytool {
 /// # Errors
 /// When it cannot, or when what comes is no list.
 pub fn be_copytool(mount: &Path) -> Result<(), String> {
-    let pipe =
-        Mount::open(mount, None).and_then(|mount| mount.register(&[])).map_err(|error| error.to_string())?;
+    // The registration ends with the descriptor of the mount.
+    let mount = Mount::open(mount, None).map_err(|error| error.to_string())?;
+    let pipe = mount.register(&[]).map_err(|error| error.to_string())?;
     let (mut pending, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
     loop {
         let mut ready = [PollFd::new(&pipe, PollFlags::IN)];

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use rustc_hash::FxHashMap;
+
 use super::Coordinator;
 use super::bucket::Bucket;
 use super::effect::{Effects, StoreOp};
@@ -70,7 +72,10 @@ impl Duty {
 /// All of them, by the movers' names.
 #[derive(Debug, Default)]
 pub(super) struct Duties {
-    by_name: BTreeMap<Box<str>, Duty>,
+    /// Looked at several times for each request.
+    by_name: FxHashMap<Box<str>, Duty>,
+    /// Their names in order.
+    names: BTreeSet<Box<str>>,
     /// When a mover's allowance changes by time alone.
     wakes: BTreeSet<(Mono, Box<str>)>,
     /// Those in quarantine.
@@ -89,22 +94,29 @@ impl Duties {
     /// Those whose names come after this one.
     pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &Duty)> {
         let from = name.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(name, duty)| (&**name, duty))
+        let names = self.names.range::<str, _>((from, Bound::Unbounded));
+        names.filter_map(|name| Some((&**name, self.by_name.get(name)?)))
     }
 
     /// For how many names operators have decided something.
     pub(super) fn named(&self) -> usize {
-        self.by_name.values().filter(|duty| duty.drained || duty.most.is_some()).count()
+        self.after(None).filter(|(_, duty)| duty.drained || duty.most.is_some()).count()
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> &mut Duty {
         if !self.by_name.contains_key(name) {
+            self.names.insert(name.into());
             self.by_name.insert(name.into(), Duty::default());
         }
         match self.by_name.get_mut(name) {
             Some(duty) => duty,
             None => unreachable!("it was just put there"),
         }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.names.remove(name);
+        self.by_name.remove(name);
     }
 }
 
@@ -300,14 +312,14 @@ impl Coordinator {
 
     /// Names of drained movers.
     pub fn drained(&self) -> Vec<String> {
-        let drained = self.duties.by_name.iter().filter(|(_, duty)| duty.drained);
+        let drained = self.duties.after(None).filter(|(_, duty)| duty.drained);
         drained.map(|(name, _)| name.to_string()).collect()
     }
 
     /// A mover is forgotten: what is known of it as well, unless that was somebody's decision or still matters.
     pub(super) fn forget_duty(&mut self, name: &str) {
         if self.duties.get(name).is_some_and(|duty| !duty.matters()) {
-            self.duties.by_name.remove(name);
+            self.duties.remove(name);
         }
     }
 

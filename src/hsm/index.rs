@@ -29,7 +29,7 @@ pub(super) fn hash_of(value: impl Hash) -> u64 {
 
 /// What has a hash by which it lies beside what came before and after it: files and requests come in sequence and are looked
 /// for in sequence, and then most of the index that is needed is in the cache already.
-pub(super) trait Near {
+pub(crate) trait Near {
     /// The hash.
     fn near(&self) -> u64;
 }
@@ -75,12 +75,12 @@ impl Slot {
 
 /// The index.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     shards: Vec<HashTable<Slot>>,
 }
 
 impl Index {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { shards: vec![HashTable::new(); SHARDS] }
     }
 
@@ -89,7 +89,7 @@ impl Index {
     }
 
     /// The entry with this hash for which `same` holds.
-    pub(super) fn find(&self, hash: u64, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u64, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
         let wanted = Slot::new(NIL, hash);
         let found = self.shards[Self::shard(hash)]
             .find(wanted.place(), |slot| slot.hash == wanted.hash && same(slot.handle));
@@ -97,13 +97,13 @@ impl Index {
     }
 
     /// Adds an entry that is not there yet.
-    pub(super) fn insert(&mut self, hash: u64, handle: u32) {
+    pub(crate) fn insert(&mut self, hash: u64, handle: u32) {
         let slot = Slot::new(handle, hash);
         self.shards[Self::shard(hash)].insert_unique(slot.place(), slot, Slot::place);
     }
 
     /// Removes an entry. Returns whether it was there.
-    pub(super) fn remove(&mut self, hash: u64, handle: u32) -> bool {
+    pub(crate) fn remove(&mut self, hash: u64, handle: u32) -> bool {
         let slot = Slot::new(handle, hash);
         let found = self.shards[Self::shard(hash)].find_entry(slot.place(), |other| other.handle == handle);
         found.is_ok_and(|entry| {

@@ -42,7 +42,7 @@ mod forgotten;
 mod hints;
 mod history;
 mod hosts;
-mod index;
+pub(crate) mod index;
 mod keepalive;
 mod letter;
 mod life;

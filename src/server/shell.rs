@@ -15,7 +15,7 @@ use super::connection::Connection;
 use super::outbox::SLICE;
 use super::reporting::Reporting;
 use super::security::Policy;
-use crate::hsm::effect::{Reply, StoreOp};
+use crate::hsm::effect::Reply;
 use crate::hsm::event::Message;
 use crate::hsm::feed::Happening;
 use crate::hsm::reconcile::{Listing, Reconcile};
@@ -498,8 +498,7 @@ impl Inner {
         if self.effects.is_empty() {
             return;
         }
-        let ops = std::mem::take(&mut self.effects.store);
-        let commit = self.begin_commit(ops);
+        let commit = self.begin_commit();
         let mut visible = std::mem::take(&mut self.effects.visible);
         for effect in visible.drain(..) {
             match effect {
@@ -549,11 +548,16 @@ impl Inner {
     }
 
     /// Returns the number that effects have to wait for, 0 for none.
-    fn begin_commit(&mut self, ops: Vec<StoreOp>) -> u64 {
-        if ops.is_empty() {
+    fn begin_commit(&mut self) -> u64 {
+        if self.effects.store.is_empty() {
             return 0;
         }
-        let Some(committer) = &self.committer else { return 0 };
+        let Some(committer) = &self.committer else {
+            // Keep the memory.
+            self.effects.store.clear();
+            return 0;
+        };
+        let ops = std::mem::take(&mut self.effects.store);
         self.last_commit += 1;
         self.unstored.push_back((self.last_commit, ops.len()));
         self.unstored_ops += ops.len();

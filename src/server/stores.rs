@@ -186,6 +186,38 @@ fn read_password(path: &Path) -> Result<String, OpenError> {
     }
 }
 
+/// A request, and the mover it is assigned to.
+type Found = (ActionItem, Option<String>);
+
+/// Requests, as many together as are recovered in one step.
+#[derive(Default)]
+struct Parts(Vec<Vec<Found>>);
+
+impl Parts {
+    fn push(&mut self, found: Found) {
+        match self.0.last_mut() {
+            Some(part) if part.len() < RECOVERY_STEP => part.push(found),
+            _ => {
+                let mut part = Vec::with_capacity(RECOVERY_STEP);
+                part.push(found);
+                self.0.push(part);
+            }
+        }
+    }
+
+    fn into_inner(self) -> Vec<Vec<Found>> {
+        self.0
+    }
+}
+
+impl FromIterator<Found> for Parts {
+    fn from_iter<I: IntoIterator<Item = Found>>(all: I) -> Self {
+        let mut parts = Self::default();
+        all.into_iter().for_each(|found| parts.push(found));
+        parts
+    }
+}
+
 /// Reads what an earlier run left and hands it over in parts, [`Event::RecoveryEnded`] at the end. `take` says whether it goes on.
 ///
 /// # Errors
@@ -196,8 +228,8 @@ pub fn read(
     take: &mut dyn FnMut(Event) -> bool,
 ) -> Result<(), StoreError> {
     // Whether the requests are suspect is known when all are read.
-    let mut requests = Vec::new();
-    let found = store.recover(&mut |item, mover| requests.push((item, mover)))?;
+    let mut parts = Parts::default();
+    let found = store.recover(&mut |item, mover| parts.push((item, mover)))?;
     for place in &found.quarantined {
         tracing::error!("{}: a damaged record was set aside: {place}", store.describe());
     }
@@ -210,16 +242,13 @@ pub fn read(
         );
     }
     let mut notes = store.take_notes();
-    if let Some(directory) = embedded {
+    if let Some(directory) = embedded.filter(|directory| EmbeddedStore::is_at(directory)) {
+        let mut requests = parts.into_inner().into_iter().flatten().collect();
         adopt_embedded(directory, store, &mut requests, &mut notes)?;
+        parts = requests.into_iter().collect();
     }
-    let mut requests = requests.into_iter();
-    loop {
-        let part: Vec<_> = requests.by_ref().take(RECOVERY_STEP).collect();
-        if part.is_empty() {
-            break;
-        }
-        if !take(Event::Recovered { requests: part, suspect: found.suspect }) {
+    for requests in parts.into_inner() {
+        if !take(Event::Recovered { requests, suspect: found.suspect }) {
             return Ok(());
         }
     }
@@ -231,12 +260,9 @@ pub fn read(
 fn adopt_embedded(
     directory: &Path,
     store: &mut dyn Store,
-    requests: &mut Vec<(ActionItem, Option<String>)>,
+    requests: &mut Vec<Found>,
     notes: &mut Vec<(String, String)>,
 ) -> Result<(), StoreError> {
-    if !EmbeddedStore::is_at(directory) {
-        return Ok(());
-    }
     let mut embedded = EmbeddedStore::open(directory)?;
     let mut left = Vec::new();
     embedded.recover(&mut |item, mover| left.push((item, mover)))?;

@@ -11,9 +11,9 @@
 use std::collections::VecDeque;
 use std::io;
 
-use rustc_hash::FxHashMap;
 use tracing::{error, info, warn};
 
+use super::index::{Location, Requests};
 use super::record::{self, FIRST_FRAME, FRAME_HEAD, FrameAt, HeadFound, Kind, SegmentHead, frame_len};
 use super::segments::{Segments, is_full};
 use super::{Recovery, StoreError};
@@ -42,14 +42,6 @@ pub struct JournalOptions {
     pub seed: u64,
 }
 
-/// Where a frame is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Location {
-    segment: u32,
-    offset: u32,
-    payload: u32,
-}
-
 impl Location {
     fn of(segment: u32, frame: &FrameAt) -> Self {
         Self { segment, offset: frame.offset, payload: frame.payload }
@@ -58,16 +50,6 @@ impl Location {
     fn bytes(&self) -> u64 {
         frame_len(self.payload as usize) as u64
     }
-}
-
-/// What is known of a request.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    /// Number of its admission: requests are handed out in this order.
-    sequence: u64,
-    /// `None` only while reading, where an assignment may stand before a record that was moved behind it.
-    put: Option<Location>,
-    assign: Option<Location>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +76,7 @@ struct Cleaner {
 pub struct Journal<S> {
     disk: S,
     options: JournalOptions,
-    index: FxHashMap<RequestKey, Entry>,
+    index: Requests,
     /// Oldest first; the last one is written to.
     segments: VecDeque<Segment>,
     /// Made beforehand, empty, with higher numbers than all others, in their order.
@@ -121,7 +103,7 @@ impl<S: Segments> Journal<S> {
         Self {
             disk,
             options,
-            index: FxHashMap::default(),
+            index: Requests::new(),
             segments: VecDeque::new(),
             spares: VecDeque::new(),
             pending: Vec::new(),
@@ -157,12 +139,12 @@ impl<S: Segments> Journal<S> {
 
     /// Whether no request is stored.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.index.len() == 0
     }
 
     /// Whether a request is stored, or will be by the next sync.
     pub fn holds(&self, key: &RequestKey) -> bool {
-        self.index.contains_key(key)
+        self.index.contains(key)
     }
 
     /// For logs.
@@ -271,10 +253,9 @@ impl<S: Segments> Journal<S> {
                 replay.puts.push((sequence, location));
             }
             Kind::Assign => {
-                self.index.entry(key).or_insert_with(|| {
+                if self.index.add_unknown(key) {
                     replay.orphans.push(key);
-                    Entry { sequence: 0, put: None, assign: None }
-                });
+                }
                 self.note_assign(&key, Some(location));
             }
             Kind::Unassign => self.note_assign(&key, None),
@@ -348,8 +329,7 @@ impl<S: Segments> Journal<S> {
         for (_, location) in puts {
             let put = self.fetch(location, &mut put_window)?;
             let Some(key) = put.and_then(record::key_of) else { continue };
-            let Some(entry) = self.index.get(&key).copied().filter(|entry| entry.put == Some(*location))
-            else {
+            let Some(entry) = self.index.get(&key).filter(|entry| entry.put == Some(*location)) else {
                 continue;
             };
             let put = self.fetch(location, &mut put_window)?.unwrap_or_default();
@@ -441,16 +421,16 @@ impl<S: Segments> Journal<S> {
 
     fn note_put(&mut self, key: RequestKey, sequence: u64, put: Location) {
         self.account(&put, true);
-        let entry = self.index.entry(key).or_insert(Entry { sequence, put: None, assign: None });
-        entry.sequence = sequence;
-        if let Some(old) = entry.put.replace(put) {
+        if let Some(old) = self.index.set_put(key, sequence, put) {
             self.account(&old, false);
         }
     }
 
     fn note_assign(&mut self, key: &RequestKey, assign: Option<Location>) {
-        let Some(entry) = self.index.get_mut(key) else { return };
-        let old = std::mem::replace(&mut entry.assign, assign);
+        if !self.index.contains(key) {
+            return;
+        }
+        let old = self.index.set_assign(key, assign);
         if let Some(location) = &assign {
             self.account(location, true);
         }
@@ -480,7 +460,7 @@ impl<S: Segments> Journal<S> {
                 let reason = format!("its record of {payload} bytes is too long");
                 return Err(StoreError::Unstorable { store: self.describe(), key, reason });
             }
-            if new_requests || self.index.contains_key(&key) {
+            if new_requests || self.index.contains(&key) {
                 needed += frame_len(payload);
             }
         }
@@ -501,7 +481,7 @@ impl<S: Segments> Journal<S> {
 
     fn write_op(&mut self, op: &StoreOp) {
         let key = op_key(op);
-        let known = self.index.get(&key).copied();
+        let known = self.index.get(&key);
         if known.is_none() && !matches!(op, StoreOp::Put(_)) {
             return;
         }
@@ -728,7 +708,7 @@ impl<S: Segments> Journal<S> {
             let start = frame.offset as usize + FRAME_HEAD;
             let payload = &cleaner.bytes[start..start + frame.payload as usize];
             let location = Location::of(oldest.head.id, frame);
-            let entry = record::key_of(payload).and_then(|key| Some((key, *self.index.get(&key)?)));
+            let entry = record::key_of(payload).and_then(|key| Some((key, self.index.get(&key)?)));
             let alive = entry.filter(|(_, entry)| match frame.kind {
                 Kind::Put => entry.put == Some(location),
                 Kind::Assign => entry.assign == Some(location),

@@ -6,6 +6,7 @@
 #[cfg(feature = "daemon")]
 pub mod disk;
 pub mod embedded;
+mod index;
 pub mod journal;
 pub mod memory_disk;
 pub mod none;

@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::layout;
-use super::text::{ObjectWriter, push_string};
+use super::text::{ObjectWriter, push_int, push_string};
 use super::value::{AnyNumber, AnyObject, AnyString, Member, Number, any_seed, other_scalars};
 use crate::hsm::{Action, ActionItem};
 
@@ -81,20 +81,53 @@ pub(super) fn write_fid(fid: Fid, spaced: bool, out: &mut Vec<u8>) {
         .end();
 }
 
+/// What stands before each number of an item.
+macro_rules! labels {
+    ($comma:literal, $colon:literal) => {
+        [
+            concat!("{\"hai_action\"", $colon),
+            concat!($comma, "\"hai_fid\"", $colon, "{\"f_seq\"", $colon),
+            concat!($comma, "\"f_oid\"", $colon),
+            concat!($comma, "\"f_ver\"", $colon),
+            concat!("}", $comma, "\"hai_dfid\"", $colon, "{\"f_seq\"", $colon),
+            concat!($comma, "\"f_oid\"", $colon),
+            concat!($comma, "\"f_ver\"", $colon),
+            concat!("}", $comma, "\"hai_extent_offset\"", $colon),
+            concat!($comma, "\"hai_extent_length\"", $colon),
+            concat!($comma, "\"hai_cookie\"", $colon),
+            concat!($comma, "\"hai_gid\"", $colon),
+            concat!($comma, "\"hal_archive_id\"", $colon),
+            concat!($comma, "\"hal_flags\"", $colon),
+        ]
+    };
+}
+const SPACED: [&str; 13] = labels!(", ", ": ");
+const COMPACT: [&str; 13] = labels!(",", ":");
+
 /// Appends an item. `timestamp` is left out when it is 0.
 pub fn write_item(item: &ActionItem, style: ItemStyle, out: &mut Vec<u8>) {
-    let mut object = ObjectWriter::new(out, style.spaced);
-    object.int("hai_action", i64::from(item.action.hsma()));
-    write_fid(item.fid, style.spaced, object.key("hai_fid"));
-    write_fid(item.dfid, style.spaced, object.key("hai_dfid"));
-    object
-        .wide("hai_extent_offset", item.extent_offset)
-        .wide("hai_extent_length", item.extent_length)
-        .wide("hai_cookie", item.cookie)
-        .wide("hai_gid", item.gid)
-        .int("hal_archive_id", i64::from(item.archive_id))
-        .wide("hal_flags", item.flags)
-        .string("hai_data", &item.data);
+    // Most of what the daemon writes are items: in as few pieces as possible.
+    let numbers = [
+        i64::from(item.action.hsma()),
+        item.fid.seq as i64,
+        i64::from(item.fid.oid as i32),
+        i64::from(item.fid.ver as i32),
+        item.dfid.seq as i64,
+        i64::from(item.dfid.oid as i32),
+        i64::from(item.dfid.ver as i32),
+        item.extent_offset as i64,
+        item.extent_length as i64,
+        item.cookie as i64,
+        item.gid as i64,
+        i64::from(item.archive_id),
+        item.flags as i64,
+    ];
+    for (label, number) in if style.spaced { SPACED } else { COMPACT }.iter().zip(numbers) {
+        out.extend_from_slice(label.as_bytes());
+        push_int(out, number);
+    }
+    let mut object = ObjectWriter::inside(out, style.spaced);
+    object.string("hai_data", &item.data);
     if style.binary_data && std::str::from_utf8(&item.data).is_err() {
         object.string("hai_data_b64", BASE64.encode(&item.data).as_bytes());
     }

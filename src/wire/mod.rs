@@ -14,6 +14,7 @@ pub mod decoder;
 pub mod item;
 pub mod layout;
 pub mod outbox;
+pub(crate) mod plain;
 mod quick;
 mod quick_queue;
 pub mod reply;

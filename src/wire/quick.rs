@@ -3,49 +3,15 @@
 
 use lustreapi_sys::Fid;
 
+use super::plain::Text;
 use super::quick_queue;
 use super::value::Number;
 use crate::hsm::event::{Done, Message, Recv};
 
-/// What is not read yet.
-pub(super) struct Text<'a>(pub(super) &'a [u8]);
-
-impl Text<'_> {
-    pub(super) fn literal(&mut self, literal: &str) -> Option<()> {
-        self.0 = self.0.strip_prefix(literal.as_bytes())?;
-        Some(())
-    }
-
-    /// An integer that fits without question, written as JSON wants it.
-    pub(super) fn int(&mut self) -> Option<i64> {
-        const MOST_DIGITS: usize = 18;
-        let negative = self.0.first() == Some(&b'-');
-        let digits = &self.0[usize::from(negative)..];
-        let (mut value, mut count) = (0, 0);
-        while let Some(digit) = digits.get(count).filter(|byte| byte.is_ascii_digit()) {
-            if count == MOST_DIGITS {
-                return None;
-            }
-            value = value * 10 + i64::from(digit - b'0');
-            count += 1;
-        }
-        if count == 0 || digits[0] == b'0' && (count > 1 || negative) {
-            return None;
-        }
-        self.0 = &digits[count..];
-        Some(if negative { -value } else { value })
-    }
-
-    /// The last member.
-    pub(super) fn end(self) -> Option<()> {
-        (self.0 == b"}").then_some(())
-    }
-}
-
 /// Reads a `done`, a `recv` or a `queue`, if it is written as usual.
 pub(super) fn message(object: &[u8]) -> Option<Message> {
-    let mut text = Text(object);
-    match text.literal("{\"command\": \"").and_then(|()| text.0.first()) {
+    let mut text = Text::new(object);
+    match text.literal("{\"command\": \"").and_then(|()| text.first()) {
         Some(b'd') => done(text),
         Some(b'r') => recv(text),
         _ => quick_queue::message(object),
@@ -63,7 +29,7 @@ fn done(mut text: Text<'_>) -> Option<Message> {
     let ver = Number::Signed(text.int()?).narrow()?;
     text.literal("}, \"status\": ")?;
     let status = i32::try_from(text.int()?).ok()?;
-    text.end()?;
+    text.last("}")?;
     Some(Message::Done(Done { cookie, dfid: Fid::new(seq, oid, ver), status }))
 }
 
@@ -78,7 +44,7 @@ fn recv(mut text: Text<'_>) -> Option<Message> {
     let max_remove = limit(text.int()?)?;
     text.literal(", \"max_bytes\": ")?;
     let max_bytes = Number::Signed(text.int()?).wide()?;
-    text.end()?;
+    text.last("}")?;
     Some(Message::Recv(Recv { max_archive, max_restore, max_remove, max_bytes }))
 }
 

@@ -3,7 +3,7 @@
 
 use lustreapi_sys::Fid;
 
-use super::quick::Text;
+use super::plain::Text;
 use super::request::NAME_BYTES;
 use super::value::Number;
 use crate::hsm::event::{Message, Queue};
@@ -14,7 +14,7 @@ const LEAST_ITEM: usize = 256;
 
 /// Reads a `queue`, if it is written as usual.
 pub(super) fn message(object: &[u8]) -> Option<Message> {
-    let mut text = Text(object);
+    let mut text = Text::new(object);
     let (mut command, mut fsname, mut items) = (false, None, None);
     text.literal("{")?;
     loop {
@@ -36,13 +36,13 @@ pub(super) fn message(object: &[u8]) -> Option<Message> {
             break;
         }
     }
-    text.end()?;
+    text.last("}")?;
     command.then_some(Message::Queue(Queue { fsname, items, bad_items: 0 }))
 }
 
 /// The items of a list that has been opened, and its end.
 fn list(text: &mut Text<'_>) -> Option<Vec<ActionItem>> {
-    let mut items = Vec::with_capacity(text.0.len() / LEAST_ITEM);
+    let mut items = Vec::with_capacity(text.len() / LEAST_ITEM);
     if text.literal("]").is_some() {
         return Some(items);
     }
@@ -108,15 +108,6 @@ impl<'a> Text<'a> {
     fn data(&mut self) -> Option<&'a str> {
         self.literal(", \"hai_data\": ")?;
         self.string()
-    }
-
-    /// A string that stands in JSON as it is.
-    fn string(&mut self) -> Option<&'a str> {
-        let rest = self.0.strip_prefix(b"\"")?;
-        let len = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-        let (text, rest) = rest.split_at(len);
-        self.0 = rest.strip_prefix(b"\"")?;
-        std::str::from_utf8(text).ok()
     }
 }
 

@@ -41,21 +41,7 @@ pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends an integer in decimal.
 pub fn push_int(out: &mut Vec<u8>, value: i64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if value < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends members to an object, with C's separators or with none.
@@ -71,6 +57,11 @@ impl<'a> ObjectWriter<'a> {
     pub fn new(out: &'a mut Vec<u8>, spaced: bool) -> Self {
         out.push(b'{');
         Self { out, spaced, empty: true }
+    }
+
+    /// Goes on with an object that has members already.
+    pub fn inside(out: &'a mut Vec<u8>, spaced: bool) -> Self {
+        Self { out, spaced, empty: false }
     }
 
     /// Starts a member and returns where its value goes.
@@ -150,7 +141,9 @@ mod tests {
 
     #[test]
     fn integers_print_in_decimal() {
-        for value in [0, 1, -1, 10, 99, i64::MAX, i64::MIN, -2147483647] {
+        for value in
+            [0, 1, -1, 9, 10, 99, 100, 101, 909, 1000, -1000, 12_345, i64::MAX, i64::MIN, -2147483647]
+        {
             let mut out = Vec::new();
             push_int(&mut out, value);
             assert_eq!(String::from_utf8(out).unwrap(), value.to_string());

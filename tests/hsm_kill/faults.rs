@@ -75,7 +75,7 @@ fn a_full_disk_of_the_embedded_store_refuses_and_loses_nothing() {
         return harness::skip(name, "needs to mount a small tmpfs");
     }
     // Nobody asks the MDT what it knows of those.
-    let settings = Store::Embedded.settings(&bed).line("request_timeout_sec 3600");
+    let settings = Store::Embedded.settings(&bed).line("request_timeout_sec 0");
     let mut run = Run::start_with(&bed, Store::Embedded, harness::seed("COORDINATOOL_KILL_SEED"), settings);
     run.go_on(SOME);
     let (mut next, mut seen_full) = (1, 0);
@@ -124,13 +124,9 @@ fn a_redis_without_memory_loses_nothing() {
         run.go_on(2 * SOME);
         assert!(run.daemon.log().contains("OOM"), "the daemon says why: {}", run.daemon.log());
         if crash {
-            // It does not start as long as redis takes nothing, and leaves alone what waits beside it.
-            run.crash(|run| {
-                run.daemon.start_unready();
-                assert_eq!(run.daemon.wait_end().code(), Some(1));
-                assert!(run.daemon.log().contains("changes of an earlier run cannot be written"));
-                limit(run, "0");
-            });
+            // It starts with what waits beside redis, and goes on there.
+            run.crash(|_| {});
+            run.go_on(SOME);
         }
         limit(&mut run, "0");
         run.go_on(SOME);

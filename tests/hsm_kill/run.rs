@@ -305,7 +305,7 @@ impl<'bed> Run<'bed> {
         let (bed, daemon) = (self.bed, &mut self.daemon);
         bed.wait("the daemon is ready", || {
             assert!(daemon.is_running(), "the daemon ended: {}", daemon.log());
-            bed.status().is_some() && bed.lustre().agents() == bed.mdts()
+            bed.is_serving() && bed.lustre().agents() == bed.mdts()
         });
     }
 

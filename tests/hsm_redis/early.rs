@@ -103,9 +103,8 @@ fn movers_are_taken_in_before_redis_was_read() {
     eager.ask_for_work(100);
     let mut user = daemon.connect();
     user.send(&json!({"command": "queue", "hsm_action_items": [item(20, 3, ""), item(20, 50, "")]}));
-    let status = daemon.status();
-    assert_eq!(status["recovering"], 0, "{status}");
-    assert_eq!(status["clients_connected"], 4, "{status}");
+    bed.wait("only these and who asks are connected", || daemon.status()["clients_connected"] == 4);
+    assert_eq!(daemon.status()["recovering"], 0);
     assert!(daemon.is_running());
     for peer in [&mut mover, &mut eager, &mut user] {
         assert_eq!(peer.receive_within(Duration::from_millis(50)), None, "nothing before all is known");

@@ -55,6 +55,69 @@ fn what_redis_missed_survives_a_crash_of_the_daemon() {
     daemon.wait_known(0);
 }
 
+/// Its memory is full when the daemon starts: what an earlier run could not give it is known all the same.
+#[test]
+fn a_start_with_a_full_redis_goes_on_beside_it() {
+    let bed = small_bed("redis-full-start");
+    let redis = Redis::start(&bed);
+    let limit = |bytes: &str| redis.ask::<()>(&["CONFIG", "SET", "maxmemory", bytes]);
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    queue(&daemon, 0..10);
+    limit("1");
+    assert_eq!(queue(&daemon, 10..20)["enqueued"], 10, "acknowledged from the spill");
+    assert_eq!(serve_all(&daemon, "mover1", 3), [1000, 1001, 1002]);
+    let mut mover = daemon.connect();
+    mover.ehlo("mover2");
+    mover.ask_for_work(1);
+    let work = mover.receive()["hsm_action_list"]["list"][0].clone();
+    for _ in 0..2 {
+        daemon.kill();
+        daemon.start_again();
+        daemon.wait_known(17);
+        assert!(daemon.mover_status("mover2").is_some(), "who has what is known");
+        assert!(bed.directory().join("state/redis-spill/spill-00000001").exists());
+        bed.wait("it says so", || daemon.log().contains("command not allowed"));
+    }
+    assert_eq!(serve_all(&daemon, "mover1", 3), [1004, 1005, 1006], "in order, without what mover2 has");
+    assert_eq!(queue(&daemon, 30..33)["enqueued"], 3);
+    assert_eq!(redis.requests().len(), 10, "redis has taken nothing");
+    limit("0");
+    bed.wait("redis has everything", || redis.requests().len() == 17);
+    assert_eq!(c_reader::read(&redis).len(), 17);
+    assert_eq!(redis.assigned().into_values().collect::<Vec<_>>(), ["mover2"]);
+    mover = daemon.connect();
+    mover.ask(&json!({"command": "ehlo", "id": "mover2", "hai_list": [work]}));
+    mover.done(&work, 0);
+    daemon.wait_known(16);
+    daemon.restart();
+    assert_eq!(serve_all(&daemon, "mover1", 16).len(), 16);
+}
+
+/// The same with nothing left over, and with a redis that never was ours.
+#[test]
+fn a_first_start_with_a_full_redis_goes_on_beside_it() {
+    let bed = small_bed("redis-full-first");
+    let redis = Redis::start(&bed);
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    let limit = |bytes: &str| redis.ask::<()>(&["CONFIG", "SET", "maxmemory", bytes]);
+    limit("1");
+    let mut daemon = start_alone(&bed, &redis, &Settings::new().line("settle_ms 100"));
+    assert_eq!(queue(&daemon, 0..5)["enqueued"], 5);
+    limit("0");
+    bed.wait("redis has everything", || redis.requests().len() == 5);
+    bed.wait("and says whose it is", || redis.hash("coordinatool_rs_meta").contains_key("stamp"));
+    daemon.stop();
+    limit("1");
+    daemon.start_again();
+    daemon.wait_known(5);
+    assert_eq!(queue(&daemon, 5..8)["enqueued"], 3);
+    daemon.kill();
+    limit("0");
+    daemon.start_again();
+    assert_eq!(serve_all(&daemon, "mover1", 8).len(), 8);
+}
+
 #[test]
 fn a_clean_stop_without_redis_loses_nothing() {
     let bed = small_bed("redis-spill-stop");

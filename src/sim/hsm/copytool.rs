@@ -59,7 +59,10 @@ impl World {
         self.report.mover_crash_busy += u64::from(!state.attempts.is_empty());
         let links: Vec<_> = state.links.values().copied().collect();
         let client = state.client;
-        state.crash();
+        let children = self.leave_children(mover);
+        if let Some(state) = self.movers.get_mut(mover) {
+            state.crash();
+        }
         self.note(format_args!("mover{mover}: crashed"));
         for link in links {
             // Sometimes the whole node is gone, and nobody tells the daemon for a while.
@@ -67,7 +70,9 @@ impl World {
             let delay = if half_open { self.rng.below(30_000_000_000) } else { self.rng.below(1_000_000) };
             self.net.cut(self.now, link, 0, delay);
         }
-        self.unmount(client);
+        if !children {
+            self.unmount(client);
+        }
         self.settle()?;
         let delay = self.rng.below(20_000_000_000);
         self.after(delay, Task::MoverStart { mover });
@@ -169,6 +174,7 @@ impl World {
             let Some(item) = ActionItem::from_list(&list, item) else { continue };
             self.note(format_args!("mover{mover}: gets {} {}", item.action, item.key()));
             self.is_durable(&item)?;
+            self.lose_host_after(item.key());
             let Some(state) = self.movers.get_mut(mover) else { return Ok(()) };
             if item.action == Action::Cancel {
                 self.cancel(mover, item);
@@ -298,7 +304,7 @@ impl World {
     }
 
     /// The last step of a copy, where data really moves.
-    fn copy(&mut self, attempt: &Attempt) -> Result<i32, String> {
+    pub(super) fn copy(&mut self, attempt: &Attempt) -> Result<i32, String> {
         let fid = attempt.item.fid;
         Ok(match attempt.item.action {
             Action::Archive => match self.contents.get(&fid).copied() {

@@ -91,6 +91,7 @@ impl World {
         self.redis_back(Loss::Nothing);
         self.crash_unsynced = false;
         self.stop_at_renewal = false;
+        self.lose_host_soon = false;
         self.slow_until = 0;
         self.movers.iter_mut().for_each(|mover| mover.paused_until = 0);
         self.after(0, Task::DaemonStart);

@@ -11,6 +11,7 @@ mod mdts;
 mod mover;
 mod operator;
 mod orders;
+mod orphans;
 mod outages;
 mod redis;
 mod report;

@@ -8,6 +8,7 @@ use super::daemon::Daemon;
 use super::redis::{Left, Loss, Redis};
 use super::scenario::{SECOND, Scenario};
 use super::world::{Task, World};
+use crate::hsm::RequestKey;
 use crate::sim::rng::Rng;
 
 /// Draws this part of a run.
@@ -38,9 +39,22 @@ impl World {
         }
     }
 
+    /// A mover got a request. If the server's disk has the request and not that it was given out, this may be the moment in
+    /// which its host loses its power.
+    pub(super) fn lose_host_after(&mut self, key: RequestKey) {
+        if self.lose_host_soon && self.redis().is_some_and(|redis| redis.has_only_request(&key)) {
+            self.lose_host_soon = false;
+            let delay = self.outage_rng.below(SECOND / 2);
+            self.after(delay, Task::LoseHost);
+        }
+    }
+
     /// The host of both the daemon and the server loses its power: what the server had not synced is gone, and nobody is left
     /// who could write it again.
-    fn lose_host(&mut self) -> Result<(), String> {
+    pub(super) fn lose_host(&mut self) -> Result<(), String> {
+        if self.calm {
+            return Ok(());
+        }
         let Some(redis) = self.redis().filter(|redis| !redis.is_down()) else { return Ok(()) };
         redis.stop();
         let running = self.daemon.as_ref().is_some_and(|d| d.core.counters().running.iter().any(|n| *n > 0));
@@ -54,7 +68,8 @@ impl World {
     /// The server goes away, and comes back in some state.
     pub(super) fn lose_redis(&mut self) -> Result<(), String> {
         if self.outage_rng.one_in(3) {
-            return self.lose_host();
+            self.lose_host_soon = true;
+            return Ok(());
         }
         let loss = *self
             .outage_rng
@@ -116,7 +131,7 @@ impl World {
         self.given_up.extend(keys);
         let known: Vec<_> =
             self.fs.ledger().filter(|e| !e.status.is_final()).map(|e| (e.cookie, e.fid)).collect();
-        self.given_up.extend(known.into_iter().map(|(cookie, fid)| crate::hsm::RequestKey { cookie, fid }));
+        self.given_up.extend(known.into_iter().map(|(cookie, fid)| RequestKey { cookie, fid }));
         self.amnesia = self.boots;
     }
 }

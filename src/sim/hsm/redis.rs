@@ -128,6 +128,11 @@ impl Redis {
         self.copy = self.synced.clone();
     }
 
+    /// Whether its disk has a request, and not yet who was given it.
+    pub fn has_only_request(&self, key: &RequestKey) -> bool {
+        self.synced.requests.get(key).is_some_and(|(_, mover)| mover.is_none())
+    }
+
     /// Whether it does not have everything.
     pub fn is_behind(&self) -> bool {
         self.behind.is_some() || !self.pending.is_empty()

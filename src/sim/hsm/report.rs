@@ -129,6 +129,10 @@ report! {
     paused_over_restart: "movers stopped over an MDT's start", true;
     /// Runs in which nobody made up for what the daemon might have lost.
     unaided: "runs without help", true;
+    /// Copies whose copytool died and that went on in a child.
+    orphans: "copies that went on without a copytool", true;
+    /// Their ends that an MDT took and that no daemon heard of.
+    orphan_ends: "  ended at the MDT", true;
     /// Copies that hung for minutes.
     hung: "copies that hung for minutes", true;
     /// Archives that were blocked reading a released file.

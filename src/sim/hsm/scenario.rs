@@ -65,6 +65,8 @@ pub struct MoverPlan {
     pub silent_on_missing: bool,
     /// Whether its copies hang now and then.
     pub hangs: bool,
+    /// Whether each of its copies has a process of its own.
+    pub forks: bool,
     /// Longest time of one step of a copy, in nanoseconds.
     pub step: u64,
     /// Most steps of a copy.
@@ -131,6 +133,7 @@ impl Scenario {
         super::watch::draw(seed, &mut scenario);
         super::site::draw(seed, &mut scenario);
         super::outages::draw(seed, &mut scenario);
+        super::orphans::draw(seed, &mut scenario.movers);
         scenario
     }
 
@@ -183,6 +186,7 @@ impl MoverPlan {
             // The C version's library never notices, and its place is taken for good.
             silent_on_missing: !c && rng.one_in(3),
             hangs: number > 0 && rng.one_in(4),
+            forks: false,
             step: rng.between(1, 4000) * MILLI,
             steps: rng.between(1, 6),
         }

@@ -135,7 +135,8 @@ impl World {
             other.fid == entry.fid
                 && other.mdt == entry.mdt
                 && other.action == Action::Remove
-                && later(other)
+                // What waited for the MDT to come up was logged in one moment.
+                && other.created.mono >= entry.created.mono
                 && other.status == RecordStatus::Succeed
         });
         let unwanted = entry.action == Action::Archive && removed;

@@ -11,6 +11,7 @@ use super::durable::Promised;
 use super::exclusive::Began;
 use super::mover::Mover;
 use super::operator::{Errand, Operator};
+use super::orphans::Orphan;
 use super::redis::{Loss, Redis};
 use super::report::Report;
 use super::scenario::{SECOND, Scenario};
@@ -56,6 +57,8 @@ pub(super) enum Task {
     Connecting { mover: usize, life: u64, conn: u64 },
     /// A copytool's thread goes on.
     Step { mover: usize, life: u64, attempt: u64 },
+    /// A child of a copytool that is dead goes on.
+    Orphan { number: u64 },
     /// A user does something to a file.
     User { file: usize },
     /// The operator does something.
@@ -70,6 +73,8 @@ pub(super) enum Task {
     MdtStart { mdt: u32 },
     /// Movers that have work of an MDT are stopped for a while.
     StopMovers { mdt: u32 },
+    /// The host of the daemon and its redis loses its power.
+    LoseHost,
     /// A connection breaks.
     Cut { link: LinkId },
     /// A mover is stopped until then: this is what comes to it meanwhile.
@@ -107,6 +112,8 @@ pub(super) enum Then {
     Progress { mover: usize, life: u64, attempt: u64 },
     /// A mover's end.
     Ended { mover: usize, life: u64, attempt: u64 },
+    /// The end of a child whose copytool is dead.
+    OrphanEnded { key: RequestKey, failed: bool },
     /// A mover's end of a cancel.
     CancelEnded { mover: usize, life: u64, item: Box<ActionItem> },
     /// A user's new file.
@@ -149,6 +156,8 @@ pub(super) struct World {
     pub deliver_twice: bool,
     /// Crash when changes next wait for the disk.
     pub crash_unsynced: bool,
+    /// Cut the power of the daemon and its redis when a mover next gets something.
+    pub lose_host_soon: bool,
     /// Stop the next busy mover that asks for its lease.
     pub stop_at_renewal: bool,
     /// Until when MDTs are slow to answer the daemon.
@@ -156,6 +165,9 @@ pub(super) struct World {
     /// How far the daemon's wall clock is off, in nanoseconds.
     pub wall_offset: i64,
     pub movers: Vec<Mover>,
+    /// Children of copytools that are dead.
+    pub orphans: BTreeMap<u64, Orphan>,
+    pub last_orphan: u64,
     pub clients: u32,
     pub users: Vec<UserFile>,
     pub operator: Operator,
@@ -248,10 +260,13 @@ impl World {
             sync_planned: false,
             deliver_twice: false,
             crash_unsynced: false,
+            lose_host_soon: false,
             stop_at_renewal: false,
             slow_until: 0,
             wall_offset: 0,
             movers,
+            orphans: BTreeMap::new(),
+            last_orphan: 0,
             clients: 10,
             operator: Operator::default(),
             promised: Promised::default(),
@@ -500,6 +515,7 @@ impl World {
                     return self.step(mover, attempt);
                 }
             }
+            Task::Orphan { number } => return self.orphan_step(number),
             Task::User { file } => self.user(file),
             Task::Operator(errand) => return self.run_errand(errand),
             Task::Compare => return self.compare(),
@@ -510,6 +526,7 @@ impl World {
                 let time = self.time();
                 self.fs.handle(time, FsEvent::StartMdt(mdt), &mut self.fs_effects);
             }
+            Task::LoseHost => return self.lose_host(),
             Task::StopMovers { mdt } => self.stop_movers_of(mdt),
             Task::Cut { link } => {
                 let notice = self.habit_rng.below(SECOND / 10);
@@ -590,6 +607,7 @@ impl World {
                     self.created(file, fid);
                 }
             }
+            Then::OrphanEnded { key, failed } => self.orphan_ended(key, failed, &result),
             Then::Read { file, fid } => self.has_read(file, fid, errno)?,
             _ => {}
         }

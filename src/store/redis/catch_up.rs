@@ -12,6 +12,7 @@ use super::batch::Batch;
 use super::link::{Connecting, Server};
 use super::meta::{self, Meta};
 use super::names::Hash;
+use super::replay::Plan;
 use super::spill::SpillFile;
 use super::store::RedisStore;
 use super::transaction::Transaction;
@@ -114,6 +115,18 @@ impl RedisStore {
             replayed: 0,
             snapshot_bytes: 0,
         });
+    }
+
+    /// As [`RedisStore::fall_behind`], with a spill that an earlier run left and that redis does not take.
+    pub(super) fn fall_behind_from_the_start(&mut self, reason: &str, plan: Plan) {
+        self.fall_behind(reason, false);
+        if let Some(behind) = &mut self.behind {
+            behind.anew = match plan {
+                Plan::Anew(_) => Anew::Done,
+                Plan::Changes => Anew::No,
+                _ => Anew::Due(Instant::now()),
+            };
+        }
     }
 
     /// Does the next step; returns how long it can wait with the one after it.

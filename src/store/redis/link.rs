@@ -160,6 +160,12 @@ pub fn nobody_listens(error: &RedisError) -> bool {
     error.is_connection_refusal()
 }
 
+/// Whether an error says that the server answers but takes nothing now: its memory or its disk is full, or it is a replica.
+/// (`redis.conf`: `maxmemory`, `stop-writes-on-bgsave-error`, `replica-read-only`, `min-replicas-to-write`)
+pub fn takes_nothing(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "MISCONF" | "READONLY" | "NOREPLICAS"))
+}
+
 /// Asks again, for a while, as long as the server is still reading its data from its disk.
 ///
 /// # Errors

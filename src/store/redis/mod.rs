@@ -1,6 +1,7 @@
 //! The store in a redis server: the two hashes of the C version, and keys of our own for what C does not know.
 
 pub mod batch;
+mod beside;
 mod catch_up;
 pub mod durability;
 pub mod link;
@@ -8,6 +9,7 @@ pub mod meta;
 pub mod names;
 mod quick;
 mod recovery;
+mod replay;
 mod scan;
 pub mod spill;
 mod store;

@@ -3,96 +3,53 @@
 use lustreapi_sys::Fid;
 
 use crate::hsm::{Action, ActionItem};
+use crate::wire::plain::Text;
+use crate::wire::text::push_int;
 
-/// What is not read yet.
-struct Text<'a>(&'a [u8]);
+/// As C packs 32 bits.
+fn narrow(text: &mut Text<'_>) -> Option<u32> {
+    i32::try_from(text.int()?).ok().map(|value| value as u32)
+}
 
-impl<'a> Text<'a> {
-    fn literal(&mut self, literal: &[u8]) -> Option<()> {
-        self.0 = self.0.strip_prefix(literal)?;
-        Some(())
-    }
-
-    /// An integer of 64 bits, signed, written as JSON wants it.
-    fn int(&mut self) -> Option<i64> {
-        const MOST_DIGITS: usize = 19;
-        let negative = self.0.first() == Some(&b'-');
-        let digits = &self.0[usize::from(negative)..];
-        let (mut value, mut count) = (0_u64, 0);
-        while let Some(digit) =
-            digits.get(count).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10)
-        {
-            if count == MOST_DIGITS {
-                return None;
-            }
-            value = value * 10 + u64::from(digit);
-            count += 1;
-        }
-        if count == 0 || digits[0] == b'0' && (count > 1 || negative) {
-            return None;
-        }
-        self.0 = &digits[count..];
-        let value = i64::try_from(value).ok()?;
-        Some(if negative { -value } else { value })
-    }
-
-    /// As C packs 32 bits.
-    fn narrow(&mut self) -> Option<u32> {
-        i32::try_from(self.int()?).ok().map(|value| value as u32)
-    }
-
-    fn fid(&mut self) -> Option<Fid> {
-        self.literal(b"{\"f_seq\":")?;
-        let seq = self.int()? as u64;
-        self.literal(b",\"f_oid\":")?;
-        let oid = self.narrow()?;
-        self.literal(b",\"f_ver\":")?;
-        let ver = self.narrow()?;
-        self.literal(b"}")?;
-        Some(Fid::new(seq, oid, ver))
-    }
-
-    /// A string in which nothing is escaped, without its quotes.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        self.literal(b"\"")?;
-        let end = memchr::memchr(b'"', self.0)?;
-        let (text, rest) = self.0.split_at(end);
-        if text.iter().any(|&byte| byte < 0x20 || byte == b'\\') || std::str::from_utf8(text).is_err() {
-            return None;
-        }
-        self.0 = &rest[1..];
-        Some(text)
-    }
+fn fid_of(text: &mut Text<'_>) -> Option<Fid> {
+    text.literal("{\"f_seq\":")?;
+    let seq = text.int()? as u64;
+    text.literal(",\"f_oid\":")?;
+    let oid = narrow(text)?;
+    text.literal(",\"f_ver\":")?;
+    let ver = narrow(text)?;
+    text.literal("}")?;
+    Some(Fid::new(seq, oid, ver))
 }
 
 /// Reads a request that is written as usual.
 pub(super) fn item(text: &[u8]) -> Option<ActionItem> {
-    let mut text = Text(text);
-    text.literal(b"{\"hai_action\":")?;
-    let action = Action::from_hsma(text.narrow()?).filter(|action| *action != Action::Cancel)?;
-    text.literal(b",\"hai_fid\":")?;
-    let fid = text.fid()?;
-    text.literal(b",\"hai_dfid\":")?;
-    let dfid = text.fid()?;
-    text.literal(b",\"hai_extent_offset\":")?;
+    let mut text = Text::new(text);
+    text.literal("{\"hai_action\":")?;
+    let action = Action::from_hsma(narrow(&mut text)?).filter(|action| *action != Action::Cancel)?;
+    text.literal(",\"hai_fid\":")?;
+    let fid = fid_of(&mut text)?;
+    text.literal(",\"hai_dfid\":")?;
+    let dfid = fid_of(&mut text)?;
+    text.literal(",\"hai_extent_offset\":")?;
     let extent_offset = text.int()? as u64;
-    text.literal(b",\"hai_extent_length\":")?;
+    text.literal(",\"hai_extent_length\":")?;
     let extent_length = text.int()? as u64;
-    text.literal(b",\"hai_cookie\":")?;
+    text.literal(",\"hai_cookie\":")?;
     let cookie = text.int()? as u64;
-    text.literal(b",\"hai_gid\":")?;
+    text.literal(",\"hai_gid\":")?;
     let gid = text.int()? as u64;
-    text.literal(b",\"hal_archive_id\":")?;
+    text.literal(",\"hal_archive_id\":")?;
     let archive_id = u32::try_from(text.int()?).ok().filter(|&id| id != 0)?;
-    text.literal(b",\"hal_flags\":")?;
+    text.literal(",\"hal_flags\":")?;
     let flags = text.int()? as u64;
-    text.literal(b",\"hai_data\":")?;
-    let data = text.string()?.into();
-    text.literal(b",\"timestamp\":")?;
+    text.literal(",\"hai_data\":")?;
+    let data = text.string()?.as_bytes().into();
+    text.literal(",\"timestamp\":")?;
     // The other reader takes what no clock shows for none.
     let timestamp = text.int().filter(|timestamp| *timestamp >= 0)?;
-    text.literal(b"}")?;
-    text.0.is_empty().then_some(ActionItem {
+    text.last("}")?;
+    Some(ActionItem {
         action,
         fid,
         dfid,
@@ -108,10 +65,44 @@ pub(super) fn item(text: &[u8]) -> Option<ActionItem> {
     })
 }
 
+/// Appends a request as usual. Returns whether it could be: nothing was appended otherwise.
+pub(super) fn write(item: &ActionItem, out: &mut Vec<u8>) -> bool {
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if !item.extra.is_empty() || item.timestamp == 0 || !item.data.iter().all(plain) {
+        return false;
+    }
+    let mut int = |before: &str, value: i64| {
+        out.extend_from_slice(before.as_bytes());
+        push_int(out, value);
+    };
+    // As C packs them: all signed.
+    let narrow = |value: u32| i64::from(value as i32);
+    int("{\"hai_action\":", i64::from(item.action.hsma()));
+    int(",\"hai_fid\":{\"f_seq\":", item.fid.seq as i64);
+    int(",\"f_oid\":", narrow(item.fid.oid));
+    int(",\"f_ver\":", narrow(item.fid.ver));
+    int("},\"hai_dfid\":{\"f_seq\":", item.dfid.seq as i64);
+    int(",\"f_oid\":", narrow(item.dfid.oid));
+    int(",\"f_ver\":", narrow(item.dfid.ver));
+    int("},\"hai_extent_offset\":", item.extent_offset as i64);
+    int(",\"hai_extent_length\":", item.extent_length as i64);
+    int(",\"hai_cookie\":", item.cookie as i64);
+    int(",\"hai_gid\":", item.gid as i64);
+    int(",\"hal_archive_id\":", i64::from(item.archive_id));
+    int(",\"hal_flags\":", item.flags as i64);
+    out.extend_from_slice(b",\"hai_data\":\"");
+    out.extend_from_slice(&item.data);
+    out.extend_from_slice(b"\",\"timestamp\":");
+    push_int(out, item.timestamp);
+    out.push(b'}');
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::item::{Accept, parse_item};
+    use crate::wire::item::{ItemStyle, write_item};
 
     const TEXT: &str = concat!(
         r#"{"hai_action":22,"hai_fid":{"f_seq":8589935618,"f_oid":6,"f_ver":0},"#,
@@ -193,6 +184,48 @@ mod tests {
             }
         }
         assert!(quick > 100, "{quick}");
+    }
+
+    #[test]
+    fn both_writers_write_the_same() {
+        let usual = item(TEXT.as_bytes()).unwrap();
+        let mut out = Vec::new();
+        assert!(write(&usual, &mut out));
+        assert_eq!(out, TEXT.as_bytes());
+        let odd = Fid::new(u64::MAX, u32::MAX, 1 << 31);
+        let mut quick = 0;
+        for data in [&b""[..], b"a", b"a b~!/", b"\x7f", b"\xc3\xa9", b"\"", b"\\", b"\n", b"\0", b"\xff"] {
+            for extra in ["", "\"x\":1"] {
+                for timestamp in [0, 1, -1, i64::MAX] {
+                    for (number, fid) in [(0, Fid::new(0, 0, 0)), (u64::MAX, odd), (1 << 63, odd)] {
+                        let item = ActionItem {
+                            fid,
+                            dfid: Fid::new(fid.seq, 7, fid.oid),
+                            extent_offset: number,
+                            extent_length: number,
+                            cookie: number,
+                            gid: number,
+                            flags: number,
+                            archive_id: number as u32,
+                            data: data.into(),
+                            extra: extra.into(),
+                            timestamp,
+                            ..usual.clone()
+                        };
+                        let (mut here, mut there) = (Vec::new(), Vec::new());
+                        if write(&item, &mut here) {
+                            quick += 1;
+                            let style = ItemStyle { binary_data: true, ..ItemStyle::STORED };
+                            write_item(&item, style, &mut there);
+                            assert_eq!(String::from_utf8(here), String::from_utf8(there));
+                        } else {
+                            assert!(here.is_empty());
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(quick, 3 * 3 * 3);
     }
 
     #[test]

@@ -2,18 +2,15 @@
 
 use std::collections::HashMap;
 
-use lustreapi_sys::Fid;
 use redis::RedisError;
 
-use super::batch::Batch;
-use super::link::{Link, once_loaded};
+use super::link::{Link, once_loaded, takes_nothing};
 use super::meta::{self, Meta, Stamp};
 use super::names::{CANARY, Hash, parse_field};
-use super::spill::SpillFile;
-use super::store::{BATCH_BYTES, RedisStore};
+use super::replay::Earlier;
+use super::store::RedisStore;
 use super::values::{self, Place};
-use crate::hsm::effect::StoreOp;
-use crate::hsm::{Action, ActionItem, RequestKey};
+use crate::hsm::ActionItem;
 use crate::store::{Recovery, StoreError};
 
 /// Fields that are taken out of a hash at a time.
@@ -35,22 +32,20 @@ impl RedisStore {
         meta.check(&self.server, &self.names, &self.fsname)?;
         self.link = Some(link);
         let mut recovery = Recovery::default();
-        let spilled = self.replay_earlier(&meta, &mut recovery)?;
-        let generation = meta.stamp.map_or(0, |stamp| stamp.generation).max(spilled.unwrap_or(0)) + 1;
-        self.confirmed = Stamp { generation, sequence: 0, ..self.confirmed };
-        self.attempted = 0;
-
+        let earlier = self.replay_earlier(&meta, &mut recovery)?;
+        if let Earlier::Refused(refused) = earlier {
+            self.start_beside(&refused, &mut recovery, found)?;
+            return Ok(recovery);
+        }
+        let spilled = if let Earlier::Written(generation) = earlier { Some(generation) } else { None };
         let Some(mut link) = self.link.take() else {
             return Err(self.error("cannot be read", not_connected()));
         };
         recovery.suspect = !meta.is_clean() || spilled.is_some();
-        let handed = self.hand_out(&mut link, &mut recovery, found);
+        let handed = self.hand_out(&mut link, true, &mut recovery, found);
         handed.map_err(|error| self.error("cannot be read", error))?;
-        let mut pipe = redis::pipe();
-        pipe.atomic();
-        meta::write_all(&self.names, &self.fsname, self.confirmed, &mut pipe);
-        link.send(&pipe).map_err(|error| self.error("cannot be written", error))?;
         self.link = Some(link);
+        self.take_over(&meta, spilled)?;
         let store = format!("{} ({}_...)", self.server, self.names.namespace());
         tracing::info!(store, requests = recovery.requests, suspect = recovery.suspect, "redis read");
         if self.places.own() > 0 {
@@ -62,9 +57,32 @@ impl RedisStore {
         Ok(recovery)
     }
 
-    fn hand_out(
+    /// Notes in redis that the namespace is ours from now on. A server that takes nothing is caught up with later.
+    fn take_over(&mut self, meta: &Meta, spilled: Option<u64>) -> Result<(), StoreError> {
+        let generation = meta.stamp.map_or(0, |stamp| stamp.generation).max(spilled.unwrap_or(0)) + 1;
+        let stamp = Stamp { generation, sequence: 0, ..self.confirmed };
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        meta::write_all(&self.names, &self.fsname, stamp, &mut pipe);
+        match self.linked().and_then(|link| link.send(&pipe)) {
+            Ok(_) => (self.confirmed, self.attempted) = (stamp, 0),
+            Err(error) if takes_nothing(&error) => {
+                // We go on as the run before, which is what redis says.
+                self.confirmed = meta.stamp.unwrap_or(self.confirmed);
+                self.attempted = self.confirmed.sequence;
+                self.fall_behind(&error.to_string(), meta.stamp.is_none());
+            }
+            Err(error) => return Err(self.error("cannot be written", error)),
+        }
+        Ok(())
+    }
+
+    /// Gives all requests that redis holds, in order. Assignments of others are dropped if they are `ours_alone`: if nothing is
+    /// known beside redis.
+    pub(super) fn hand_out(
         &mut self,
         link: &mut Link,
+        ours_alone: bool,
         recovery: &mut Recovery,
         found: &mut dyn FnMut(ActionItem, Option<String>),
     ) -> Result<(), RedisError> {
@@ -75,8 +93,10 @@ impl RedisStore {
         self.read_notes(link)?;
         let mut own = own;
         let mut last = None;
-        for at in in_order(&items) {
-            let item = std::mem::replace(&mut items[at as usize], nothing());
+        let order = in_order(&items);
+        let mut items: Vec<_> = items.into_iter().map(Some).collect();
+        for at in order {
+            let Some(item) = items[at as usize].take() else { continue };
             let key = item.key();
             // A scan may give the same field twice.
             if last.replace(key) == Some(key) {
@@ -99,6 +119,9 @@ impl RedisStore {
             recovery.requests += 1;
             found(item, mover);
         }
+        if !ours_alone {
+            return Ok(());
+        }
         self.drop_orphans(link, Hash::Assigned, movers)?;
         self.drop_orphans(link, Hash::OwnAssigned, own)
     }
@@ -118,7 +141,11 @@ impl RedisStore {
                 tracing::info!(field, mover, "assignment without a request: removed");
                 command.arg(field);
             }
-            link.ask::<()>(&command)?;
+            match link.ask::<()>(&command) {
+                // They are dropped at the next start.
+                Err(error) if takes_nothing(&error) => return Ok(()),
+                result => result?,
+            }
         }
         Ok(())
     }
@@ -146,13 +173,17 @@ impl RedisStore {
         Ok(movers)
     }
 
-    fn read_requests(
+    pub(super) fn read_requests(
         &mut self,
         link: &mut Link,
         hash: Hash,
         recovery: &mut Recovery,
     ) -> Result<Vec<ActionItem>, RedisError> {
-        let mut items = Vec::new();
+        // What is too little grows.
+        const MOST: usize = 1 << 24;
+        let mut count = redis::cmd("HLEN");
+        let count: usize = link.ask(count.arg(self.names.hash(hash)))?;
+        let mut items = Vec::with_capacity(count.min(MOST));
         self.scan(link, hash, recovery, |field, value| {
             let item = values::read_item(hash == Hash::OwnRequests, field, value)?;
             // Something that an earlier version wrote apart, or C could not have written: it would not be found again.
@@ -225,147 +256,18 @@ impl RedisStore {
         if self.quarantined > LOGGED {
             tracing::error!("{}: {} values set aside in `{quarantine}`", self.server, self.quarantined);
         }
-        link.send(&pipe)?;
-        Ok(())
-    }
-
-    /// Gives redis what an earlier run could not. Returns the generation of that run, if there was anything.
-    fn replay_earlier(&mut self, meta: &Meta, recovery: &mut Recovery) -> Result<Option<u64>, StoreError> {
-        let numbers = self.spill.files();
-        let mut files = Vec::new();
-        let mut about = None;
-        for number in &numbers {
-            let file = self.spill.read(*number).map_err(|error| self.spill_error(error))?;
-            if !file.damaged.is_empty() {
-                self.spill.set_aside(*number);
-            }
-            about = file.about.clone().or(about);
-            files.push((file.snapshot, file.snapshot_end));
+        match link.send(&pipe) {
+            // They stay where they are, and are found again.
+            Err(error) if takes_nothing(&error) => tracing::error!("{}: {error}", self.server),
+            result => drop(result?),
         }
-        let Some(about) = about else {
-            if !numbers.is_empty() {
-                self.spill.clear();
-            }
-            return Ok(None);
-        };
-        if about.namespace != self.names.namespace() || about.fsname != self.fsname {
-            return Err(StoreError::Incompatible {
-                store: self.server.to_string(),
-                reason: format!(
-                    "{} has changes for the keys `{}_...` of the file system `{}`: start with these settings once, or \
-                     move it away",
-                    self.spill.path().display(),
-                    about.namespace,
-                    about.fsname
-                ),
-            });
-        }
-        // The last snapshot that is complete.
-        let end = files.iter().rposition(|(_, end)| *end);
-        let begin = end.and_then(|end| files[..=end].iter().rposition(|(begin, _)| *begin));
-        let plan = match (begin, meta.stamp) {
-            // Redis went on without us after all.
-            (_, Some(stamp))
-                if stamp.at(0) == about.confirmed.at(0) && stamp.sequence > about.attempted + 1 =>
-            {
-                tracing::warn!("{} holds nothing that redis does not have", self.spill.path().display());
-                Plan::Nothing
-            }
-            (_, Some(stamp)) if stamp.generation > about.confirmed.generation => Plan::Merge,
-            (Some(begin), _) => Plan::Anew(begin),
-            (None, stamp) if about.follows(stamp) => Plan::Changes,
-            (None, _) => Plan::Incomplete,
-        };
-        if matches!(plan, Plan::Merge | Plan::Incomplete) {
-            tracing::error!(
-                "{}: not what it was when {} was written: what is there is merged with what it holds",
-                self.server,
-                self.spill.path().display()
-            );
-        }
-        self.replay_files(&numbers, plan, recovery)?;
-        if !self.spill.clear() {
-            tracing::warn!("cannot sync {}", self.spill.path().display());
-        }
-        Ok(Some(about.confirmed.generation))
-    }
-
-    fn replay_files(
-        &mut self,
-        numbers: &[u32],
-        plan: Plan,
-        recovery: &mut Recovery,
-    ) -> Result<(), StoreError> {
-        if plan == Plan::Nothing {
-            return Ok(());
-        }
-        let write = |this: &Self, error| this.error("changes of an earlier run cannot be written", error);
-        let skip = if let Plan::Anew(begin) = plan { begin } else { 0 };
-        let mut count = 0_u64;
-        match plan {
-            Plan::Anew(_) => self.unlink_all(),
-            _ => self.learn_places(recovery),
-        }
-        .map_err(|error| write(self, error))?;
-        for number in &numbers[skip..] {
-            let file = self.spill.read(*number).map_err(|error| self.spill_error(error))?;
-            count += self.replay_file(&file, plan).map_err(|error| write(self, error))?;
-        }
-        self.places.clear();
-        tracing::warn!("{}: {count} changes of an earlier run written", self.server);
-        Ok(())
-    }
-
-    fn replay_file(&mut self, file: &SpillFile, plan: Plan) -> Result<u64, RedisError> {
-        let mut batch = Batch::default();
-        let mut count = 0;
-        for frame in 0..file.len() {
-            let Some(op) = file.op(frame) else { continue };
-            // Somebody else knows better who runs what.
-            if plan == Plan::Merge && matches!(op, StoreOp::Assign { .. } | StoreOp::Unassign { .. }) {
-                continue;
-            }
-            batch.add(&op, &mut self.places);
-            count += 1;
-            if batch.bytes() >= BATCH_BYTES {
-                self.write(&std::mem::take(&mut batch), false)?;
-            }
-        }
-        self.write(&batch, false)?;
-        Ok(count)
-    }
-
-    fn unlink_all(&mut self) -> Result<(), RedisError> {
-        let mut unlink = redis::cmd("UNLINK");
-        for hash in Hash::ALL {
-            unlink.arg(self.names.hash(hash));
-        }
-        match &mut self.link {
-            Some(link) => link.ask(&unlink),
-            None => Err(not_connected()),
-        }
-    }
-
-    /// Finds the requests that are not in the usual place: changes of an earlier run do not say where they are.
-    fn learn_places(&mut self, recovery: &mut Recovery) -> Result<(), RedisError> {
-        let Some(mut link) = self.link.take() else { return Err(not_connected()) };
-        let mut places: Vec<(RequestKey, Place)> = Vec::new();
-        for hash in [Hash::Requests, Hash::OwnRequests] {
-            for item in self.read_requests(&mut link, hash, recovery)? {
-                places.push((item.key(), values::place_of(&item)));
-            }
-        }
-        for (key, place) in places {
-            self.places.set(key, place);
-        }
-        self.link = Some(link);
         Ok(())
     }
 }
 
 /// Where the requests are, in the order in which they came. C gives all requests of one list the same timestamp; their
 /// cookies rise.
-fn in_order(items: &[ActionItem]) -> Vec<u32> {
+pub(super) fn in_order(items: &[ActionItem]) -> Vec<u32> {
     let key = |at: u32| {
         let item = &items[at as usize];
         (item.fid, item.dfid)
@@ -378,39 +280,6 @@ fn in_order(items: &[ActionItem]) -> Vec<u32> {
     order.into_iter().map(|(_, _, at)| at).collect()
 }
 
-/// What stands where a request was taken away.
-fn nothing() -> ActionItem {
-    ActionItem {
-        action: Action::Archive,
-        fid: Fid::default(),
-        dfid: Fid::default(),
-        extent_offset: 0,
-        extent_length: 0,
-        cookie: 0,
-        gid: 0,
-        archive_id: 0,
-        flags: 0,
-        data: Box::default(),
-        timestamp: 0,
-        extra: Box::default(),
-    }
-}
-
-/// What becomes of an earlier run's changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
-    /// Redis has them.
-    Nothing,
-    /// Redis lacks just these.
-    Changes,
-    /// They begin, at this file, with all that there is: redis is emptied first.
-    Anew(usize),
-    /// Redis is older than they are: the best that can be done.
-    Incomplete,
-    /// Another run has written since.
-    Merge,
-}
-
-fn not_connected() -> RedisError {
+pub(super) fn not_connected() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::NotConnected).into()
 }

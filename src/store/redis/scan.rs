@@ -34,8 +34,11 @@ fn line(bytes: &[u8]) -> Option<(&[u8], usize)> {
     Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), end + 1))
 }
 
+/// A length, in decimal digits.
 fn number(text: &[u8]) -> Option<usize> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+    const MOST_DIGITS: usize = 12;
+    let digits = !text.is_empty() && text.len() <= MOST_DIGITS && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| text.iter().fold(0, |value, digit| value * 10 + usize::from(digit - b'0')))
 }
 
 /// The string at the beginning: where it is, and where the next thing begins. `None` when it is not all there.

@@ -194,12 +194,17 @@ impl Spill {
     /// When that cannot be made durable. Files that cannot be removed are only logged.
     pub fn end_snapshot(&mut self, begun: u32) -> io::Result<()> {
         self.append_with(|_, push| push(Kind::SnapshotEnd, &[]))?;
+        self.drop_before(begun);
+        Ok(())
+    }
+
+    /// Removes the files before this one: it begins a snapshot that is complete. Files that cannot be removed are only logged.
+    pub fn drop_before(&mut self, begun: u32) {
         while self.files.front().is_some_and(|first| *first < begun) {
             let Some(first) = self.files.pop_front() else { break };
             self.remove(first);
         }
         self.count_bytes();
-        Ok(())
     }
 
     /// The number of the file that is written to.

@@ -229,6 +229,13 @@ impl RedisStore {
         stamp.generation > ours.generation || stamp.generation == ours.generation && stamp.run != ours.run
     }
 
+    pub(super) fn remember_note(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.notes.insert(name.to_owned(), value.to_owned()),
+            None => self.notes.remove(name),
+        };
+    }
+
     fn sync_to_spill(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
         if self.spill.current().is_none() {
             let head = self.spill_head();
@@ -260,10 +267,7 @@ impl Store for RedisStore {
         }
         for op in ops.iter() {
             if let StoreOp::Note { name, value } = op {
-                match value {
-                    Some(value) => self.notes.insert(name.clone(), value.clone()),
-                    None => self.notes.remove(name),
-                };
+                self.remember_note(name, value.as_deref());
             }
         }
         if !ops.is_empty() {

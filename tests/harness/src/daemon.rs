@@ -198,9 +198,7 @@ impl<'bed> Daemon<'bed> {
                 self.bed.lustre().agents() == self.bed.mdts()
             });
         } else {
-            self.bed.wait("the daemon has read its store", || {
-                self.bed.status().is_some_and(|status| status["recovering"].is_null())
-            });
+            self.bed.wait("the daemon has read its store", || self.bed.is_serving());
         }
     }
 }

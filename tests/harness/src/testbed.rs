@@ -224,8 +224,17 @@ impl Testbed {
 
     /// The daemon's status with every request, or `None` when it does not answer.
     pub fn status(&self) -> Option<Value> {
+        self.ask_status(6)
+    }
+
+    /// Whether the daemon serves and has read its store. Quick also where it has much.
+    pub fn is_serving(&self) -> bool {
+        self.ask_status(4).is_some_and(|status| status["recovering"].is_null())
+    }
+
+    fn ask_status(&self, verbose: u8) -> Option<Value> {
         let mut peer = Peer::connect(self.address).ok()?;
-        peer.send_bytes(json!({"command": "status", "verbose": 6}).to_string().as_bytes()).ok()?;
+        peer.send_bytes(json!({"command": "status", "verbose": verbose}).to_string().as_bytes()).ok()?;
         peer.receive_within(Duration::from_secs(10))
     }
 
