@@ -23,7 +23,7 @@ impl World {
 
     /// Since which life the daemon knows what movers have. Without a store, one that starts cannot know what those work on
     /// that are not back yet.
-    fn known_since(&self) -> u64 {
+    pub(super) fn known_since(&self) -> u64 {
         if self.scenario.store { self.amnesia } else { self.boots }
     }
 
