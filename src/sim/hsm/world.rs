@@ -190,6 +190,8 @@ pub(super) struct World {
     pub locked: BTreeSet<Fid>,
     /// What the back end holds.
     pub backend: BTreeMap<Fid, u64>,
+    /// Restores that are bound to a mover of which the daemon has forgotten that it had them.
+    pub bound_unknown: BTreeSet<RequestKey>,
     /// MDTs that restarted while they had these requests in memory.
     pub forgotten: BTreeSet<(u32, u64)>,
     /// Requests that the daemon cannot know of any more, or need not.
@@ -281,6 +283,7 @@ impl World {
             removed: BTreeSet::new(),
             locked: BTreeSet::new(),
             backend: BTreeMap::new(),
+            bound_unknown: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             given_up: BTreeSet::new(),
             calm: false,
