@@ -152,6 +152,7 @@ impl World {
         }
         let link = self.net.connect();
         self.link_owner.insert(link, Owner::Mover { mover, life, conn });
+        self.link_boot.insert(link, self.boots);
         let clock = self.clock();
         if let Some(daemon) = &mut self.daemon {
             daemon.accept(clock, link, format!("mover{mover}:{}", link.0))?;
@@ -175,6 +176,7 @@ impl World {
             self.note(format_args!("mover{mover}: gets {} {}", item.action, item.key()));
             self.is_durable(&item)?;
             self.lose_host_after(item.key());
+            let since = self.known_since();
             let Some(state) = self.movers.get_mut(mover) else { return Ok(()) };
             if item.action == Action::Cancel {
                 self.cancel(mover, item);
@@ -194,7 +196,7 @@ impl World {
                 item,
                 dead: false,
                 begun: false,
-                boot: self.boots,
+                boot: state.heard,
                 cancel_acked: false,
                 cannot_cancel: false,
                 steps,
@@ -210,7 +212,7 @@ impl World {
                 Action::Restore => state.plan.limits[1],
                 _ => state.plan.limits[2],
             };
-            let holding = state.holding(action);
+            let holding = state.holding(action, since);
             if limit.is_some_and(|limit| holding > limit as usize) {
                 return Err(format!("mover{mover} has {holding} x {action}, more than its limit {limit:?}"));
             }
@@ -244,8 +246,11 @@ impl World {
         }
         let item = &attempt.item;
         if !attempt.begun {
-            self.one_mover_begins(mover, item)?;
-            self.not_bound(mover, item)?;
+            // What a stopped mover read late may be of a daemon whose successor knew nothing of it.
+            if attempt.boot >= self.known_since() {
+                self.one_mover_begins(mover, item)?;
+                self.not_bound(mover, item)?;
+            }
             if let Some(attempt) = self.movers.get_mut(mover).and_then(|m| m.attempts.get_mut(&number)) {
                 attempt.begun = true;
             }

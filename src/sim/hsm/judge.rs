@@ -78,6 +78,11 @@ impl World {
         text
     }
 
+    /// Whether nobody could end a restore well any more, nor know why.
+    fn is_bound_unknown(&self, entry: &LedgerEntry) -> bool {
+        self.bound_unknown.contains(&crate::hsm::RequestKey { cookie: entry.cookie, fid: entry.fid })
+    }
+
     /// Judges the run by the MDTs' ledger and by what is in the files.
     pub(super) fn judge(&mut self) -> Result<(), String> {
         for entry in self.fs.ledger() {
@@ -94,7 +99,7 @@ impl World {
                     if forgotten {
                         self.report.forgotten_by_mdt += 1;
                         self.report.requested_again += u64::from(self.judge_forgotten(entry)?);
-                    } else if by_user || entry.action == Action::Cancel {
+                    } else if by_user || entry.action == Action::Cancel || self.is_bound_unknown(entry) {
                         self.report.cancelled += 1;
                     } else {
                         return Err(format!(

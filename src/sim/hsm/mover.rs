@@ -26,6 +26,8 @@ pub struct Mover {
     pub attempts: BTreeMap<u64, Attempt>,
     /// Number of the last attempt.
     pub last_attempt: u64,
+    /// The daemon's life in which the connection was made that it last heard from.
+    pub heard: u64,
     /// The process is stopped until then: it does nothing, and its connections stand.
     pub paused_until: u64,
 }
@@ -69,6 +71,7 @@ impl Mover {
             links: BTreeMap::new(),
             attempts: BTreeMap::new(),
             last_attempt: 0,
+            heard: 0,
             paused_until: 0,
         }
     }
@@ -130,8 +133,10 @@ impl Mover {
             .map(|a| a.item.key())
     }
 
-    /// How many requests of a kind the copytool holds that the daemon counts.
-    pub fn holding(&self, action: Action) -> usize {
-        self.attempts.values().filter(|a| a.item.action == action && !a.dead && !a.cancel_acked).count()
+    /// How many requests of a kind the copytool holds that the daemon counts: those that it was given by the daemon's life
+    /// `since` or a later one.
+    pub fn holding(&self, action: Action, since: u64) -> usize {
+        let counts = |a: &&Attempt| a.item.action == action && !a.dead && !a.cancel_acked && a.boot >= since;
+        self.attempts.values().filter(counts).count()
     }
 }

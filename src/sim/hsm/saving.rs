@@ -140,8 +140,15 @@ impl World {
                 self.report.bound_by_reuse += 1;
                 Ok(())
             }
-            // Redis and the daemon forgot that another had it, who knows no leases, and `actions` does not show data FIDs.
-            Some(_) if self.scenario.redis && self.given_up.contains(&item.key()) => Ok(()),
+            // The daemon has forgotten that another had it, who knows no leases, and `actions` does not show data FIDs.
+            Some(running)
+                if running.record.dfid != item.fid
+                    && (self.scenario.redis && self.given_up.contains(&item.key())
+                        || !self.scenario.store && self.boots > 1) =>
+            {
+                self.bound_unknown.insert(item.key());
+                Ok(())
+            }
             Some(running) if running.record.dfid != item.fid => {
                 Err(format!("mover{mover} begins RESTORE {}, which is bound to another mover", item.key()))
             }

@@ -153,6 +153,7 @@ impl World {
         self.redis_gone_with_work(&mut daemon);
         let counters = daemon.core.counters();
         self.count(&counters);
+        self.report.ends_lost += counters.ending;
         let queued = counters.pending.iter().any(|n| *n > 0);
         let running = counters.running.iter().any(|n| *n > 0);
         for attempt in self.movers.iter_mut().flat_map(|m| m.attempts.values_mut()) {

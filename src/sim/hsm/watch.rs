@@ -56,6 +56,7 @@ impl World {
             && !plan.redis
             && self.report.frames_lost == 0
             && self.report.lost_unseen == 0
+            && self.report.ends_lost == 0
     }
 
     /// How what the daemon lost is found again.

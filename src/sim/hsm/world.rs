@@ -136,6 +136,8 @@ pub(super) struct World {
     pub net: Network,
     /// Whose connection it is, and the mover's life and number for it.
     pub link_owner: BTreeMap<LinkId, Owner>,
+    /// In which life of the daemon a mover's connection was made.
+    pub link_boot: BTreeMap<LinkId, u64>,
     pub fs: FileSystem,
     pub fs_effects: Vec<mdt::Effect>,
     calls: u64,
@@ -188,6 +190,8 @@ pub(super) struct World {
     pub locked: BTreeSet<Fid>,
     /// What the back end holds.
     pub backend: BTreeMap<Fid, u64>,
+    /// Restores that are bound to a mover of which the daemon has forgotten that it had them.
+    pub bound_unknown: BTreeSet<RequestKey>,
     /// MDTs that restarted while they had these requests in memory.
     pub forgotten: BTreeSet<(u32, u64)>,
     /// Requests that the daemon cannot know of any more, or need not.
@@ -249,6 +253,7 @@ impl World {
             agenda: BTreeMap::new(),
             tasks: 0,
             link_owner: BTreeMap::new(),
+            link_boot: BTreeMap::new(),
             fs,
             fs_effects: Vec::new(),
             calls: 0,
@@ -278,6 +283,7 @@ impl World {
             removed: BTreeSet::new(),
             locked: BTreeSet::new(),
             backend: BTreeMap::new(),
+            bound_unknown: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             given_up: BTreeSet::new(),
             calm: false,
@@ -645,6 +651,11 @@ impl World {
                         self.note(format_args!("mover{mover}: {} bytes", bytes.len()));
                         if self.trace {
                             println!("{:>14} {}", "", String::from_utf8_lossy(&bytes));
+                        }
+                        // What was under way when the daemon died is the dead one's, whenever it is read.
+                        let boot = self.link_boot.get(&link).copied().unwrap_or(0);
+                        if let Some(state) = self.movers.get_mut(mover) {
+                            state.heard = boot;
                         }
                         return self.shim(mover, crate::shim::Event::Received { conn, bytes: &bytes });
                     }
