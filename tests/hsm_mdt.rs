@@ -64,18 +64,15 @@ fn a_registration_that_is_in_the_way_is_waited_for() {
     daemon.stop();
     assert_eq!(bed.lustre().agents(), bed.mdts());
     daemon.start_again();
+    let complaints = || daemon.log().matches("another copytool is registered through this mount").count();
+    bed.wait("it waits again", || complaints() == 2);
     let files = FileSet::create(&bed, 0..2);
     files.archive(&Request::archive(1));
     drop(before);
     bed.wait("what waits at the MDTs comes once the other is gone", || {
         files.entries().iter().filter(|entry| entry.status == Status::Succeeded).count() == 2
     });
-    let log = daemon.log();
-    assert_eq!(
-        log.matches("another copytool is registered through this mount").count(),
-        2,
-        "once a start: {log}"
-    );
+    assert_eq!(complaints(), 2, "once a start: {}", daemon.log());
     drop(mover);
 }
 
