@@ -413,8 +413,9 @@ impl Coordinator {
         let cancelled = errno == super::cancel::ECANCELED;
         self.note_fate(handle, if cancelled { Outcome::Cancelled } else { Outcome::Dropped }, errno);
         self.report_done(handle, &Done { cookie, dfid, status: errno }, effects);
+        self.owe(&item, errno, effects);
         self.drop_waiting(handle, effects);
-        self.end_at_lustre(item, errno, effects);
+        self.end_at_lustre(item, errno, true, effects);
     }
 
     /// The time has come to ask again.
