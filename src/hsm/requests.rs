@@ -540,20 +540,7 @@ mod tests {
 
     fn item(cookie: u64, oid: u32, dfid: u32) -> ActionItem {
         let fid = |oid| Fid::new(0x2_0000_0401, oid, 0);
-        ActionItem {
-            action: Action::Restore,
-            fid: fid(oid),
-            dfid: fid(dfid),
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie,
-            gid: 0,
-            archive_id: 1,
-            flags: 0,
-            data: Box::default(),
-            timestamp: 1,
-            extra: Box::default(),
-        }
+        ActionItem { dfid: fid(dfid), timestamp: 1, ..ActionItem::new(Action::Restore, fid(oid), cookie, 1) }
     }
 
     #[test]

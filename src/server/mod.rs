@@ -24,13 +24,11 @@ mod pool;
 mod recent;
 pub mod reconcile;
 pub mod reporting;
-mod scheduling;
 pub mod security;
 pub mod shell;
 pub mod space;
 pub mod stores;
 pub mod transport;
-pub mod work_limits;
 
 pub use crate::wire::outbox;
 

@@ -19,18 +19,9 @@ fn key(n: u32) -> RequestKey {
 
 fn item(action: Action, n: u32) -> ActionItem {
     ActionItem {
-        action,
-        fid: key(n).fid,
-        dfid: key(n).fid,
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie: key(n).cookie,
-        gid: 0,
-        archive_id: 1,
-        flags: 0,
         data: Box::from(&b"tag"[..]),
         timestamp: 1,
-        extra: Box::default(),
+        ..ActionItem::new(action, key(n).fid, key(n).cookie, 1)
     }
 }
 
