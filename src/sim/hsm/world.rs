@@ -468,6 +468,9 @@ impl World {
         }
         match task {
             Task::Frozen { link, arrival } => return self.arrival(link, End::Peer, arrival),
+            // Whoever wanted to register is dead: the kernel would end that registration, not make it after its end.
+            Task::Call { then: Then::Registered { boot }, .. }
+                if self.daemon.as_ref().is_none_or(|daemon| daemon.boot != boot) => {}
             Task::Call { client, call, then } => {
                 self.calls += 1;
                 let id = CallId(self.calls);
