@@ -16,6 +16,7 @@ mod keepalive;
 mod limits;
 mod movers;
 mod orders;
+mod owed;
 mod queueing;
 mod reading;
 mod reconcile;
