@@ -8,6 +8,7 @@
 pub mod api;
 pub mod attributes;
 mod backlog;
+mod check;
 pub mod committer;
 pub mod config;
 pub mod connection;
@@ -72,12 +73,7 @@ pub fn main() -> ExitCode {
         }
     };
     if options.check_config {
-        for note in &loaded.notes {
-            if let config::Note::Warn(text) = note {
-                println!("warning: {text}");
-            }
-        }
-        println!("{:#?}", loaded.settings);
+        print!("{}", check::report(&loaded));
         println!("The configuration is good.");
         return ExitCode::SUCCESS;
     }
