@@ -1,16 +1,15 @@
 //! The connection to a redis server.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use redis::io::tcp::TcpSettings;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
+use redis::{RedisError, Value};
 
+use super::resp::Reader;
 use super::scan::Scanner;
 use super::transaction::Transaction;
 use crate::store::StoreError;
@@ -25,9 +24,58 @@ const LOAD: Duration = Duration::from_secs(60);
 const LOAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection of bytes.
-pub(super) trait Stream: io::Read + io::Write {}
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
-impl<S: io::Read + io::Write> Stream for S {}
+impl Socket {
+    /// Connects to a host and a port, or to the absolute path of a unix socket.
+    fn connect(host: &str, port: u16) -> io::Result<Self> {
+        if host.starts_with('/') {
+            let stream = UnixStream::connect(host)?;
+            stream.set_read_timeout(Some(ANSWER))?;
+            stream.set_write_timeout(Some(ANSWER))?;
+            return Ok(Self::Unix(stream));
+        }
+        let mut last = None;
+        for address in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(ANSWER))?;
+                    stream.set_write_timeout(Some(ANSWER))?;
+                    return Ok(Self::Tcp(stream));
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::Error::other(format!("{host} has no address"))))
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Where a server is, and who we are there.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,71 +112,28 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    fn info(&self) -> Result<ConnectionInfo, RedisError> {
-        let address = if self.host.starts_with('/') {
-            ConnectionAddr::Unix(PathBuf::from(&self.host))
-        } else {
-            ConnectionAddr::Tcp(self.host.clone(), self.port)
-        };
-        let mut who = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(user) = &self.user {
-            who = who.set_username(user);
-        }
-        if let Some(password) = &self.password {
-            who = who.set_password(password);
-        }
-        let tcp = TcpSettings::default().set_nodelay(true);
-        Ok(address.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(who))
-    }
-
     /// Connects, within a few seconds.
     ///
     /// # Errors
     /// Whatever keeps it from it.
     pub fn connect(&self) -> Result<Link, RedisError> {
-        let client = redis::Client::open(self.info()?)?;
-        let connection = client.get_connection_with_timeout(CONNECT)?;
-        connection.set_read_timeout(Some(ANSWER))?;
-        connection.set_write_timeout(Some(ANSWER))?;
-        Ok(Link { connection })
+        let mut link = Link { input: Reader::new(Socket::connect(&self.host, self.port)?) };
+        if let Some(password) = &self.password {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(user) = &self.user {
+                auth.arg(user);
+            }
+            link.ask::<()>(auth.arg(password))?;
+        }
+        Ok(link)
     }
 
     /// Another connection, to read hashes.
     ///
     /// # Errors
     /// Whatever keeps it from it.
-    pub(super) fn scanner(&self) -> io::Result<Scanner<Box<dyn Stream>>> {
-        let mut scanner = Scanner::new(self.stream()?);
-        match (&self.user, &self.password) {
-            (Some(user), Some(password)) => {
-                scanner.ask(&[b"AUTH", user.as_bytes(), password.as_bytes()])?;
-            }
-            (None, Some(password)) => scanner.ask(&[b"AUTH", password.as_bytes()])?,
-            (_, None) => {}
-        }
-        Ok(scanner)
-    }
-
-    fn stream(&self) -> io::Result<Box<dyn Stream>> {
-        if self.host.starts_with('/') {
-            let stream = UnixStream::connect(&self.host)?;
-            stream.set_read_timeout(Some(ANSWER))?;
-            stream.set_write_timeout(Some(ANSWER))?;
-            return Ok(Box::new(stream));
-        }
-        let mut last = None;
-        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(ANSWER))?;
-                    stream.set_write_timeout(Some(ANSWER))?;
-                    return Ok(Box::new(stream));
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| io::Error::other(format!("{} has no address", self.host))))
+    pub(super) fn scanner(&self) -> Result<Scanner<Socket>, RedisError> {
+        Ok(Scanner::new(self.connect()?.input))
     }
 
     /// Connects on a thread of its own, so that nothing waits for it.
@@ -204,7 +209,7 @@ impl Connecting {
 
 /// An open connection. After an error of input or output it is of no more use.
 pub struct Link {
-    connection: redis::Connection,
+    input: Reader<Socket>,
 }
 
 impl fmt::Debug for Link {
@@ -216,13 +221,11 @@ impl fmt::Debug for Link {
 impl Link {
     /// Sends commands and gives their results, one for each.
     ///
-    /// The crate's own way waits for every single answer of a server that does not answer.
-    ///
     /// # Errors
     /// Of the connection, or the first one of the commands; in a transaction none of them was carried out then, unless one
     /// met a key of another type.
     pub fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
-        self.connection.send_packed_command(&pipe.get_packed_pipeline())?;
+        self.write(&pipe.get_packed_pipeline())?;
         self.results(pipe.len(), pipe.is_transaction())
     }
 
@@ -231,7 +234,7 @@ impl Link {
     /// # Errors
     /// As [`Link::send`].
     pub fn transact(&mut self, transaction: &Transaction) -> Result<Vec<Value>, RedisError> {
-        self.connection.send_packed_command(transaction.bytes())?;
+        self.write(transaction.bytes())?;
         self.results(transaction.commands(), true)
     }
 
@@ -240,7 +243,7 @@ impl Link {
         let mut refused = None;
         let mut results = Vec::with_capacity(count);
         for _ in 0..count {
-            match self.connection.recv_response()? {
+            match self.input.value()? {
                 Value::ServerError(error) => drop(refused.get_or_insert(RedisError::from(error))),
                 value => results.push(value),
             }
@@ -264,7 +267,15 @@ impl Link {
     /// # Errors
     /// Of the connection or of the command.
     pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, RedisError> {
-        command.query(&mut self.connection)
+        self.write(&command.get_packed_command())?;
+        Ok(redis::from_redis_value(self.input.value()?.extract_error()?)?)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.input.stream().write_all(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it does not read"),
+            _ => error,
+        })
     }
 }
 
@@ -295,9 +306,6 @@ mod tests {
     fn passwords_are_not_shown() {
         let password = Some("secret".to_owned());
         let server = Server { host: "h".into(), port: 1, user: None, password };
-        assert!(
-            !format!("{server} {server:?} {:?}", server.info().map(|info| format!("{info:?}")))
-                .contains("secret")
-        );
+        assert!(!format!("{server} {server:?}").contains("secret"));
     }
 }

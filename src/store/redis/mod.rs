@@ -10,6 +10,7 @@ pub mod names;
 mod quick;
 mod recovery;
 mod replay;
+mod resp;
 mod scan;
 pub mod spill;
 mod store;
