@@ -3,6 +3,7 @@
 pub mod batch;
 mod beside;
 mod catch_up;
+mod commands;
 pub mod durability;
 pub mod link;
 pub mod meta;

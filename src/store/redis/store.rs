@@ -52,8 +52,6 @@ pub struct RedisStore {
     pub(super) attempted: u64,
     /// Appended, not durable.
     pending: Vec<Arc<Vec<StoreOp>>>,
-    batch: Batch,
-    transaction: Transaction,
     /// Where requests are in redis.
     pub(super) places: Places,
     /// All notes, for snapshots.
@@ -116,8 +114,6 @@ impl RedisStore {
             confirmed: Stamp { generation: 0, run: options.run, sequence: 0 },
             attempted: 0,
             pending: Vec::new(),
-            batch: Batch::default(),
-            transaction: Transaction::default(),
             places: Places::default(),
             notes: BTreeMap::new(),
             spill,
@@ -154,27 +150,18 @@ impl RedisStore {
         }
     }
 
-    /// Writes operations to redis; says what was there before.
-    fn commit(&mut self, ops: &[Arc<Vec<StoreOp>>]) -> Result<Found, RedisError> {
-        // Their memory is used again.
-        let mut batch = std::mem::take(&mut self.batch);
-        let mut transaction = std::mem::take(&mut self.transaction);
-        let found = self.commit_with(ops, &mut batch, &mut transaction);
-        batch.clear();
-        (self.batch, self.transaction) = (batch, transaction);
-        found
+    /// What a transaction does, to the hashes or to those that are to take their place.
+    pub(super) fn batch(&self, anew: bool) -> Batch {
+        Batch::new(|hash| if anew { self.names.hash_in_the_making(hash) } else { self.names.hash(hash) })
     }
 
-    fn commit_with(
-        &mut self,
-        ops: &[Arc<Vec<StoreOp>>],
-        batch: &mut Batch,
-        transaction: &mut Transaction,
-    ) -> Result<Found, RedisError> {
+    /// Writes operations to redis; says what was there before.
+    fn commit(&mut self, ops: &[Arc<Vec<StoreOp>>]) -> Result<Found, RedisError> {
+        let mut batch = self.batch(false);
+        let mut transaction = Transaction::default();
         let mut found = Found::Intact;
         let mut rest = ops.iter().flat_map(|ops| ops.iter()).peekable();
         while rest.peek().is_some() {
-            batch.clear();
             while batch.bytes() < BATCH_BYTES
                 && let Some(op) = rest.next()
             {
@@ -187,10 +174,10 @@ impl RedisStore {
             meta::write_stamp(&self.names, stamp, &mut after);
             transaction.begin();
             transaction.add_pipe(&before);
-            transaction.add_batch(batch, |hash| self.names.hash(hash));
+            transaction.add_batch(&mut batch);
             transaction.add_pipe(&after);
             transaction.end();
-            let before = meta::stamp_read(self.linked()?.transact(transaction)?);
+            let before = meta::stamp_read(self.linked()?.transact(&transaction)?);
             if let Some(stranger) = before.filter(|before| self.is_strange(*before)) {
                 // It finds our stamp now, and will write all that it knows anew.
                 self.stranger = Some(stranger);
