@@ -214,7 +214,7 @@ impl RedisStore {
     fn look_at_server(&mut self, behind: &mut Behind, now: Instant) -> Result<Duration, RedisError> {
         let Some(link) = &mut self.link else { return Ok(RETRY) };
         let found = Meta::read(link, &self.names)?;
-        self.stranger = self.stranger.or(found.stamp.filter(|stamp| self.is_strange(*stamp)));
+        self.stranger = self.stranger.or(found.stamp.filter(|stamp| stamp.is_strange_to(self.confirmed)));
         let refused = match (found.check(&self.server, &self.names, &self.fsname), self.stranger) {
             (Err(error), _) => Some(error.to_string()),
             (Ok(()), Some(stamp)) => Some(format!(

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::store::StoreError;
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take. A server that is busy saving its data, or with a slow command of somebody else, is not away.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// How long a server may take at our start to read its data.
 const LOAD: Duration = Duration::from_secs(60);
 /// How often it is asked meanwhile.
@@ -74,6 +75,15 @@ impl Write for Socket {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
     }
 }
 
@@ -207,6 +217,55 @@ impl Connecting {
     }
 }
 
+/// What was answered to some commands.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Values that have not come.
+    left: usize,
+    results: Vec<Value>,
+    refused: Option<RedisError>,
+    transaction: bool,
+}
+
+impl Answer {
+    /// Nothing yet, of so many commands.
+    fn of(commands: usize) -> Self {
+        Self { left: commands, results: Vec::new(), refused: None, transaction: false }
+    }
+
+    /// Nothing yet, of a transaction with so many commands in it.
+    pub fn of_transaction(commands: usize) -> Self {
+        Self { left: commands + 2, results: Vec::new(), refused: None, transaction: true }
+    }
+
+    fn take(&mut self, value: Value) {
+        self.left -= 1;
+        match value {
+            Value::ServerError(error) => drop(self.refused.get_or_insert(RedisError::from(error))),
+            // What comes before the last one only says that the commands were taken.
+            value if self.transaction => self.results = vec![value],
+            value => self.results.push(value),
+        }
+    }
+
+    /// The results of the commands.
+    fn results(&mut self) -> Result<Vec<Value>, RedisError> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        let mut results = std::mem::take(&mut self.results);
+        if self.transaction {
+            results = match results.pop() {
+                Some(Value::Array(results)) => results,
+                other => {
+                    return Err(io::Error::other(format!("no result of a transaction: {other:?}")).into());
+                }
+            };
+        }
+        results.into_iter().map(Value::extract_error).collect()
+    }
+}
+
 /// An open connection. After an error of input or output it is of no more use.
 pub struct Link {
     input: Reader<Socket>,
@@ -226,7 +285,12 @@ impl Link {
     /// met a key of another type.
     pub fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
         self.write(&pipe.get_packed_pipeline())?;
-        self.results(pipe.len(), pipe.is_transaction())
+        let commands = pipe.len();
+        self.answer(if pipe.is_transaction() {
+            Answer::of_transaction(commands)
+        } else {
+            Answer::of(commands)
+        })
     }
 
     /// Sends a transaction and gives the results of its commands.
@@ -235,31 +299,56 @@ impl Link {
     /// As [`Link::send`].
     pub fn transact(&mut self, transaction: &Transaction) -> Result<Vec<Value>, RedisError> {
         self.write(transaction.bytes())?;
-        self.results(transaction.commands(), true)
+        self.answer(Answer::of_transaction(transaction.commands()))
     }
 
-    fn results(&mut self, commands: usize, transaction: bool) -> Result<Vec<Value>, RedisError> {
-        let count = commands + if transaction { 2 } else { 0 };
-        let mut refused = None;
-        let mut results = Vec::with_capacity(count);
-        for _ in 0..count {
-            match self.input.value()? {
-                Value::ServerError(error) => drop(refused.get_or_insert(RedisError::from(error))),
-                value => results.push(value),
-            }
+    /// Sends a transaction without waiting for its answer, [`Answer::of_transaction`].
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub(super) fn begin(&mut self, transaction: &Transaction) -> io::Result<()> {
+        self.write(transaction.bytes())
+    }
+
+    /// What becomes readable when there is an answer.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.input.descriptor()
+    }
+
+    /// Reads what has come, without waiting. Returns whether there was something.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub(super) fn read_what_is_there(&mut self) -> io::Result<bool> {
+        self.input.fill_with_what_is_there()
+    }
+
+    /// Waits until more has come.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.input.fill()
+    }
+
+    /// Takes what was read of an answer. Gives the results when it is complete.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub(super) fn next_of(&mut self, answer: &mut Answer) -> Result<Option<Vec<Value>>, RedisError> {
+        while answer.left > 0 {
+            let Some(value) = self.input.next()? else { return Ok(None) };
+            answer.take(value);
         }
-        if let Some(error) = refused {
-            return Err(error);
+        answer.results().map(Some)
+    }
+
+    fn answer(&mut self, mut answer: Answer) -> Result<Vec<Value>, RedisError> {
+        while answer.left > 0 {
+            let value = self.input.value()?;
+            answer.take(value);
         }
-        if transaction {
-            results = match results.pop() {
-                Some(Value::Array(results)) => results,
-                other => {
-                    return Err(io::Error::other(format!("no result of a transaction: {other:?}")).into());
-                }
-            };
-        }
-        results.into_iter().map(Value::extract_error).collect()
+        answer.results()
     }
 
     /// Sends one command and reads its answer.

@@ -5,6 +5,7 @@ mod beside;
 mod catch_up;
 mod commands;
 pub mod durability;
+mod in_flight;
 pub mod link;
 pub mod meta;
 pub mod names;

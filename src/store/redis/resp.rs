@@ -2,8 +2,10 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use redis::{RedisError, Value};
+use rustix::net::RecvFlags;
 
 /// Bytes that are read at a time.
 const READ: usize = 256 << 10;
@@ -114,9 +116,37 @@ impl<S> Reader<S> {
     }
 }
 
+impl<S: AsFd> Reader<S> {
+    /// What becomes readable when there is more.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Reads what has come, without waiting. Returns whether there was something.
+    ///
+    /// # Errors
+    /// Of the connection; also when it has ended.
+    pub(super) fn fill_with_what_is_there(&mut self) -> io::Result<bool> {
+        self.room();
+        let Self { stream, bytes, end, .. } = self;
+        match rustix::net::recv(stream.as_fd(), &mut bytes[*end..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((count, _)) => {
+                *end += count;
+                Ok(true)
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 impl<S: Read> Reader<S> {
     /// Waits for more and reads it.
-    fn fill(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Of the connection; also when nothing comes.
+    pub(super) fn fill(&mut self) -> io::Result<()> {
         self.room();
         loop {
             match self.stream.read(&mut self.bytes[self.end..]) {
