@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod files;
 pub mod ha;
 pub mod inputs;
+mod jobs;
 pub mod listener;
 pub mod local_socket;
 pub mod locator;
