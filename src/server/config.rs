@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, parse_size};
+use crate::config::{self, LineKind, Owner, Problem, Verbosity, keys, parse_int, parse_port, parse_size};
 use crate::hsm::config::{BatchConfig, HostChoice, HostMapping, HsmConfig};
 use crate::store::redis;
 
@@ -347,8 +347,11 @@ impl Loader {
                 self.problem(option, message);
             }
         }
-        if options.state_dir.is_some() {
-            self.settings.state_dir.clone_from(&options.state_dir);
+        if let Some(dir) = &options.state_dir {
+            match dir.is_absolute() {
+                true => self.settings.state_dir = Some(dir.clone()),
+                false => self.problem("--state-dir", format!("`{}` is not an absolute path", dir.display())),
+            }
         }
         // The first of them discards what the file says.
         if !options.archive.is_empty() {
@@ -397,12 +400,19 @@ impl Loader {
         let millis = |max| parse_int(value, 0, max).map(Duration::from_millis);
         match key {
             "host" => settings.host = text(value)?,
-            "port" => settings.port = text(value)?,
+            "port" => settings.port = parse_port(value)?,
             "verbose" => settings.verbose = value.parse()?,
             "redis_host" => {
                 let empty = value.is_empty() || value == "\"\"";
                 settings.redis = if empty { Redis::Disabled } else { Redis::Configured };
                 if !empty {
+                    if let Some((host, port)) = value.split_once(':')
+                        && port.parse::<u16>().is_ok()
+                    {
+                        return Err(format!(
+                            "`{value}` has a port: set `{host}` here and `redis_port {port}`"
+                        ));
+                    }
                     settings.redis_server.host = value.to_owned();
                 }
             }
