@@ -219,8 +219,16 @@ impl Coordinator {
         }
     }
 
+    /// Whether no limit, order or quarantine is about this mover, so that what it runs does not matter.
+    fn is_free(&self, mover: u32) -> bool {
+        self.movers.at(mover).allowance.is_none() && !self.config.limits.any()
+    }
+
     /// A request is being sent to a mover.
     pub(super) fn charge_mover(&mut self, handle: Handle, mover: u32, bytes: u64) {
+        if self.is_free(mover) {
+            return;
+        }
         let name = self.movers.at(mover).id.clone();
         let rate = self.config.limits.of_mover(&name).and_then(|limit| limit.rate);
         let now = self.now.mono;
@@ -237,6 +245,9 @@ impl Coordinator {
 
     /// A request has stopped on a mover.
     pub(super) fn discharge_mover(&mut self, handle: Handle, mover: u32, bytes: u64) {
+        if bytes == 0 && self.is_free(mover) {
+            return;
+        }
         let name = self.movers.at(mover).id.clone();
         if bytes > 0 {
             let duty = self.duties.get_mut(&name);

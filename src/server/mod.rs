@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod files;
 pub mod ha;
 pub mod inputs;
+mod jobs;
 pub mod listener;
 pub mod local_socket;
 pub mod locator;
@@ -25,13 +26,11 @@ mod pool;
 mod recent;
 pub mod reconcile;
 pub mod reporting;
-mod scheduling;
 pub mod security;
 pub mod shell;
 pub mod space;
 pub mod stores;
 pub mod transport;
-pub mod work_limits;
 
 pub use crate::wire::outbox;
 
