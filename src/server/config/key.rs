@@ -32,7 +32,9 @@ impl Loader {
                     if let Some((host, port)) = value.split_once(':')
                         && port.parse::<u16>().is_ok()
                     {
-                        return Err(format!("`{value}` has a port: set `{host}` here and `redis_port {port}`"));
+                        return Err(format!(
+                            "`{value}` has a port: set `{host}` here and `redis_port {port}`"
+                        ));
                     }
                     settings.redis_server.host = value.to_owned();
                 }

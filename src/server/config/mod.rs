@@ -183,11 +183,8 @@ impl Loader {
                 self.problem(option, message);
             }
         }
-        if let Some(dir) = &options.state_dir {
-            match dir.is_absolute() {
-                true => self.settings.state_dir = Some(dir.clone()),
-                false => self.problem("--state-dir", format!("`{}` is not an absolute path", dir.display())),
-            }
+        if options.state_dir.is_some() {
+            self.settings.state_dir.clone_from(&options.state_dir);
         }
         // The first of them discards what the file says.
         if !options.archive.is_empty() {

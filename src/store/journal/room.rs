@@ -65,7 +65,10 @@ impl<S: Segments> Journal<S> {
             let store = self.describe();
             if full {
                 let needs = self.options.segment_bytes;
-                warn!(store, needs, "no room for another segment of so many bytes: new requests cannot be stored");
+                warn!(
+                    store,
+                    needs, "no room for another segment of so many bytes: new requests cannot be stored"
+                );
             } else {
                 info!(store, "there is room again");
             }
