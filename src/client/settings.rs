@@ -92,7 +92,9 @@ impl Settings {
         match around.file(&path) {
             Ok(content) => settings.read_file(&path, &content, warnings)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !needed => {}
-            Err(error) => return Err(Problem::at(path, error.to_string())),
+            Err(error) => {
+                return Err(Problem::at(path, format!("cannot read the configuration file: {error}")));
+            }
         }
         for key in KEYS.iter().filter(|key| key.owner != Owner::Server) {
             let Some(name) = key.env else { continue };

@@ -109,6 +109,15 @@ pub fn parse_size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// `on` or `off`, in any of the words that people use for them.
+pub fn parse_switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "yes" | "true" | "1" => Ok(true),
+        "off" | "no" | "false" | "0" => Ok(false),
+        _ => Err(format!("`{text}` is neither `on` nor `off`")),
+    }
+}
+
 /// A limit as `max_archive` has it: a number as [`parse_size`] reads it, or -1 for none.
 pub fn parse_limit(text: &str) -> Result<Option<u32>, String> {
     let wrong = || format!("`{text}` is not a limit: a number with or without K, M or G, or -1 for no limit");

@@ -49,6 +49,7 @@ mod life;
 pub mod limits;
 mod locations;
 mod movers;
+mod owed;
 mod placing;
 mod priorities;
 pub mod quarantine;

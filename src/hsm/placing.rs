@@ -430,7 +430,9 @@ impl Coordinator {
         self.counts.requeued += 1;
         self.unassign(handle, effects);
         self.tell_request(handle, Some(&mover), RequestChange::Requeued);
-        if !forgotten || !self.doubt_first(handle) {
+        if self.must_settle(handle) {
+            self.let_settle(handle);
+        } else if !forgotten || !self.doubt_first(handle) {
             self.enqueue(handle, false);
         }
         self.report_assign(handle, effects);

@@ -17,6 +17,10 @@ impl Coordinator {
     ) {
         // While nobody was here, nobody kept them alive.
         self.keep_alive_soon();
+        let suspect = suspect && !self.config.settle.is_zero();
+        if suspect && !requests.is_empty() && !self.timers.is_set(Timer::Settle) {
+            self.timers.set(Timer::Settle, self.now.mono + self.config.settle);
+        }
         for (mut item, mover) in requests {
             let key = item.key();
             let Some(kind) = Kind::of(item.action) else {
@@ -39,12 +43,7 @@ impl Coordinator {
             request.set(RECOVERED, true);
             match mover.filter(|mover| !mover.is_empty()) {
                 Some(mover) => self.recovered_running(handle, &mover),
-                None if suspect && !self.config.settle.is_zero() => {
-                    self.let_settle(handle);
-                    if !self.timers.is_set(Timer::Settle) {
-                        self.timers.set(Timer::Settle, self.now.mono + self.config.settle);
-                    }
-                }
+                None if suspect => self.let_settle(handle),
                 None => self.queue_again(handle, false, effects),
             }
         }
@@ -67,12 +66,20 @@ impl Coordinator {
 
     pub(super) fn queue_again(&mut self, handle: Handle, front: bool, effects: &mut Effects) {
         self.report_assign(handle, effects);
+        if self.must_settle(handle) {
+            return self.let_settle(handle);
+        }
         let request = self.requests.at(handle);
         if self.is_kept_by_file(request.fid, request.kind) {
             self.hold(handle);
         } else if !self.vet_removed(handle, effects) {
             self.enqueue(handle, front);
         }
+    }
+
+    /// Whether another mover than the one that a suspect store named may have it, and has not had time to say so.
+    pub(super) fn must_settle(&self, handle: Handle) -> bool {
+        self.timers.is_set(Timer::Settle) && self.requests.at(handle).has(RECOVERED)
     }
 
     /// A loose request waits until movers have had time to claim it.

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod attributes;
 mod backlog;
+mod check;
 pub mod committer;
 pub mod config;
 pub mod connection;
@@ -15,6 +16,7 @@ pub mod daemon;
 pub mod files;
 pub mod ha;
 pub mod inputs;
+mod jobs;
 pub mod listener;
 pub mod local_socket;
 pub mod locator;
@@ -24,13 +26,11 @@ mod pool;
 mod recent;
 pub mod reconcile;
 pub mod reporting;
-mod scheduling;
 pub mod security;
 pub mod shell;
 pub mod space;
 pub mod stores;
 pub mod transport;
-pub mod work_limits;
 
 pub use crate::wire::outbox;
 
@@ -74,12 +74,7 @@ pub fn main() -> ExitCode {
         }
     };
     if options.check_config {
-        for note in &loaded.notes {
-            if let config::Note::Warn(text) = note {
-                println!("warning: {text}");
-            }
-        }
-        println!("{:#?}", loaded.settings);
+        print!("{}", check::report(&loaded));
         println!("The configuration is good.");
         return ExitCode::SUCCESS;
     }

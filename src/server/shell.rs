@@ -707,20 +707,7 @@ mod tests {
 
     fn item() -> ActionItem {
         let fid = Fid::new(0x2_0000_0401, 1, 0);
-        ActionItem {
-            action: Action::Archive,
-            fid,
-            dfid: fid,
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie: 1,
-            gid: 0,
-            archive_id: 1,
-            flags: 0,
-            data: [].into(),
-            timestamp: 0,
-            extra: "".into(),
-        }
+        ActionItem::new(Action::Archive, fid, 1, 1)
     }
 
     async fn connection(number: u64) -> Rc<Connection> {

@@ -56,7 +56,6 @@ impl World {
             && !plan.redis
             && self.report.frames_lost == 0
             && self.report.lost_unseen == 0
-            && self.report.ends_lost == 0
     }
 
     /// How what the daemon lost is found again.
@@ -105,19 +104,22 @@ impl World {
             .ledger()
             .any(|o| o.action == Action::Cancel && o.mdt == entry.mdt && o.cookie == entry.cookie);
         let Some(file) = self.fs.file(entry.fid) else { return Ok(false) };
-        // What was archived after it was asked for was as good as this request.
-        let archived = self.fs.ledger().any(|other| {
+        // What was archived, or removed, after it was asked for was as good as this request; what came later undid it.
+        let by_another = self.fs.ledger().any(|other| {
             same(other)
                 && other.status == RecordStatus::Succeed
                 && other.end.as_ref().is_some_and(|end| end.at.mono >= entry.created.mono)
         });
         let done = match entry.action {
-            Action::Archive => archived || file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
+            Action::Archive => {
+                by_another || file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY))
+            }
             Action::Restore => !file.released(),
             // The only copy of a file that was released meanwhile is nothing to remove.
             _ => {
                 let since = self.released_at.get(&entry.fid).copied();
-                file.released()
+                by_another
+                    || file.released()
                     || !file.has(HS_ARCHIVED)
                     || since.is_some_and(|since| since >= entry.created.mono)
             }

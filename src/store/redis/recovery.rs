@@ -30,6 +30,7 @@ impl RedisStore {
         let read = |error| self.server.error("cannot be read", error);
         let meta = once_loaded(|| Meta::read(&mut link, &self.names)).map_err(read)?;
         meta.check(&self.server, &self.names, &self.fsname)?;
+        let process = meta::process(&mut link).map_err(read)?;
         self.link = Some(link);
         let mut recovery = Recovery::default();
         let earlier = self.replay_earlier(&meta, &mut recovery)?;
@@ -41,7 +42,7 @@ impl RedisStore {
         let Some(mut link) = self.link.take() else {
             return Err(self.error("cannot be read", not_connected()));
         };
-        recovery.suspect = !meta.is_clean() || spilled.is_some();
+        recovery.suspect = !meta.is_clean(process.as_deref()) || spilled.is_some();
         let handed = self.hand_out(&mut link, true, &mut recovery, found);
         handed.map_err(|error| self.error("cannot be read", error))?;
         self.link = Some(link);
