@@ -106,7 +106,7 @@ impl Coordinator {
 
     /// Lets recovered requests go, the newest first and each to the front, so that they are before what came since.
     pub(super) fn settle_slice(&mut self, left: &mut usize, effects: &mut Effects) {
-        if self.timers.is_set(Timer::Settle) {
+        if self.settling.is_empty() || self.timers.is_set(Timer::Settle) {
             return;
         }
         while *left > 0 && !self.settling.is_empty() {

@@ -1,15 +1,15 @@
-//! The store on a thread of its own: many commits, one sync.
+//! The store on a thread of its own: many commits, one sync. Where a store answers later, more syncs are begun meanwhile.
 //!
 //! What cannot be written is kept in memory in order and tried again, so that the store is never left with a hole: once
 //! an operation had to wait, all later ones wait behind it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
+use super::jobs::{self, Next, Reader, Writer};
 use crate::hsm::effect::StoreOp;
 use crate::store::{Health, Snapshot, Store, StoreError};
 
@@ -40,6 +40,7 @@ pub enum Report {
     Closed(Result<(), String>),
 }
 
+#[derive(Debug)]
 enum Job {
     Commit(u64, Vec<StoreOp>),
     Snapshot(Snapshot),
@@ -49,7 +50,7 @@ enum Job {
 /// Hands commits to the store's thread.
 #[derive(Debug)]
 pub struct Committer {
-    jobs: Sender<Job>,
+    jobs: Writer<Job>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -75,7 +76,7 @@ impl Committer {
         read: impl FnOnce(&mut dyn Store) -> bool + Send + 'static,
         report: impl FnMut(Report) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, queue) = jobs::queue()?;
         let work = move || {
             if read(store.as_mut()) {
                 Worker::new(store, Box::new(report)).run(&queue);
@@ -88,17 +89,17 @@ impl Committer {
     /// Hands over a commit. Numbers must increase.
     pub fn commit(&self, number: u64, ops: Vec<StoreOp>) {
         // The thread only goes away after `close`, or with the whole process.
-        let _ = self.jobs.send(Job::Commit(number, ops));
+        self.jobs.send(ops.len().max(1), Job::Commit(number, ops));
     }
 
     /// Hands over a part of the snapshot that the store wants. It must be as it is after the commits handed over so far.
     pub fn snapshot(&self, part: Snapshot) {
-        let _ = self.jobs.send(Job::Snapshot(part));
+        self.jobs.send(jobs::URGENT, Job::Snapshot(part));
     }
 
     /// Makes everything durable, marks the store as cleanly closed and ends the thread. [`Report::Closed`] follows.
     pub fn close(&self) {
-        let _ = self.jobs.send(Job::Close);
+        self.jobs.send(jobs::URGENT, Job::Close);
     }
 
     /// Waits for the thread to end after [`Committer::close`].
@@ -109,9 +110,24 @@ impl Committer {
     }
 }
 
+/// Commits that become durable together.
+#[derive(Default)]
+struct Group {
+    /// The last of them.
+    upto: u64,
+    /// Those that are not, with a positive errno.
+    failed: Vec<(u64, i32)>,
+    /// What was appended.
+    written: Vec<(u64, Arc<Vec<StoreOp>>)>,
+}
+
 struct Worker {
     store: Box<dyn Store>,
     report: Box<dyn FnMut(Report) + Send>,
+    /// What was appended since the last sync was begun.
+    open: Group,
+    /// What the syncs under way make durable.
+    under_way: VecDeque<Group>,
     backlog: Backlog,
     full: bool,
     /// The last snapshot that was asked for.
@@ -121,10 +137,19 @@ struct Worker {
 
 impl Worker {
     fn new(store: Box<dyn Store>, report: Box<dyn FnMut(Report) + Send>) -> Self {
-        Self { store, report, backlog: Backlog::default(), full: false, wanted: 0, health: Health::default() }
+        Self {
+            store,
+            report,
+            open: Group::default(),
+            under_way: VecDeque::new(),
+            backlog: Backlog::default(),
+            full: false,
+            wanted: 0,
+            health: Health::default(),
+        }
     }
 
-    fn run(mut self, queue: &Receiver<Job>) {
+    fn run(mut self, queue: &Reader<Job>) {
         // When to try again, while something waits: also when commits never cease to come.
         let mut retry_at: Option<Instant> = None;
         if !self.store.has_room() {
@@ -133,6 +158,7 @@ impl Worker {
         }
         loop {
             let tend_at = self.tend().map(|wait| Instant::now() + wait);
+            self.begin_sync(false);
             if self.backlog.is_empty() && !self.full {
                 retry_at = None;
             } else {
@@ -143,20 +169,27 @@ impl Worker {
                     continue;
                 }
             }
-            let first = match retry_at.into_iter().chain(tend_at).min() {
-                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
-            };
-            match first {
-                Ok(job) => {
-                    if self.group(job, queue) {
+            match self.next(queue, retry_at.into_iter().chain(tend_at).min()) {
+                Next::Job(job) => {
+                    if self.take(job, queue) {
                         return;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Next::Readable => self.go_on(),
+                Next::Time => {}
+                Next::Gone => return,
             }
         }
+    }
+
+    /// What comes next, at most until some time.
+    fn next(&self, queue: &Reader<Job>, until: Option<Instant>) -> Next<Job> {
+        let Some(syncs) = self.store.under_way() else { return queue.next(until) };
+        let at = until.map_or(syncs.until, |until| until.min(syncs.until));
+        // It is not woken for each commit: few would have to wait anyhow.
+        let next = queue.next_or_readable(syncs.descriptor, syncs.enough, Some(at));
+        // It may have waited too long.
+        if matches!(next, Next::Time) && Instant::now() >= syncs.until { Next::Readable } else { next }
     }
 
     /// Has the store do what it does between commits; returns when it wants to again.
@@ -182,66 +215,111 @@ impl Worker {
         (self.report)(Report::SnapshotTaken(part.number));
     }
 
-    /// Writes everything that waits now and syncs once. Returns whether it was the end.
-    fn group(&mut self, first: Job, queue: &Receiver<Job>) -> bool {
-        let mut failed = Vec::new();
-        let mut written: Vec<(u64, Arc<Vec<StoreOp>>)> = Vec::new();
-        let mut upto = 0;
-        let mut close = false;
-        // What follows the commits of this group.
-        let mut part = None;
+    /// Appends what waits now, as much as is to be synced together. Returns whether it was the end.
+    fn take(&mut self, first: Job, queue: &Reader<Job>) -> bool {
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
                 Job::Commit(number, ops) => {
-                    upto = number;
+                    self.open.upto = number;
                     let mut ops = Arc::new(ops);
                     if let Err((errno, from)) = self.append(&ops) {
-                        failed.push((number, errno));
+                        self.open.failed.push((number, errno));
                         let mut all = Arc::unwrap_or_clone(ops);
                         self.backlog.push(all.split_off(from), self.store.as_ref());
                         ops = Arc::new(all);
                     }
                     if !ops.is_empty() {
-                        written.push((number, ops));
+                        self.open.written.push((number, ops));
                     }
                 }
-                Job::Snapshot(snapshot) => {
-                    part = Some(snapshot);
-                    break;
+                Job::Snapshot(part) => {
+                    // It follows the commits before it.
+                    self.settle();
+                    self.snapshot(&part);
+                    return false;
                 }
                 Job::Close => {
-                    close = true;
-                    break;
+                    self.settle();
+                    self.close();
+                    return true;
                 }
             }
-            next = queue.try_recv().ok();
+            if self.begin_sync(true) {
+                return false;
+            }
+            next = queue.try_next();
         }
-        if !written.is_empty()
-            && let Err(error) = self.store.sync()
-        {
-            let errno = self.complain(&error);
-            // Whether they reached the disk is unknown: they are written again, which changes nothing if they did.
-            let mut again = Backlog::default();
-            for (number, ops) in written {
-                failed.push((number, errno));
+        false
+    }
+
+    /// Begins to make durable what was appended, if the store wants to now: `more` may come at once. Returns whether it did.
+    fn begin_sync(&mut self, more: bool) -> bool {
+        let begin = self.open.upto > 0 && self.store.wants_sync(more);
+        if begin {
+            let group = std::mem::take(&mut self.open);
+            let done = if group.written.is_empty() { Ok(0) } else { self.store.begin_sync() };
+            self.under_way.push_back(group);
+            self.report_done(done);
+        }
+        begin
+    }
+
+    /// Goes on with the syncs under way.
+    fn go_on(&mut self) {
+        let done = self.store.go_on();
+        self.report_done(done);
+    }
+
+    /// Waits until everything that was appended is durable, or will not be.
+    fn settle(&mut self) {
+        loop {
+            self.begin_sync(false);
+            match self.store.under_way() {
+                Some(syncs) => drop(jobs::readable(syncs.descriptor, Some(syncs.until))),
+                None => return,
+            }
+            self.go_on();
+        }
+    }
+
+    /// Reports so many of the groups under way, and those that no sync stands for.
+    fn report_done(&mut self, done: Result<usize, StoreError>) {
+        let mut done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                self.give_up(&error);
+                0
+            }
+        };
+        while let Some(group) = self.under_way.front() {
+            if !group.written.is_empty() {
+                if done == 0 {
+                    return;
+                }
+                done -= 1;
+            }
+            if let Some(Group { upto, failed, .. }) = self.under_way.pop_front() {
+                (self.report)(Report::Done { upto, failed });
+            }
+        }
+    }
+
+    /// Keeps what no sync under way made durable. Whether it reached the disk is unknown: it is written again, which changes
+    /// nothing if it did.
+    fn give_up(&mut self, error: &StoreError) {
+        let errno = self.complain(error);
+        let mut again = Backlog::default();
+        for group in self.under_way.iter_mut().chain([&mut self.open]) {
+            for (number, ops) in group.written.drain(..) {
+                group.failed.push((number, errno));
                 again.push(Arc::unwrap_or_clone(ops), self.store.as_ref());
             }
-            again.append(std::mem::take(&mut self.backlog), self.store.as_ref());
-            self.backlog = again;
-            failed.sort_unstable();
-            failed.dedup_by_key(|(number, _)| *number);
+            group.failed.sort_unstable();
+            group.failed.dedup_by_key(|(number, _)| *number);
         }
-        if upto > 0 {
-            (self.report)(Report::Done { upto, failed });
-        }
-        if let Some(part) = part {
-            self.snapshot(&part);
-        }
-        if close {
-            self.close();
-        }
-        close
+        again.append(std::mem::take(&mut self.backlog), self.store.as_ref());
+        self.backlog = again;
     }
 
     /// Appends all of `ops`, or says with which errno and from where on they could not be appended.
@@ -272,6 +350,7 @@ impl Worker {
 
     /// Tries to write what waits.
     fn retry(&mut self) {
+        self.settle();
         if self.full && !self.store.has_room() {
             self.write_ends();
             if !self.store.has_room() {

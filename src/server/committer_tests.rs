@@ -1,7 +1,7 @@
 //! Commits that reach a store, or do not.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use lustreapi_sys::Fid;
 
@@ -188,7 +188,7 @@ fn remove(cookie: u64) -> StoreOp {
 struct Bench {
     disk: Arc<Mutex<Disk>>,
     committer: Committer,
-    reports: Receiver<Report>,
+    reports: mpsc::Receiver<Report>,
 }
 
 fn bench() -> Bench {
@@ -353,9 +353,11 @@ fn the_backlog_keeps_removals_of_what_may_be_on_the_disk() {
     store.0.lock().unwrap().sync_fails = 1;
     let report = Box::new(|_| ());
     let mut worker = Worker::new(Box::new(store), report);
-    let (_jobs, queue) = mpsc::channel();
-    worker.group(Job::Commit(1, vec![put(1)]), &queue);
-    worker.group(Job::Commit(2, vec![remove(1), put(2), remove(2)]), &queue);
+    let (_jobs, queue) = jobs::queue().unwrap();
+    for (number, ops) in [(1, vec![put(1)]), (2, vec![remove(1), put(2), remove(2)])] {
+        worker.take(Job::Commit(number, ops), &queue);
+        worker.settle();
+    }
     let Worker { store, backlog, .. } = &mut worker;
     backlog.compact(&|key| store.may_hold(key));
     let left: Vec<_> = worker.backlog.groups.iter().flatten().cloned().collect();
@@ -375,4 +377,129 @@ fn the_backlog_forgets_what_came_and_went() {
     let left: Vec<_> = backlog.groups.iter().flatten().cloned().collect();
     assert_eq!(left, [remove(2), put(3), put(2), remove(2), put(4), remove(4), put(4)]);
     assert_eq!(backlog.len(), left.len());
+}
+
+/// A store that answers later.
+#[derive(Debug)]
+struct LateStore {
+    state: Arc<Mutex<Late>>,
+    readable: std::os::fd::OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Late {
+    appended: Vec<StoreOp>,
+    begun: Vec<Vec<StoreOp>>,
+    /// What comes of those that were begun: so many are done, or none ever will be.
+    answers: Vec<Option<usize>>,
+    durable: Vec<StoreOp>,
+}
+
+impl Store for LateStore {
+    fn recover(&mut self, _: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError> {
+        Ok(Recovery::default())
+    }
+
+    fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+        self.state.lock().unwrap().appended.extend_from_slice(ops);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().unwrap();
+        assert!(state.begun.is_empty());
+        let ops = std::mem::take(&mut state.appended);
+        state.durable.extend(ops);
+        Ok(())
+    }
+
+    fn begin_sync(&mut self) -> Result<usize, StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let ops = std::mem::take(&mut state.appended);
+        state.begun.push(ops);
+        Ok(0)
+    }
+
+    fn wants_sync(&self, more: bool) -> bool {
+        !more && self.state.lock().unwrap().begun.len() < 3
+    }
+
+    fn under_way(&self) -> Option<crate::store::UnderWay<'_>> {
+        use std::os::fd::AsFd;
+
+        let under_way = !self.state.lock().unwrap().begun.is_empty();
+        under_way.then(|| crate::store::UnderWay {
+            descriptor: self.readable.as_fd(),
+            until: Instant::now() + Duration::from_secs(60),
+            enough: 1,
+        })
+    }
+
+    fn go_on(&mut self) -> Result<usize, StoreError> {
+        let mut state = self.state.lock().unwrap();
+        match state.answers.remove(0) {
+            Some(done) => {
+                let ops: Vec<_> = state.begun.drain(..done).flatten().collect();
+                state.durable.extend(ops);
+                Ok(done)
+            }
+            None => {
+                state.begun.clear();
+                state.appended.clear();
+                let source = io::Error::from_raw_os_error(libc::EIO);
+                Err(StoreError::Io { store: "late".into(), context: "sync".into(), source })
+            }
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        true
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "late".into()
+    }
+}
+
+/// Each commit is reported when its own sync is done. One that fails takes with it all that were begun after it, and what was
+/// only appended: they are written again, in order, and what comes later waits behind them.
+#[test]
+fn commits_are_durable_one_by_one_and_fail_together() {
+    let state = Arc::<Mutex<Late>>::default();
+    let (readable, _writer) = rustix::pipe::pipe().unwrap();
+    let (send, reports) = mpsc::channel();
+    let store = LateStore { state: Arc::clone(&state), readable };
+    let mut worker = Worker::new(Box::new(store), Box::new(move |report| send.send(report).unwrap()));
+    let (_jobs, queue) = jobs::queue().unwrap();
+    let all = || reports.try_iter().collect::<Vec<_>>();
+    for number in 1..=5 {
+        worker.take(Job::Commit(number, vec![put(number)]), &queue);
+        worker.begin_sync(false);
+    }
+    assert_eq!(all(), []);
+    state.lock().unwrap().answers = vec![Some(0), Some(1), None];
+    worker.go_on();
+    assert_eq!(all(), []);
+    worker.go_on();
+    assert_eq!(all(), [Report::Done { upto: 1, failed: vec![] }]);
+    worker.go_on();
+    let failed = |number| vec![(number, libc::EIO)];
+    let two = Report::Done { upto: 2, failed: failed(2) };
+    assert_eq!(all(), [two, Report::Done { upto: 3, failed: failed(3) }]);
+    // These were not begun, and one of them came after the failure.
+    worker.take(Job::Commit(6, vec![put(6)]), &queue);
+    worker.begin_sync(false);
+    let failed = (4..=6).flat_map(failed).collect();
+    assert_eq!(all(), [Report::Done { upto: 6, failed }]);
+    worker.retry();
+    assert_eq!(state.lock().unwrap().durable, (1..=6).map(put).collect::<Vec<_>>());
+    worker.take(Job::Commit(7, vec![put(7)]), &queue);
+    state.lock().unwrap().answers = vec![Some(1)];
+    drop(_writer);
+    worker.settle();
+    assert_eq!(all(), [Report::Done { upto: 7, failed: vec![] }]);
 }

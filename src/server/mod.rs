@@ -8,6 +8,7 @@
 pub mod api;
 pub mod attributes;
 mod backlog;
+mod check;
 pub mod committer;
 pub mod config;
 pub mod connection;
@@ -15,6 +16,7 @@ pub mod daemon;
 pub mod files;
 pub mod ha;
 pub mod inputs;
+mod jobs;
 pub mod listener;
 pub mod local_socket;
 pub mod locator;
@@ -72,14 +74,18 @@ pub fn main() -> ExitCode {
         }
     };
     if options.check_config {
-        for note in &loaded.notes {
-            if let config::Note::Warn(text) = note {
-                println!("warning: {text}");
+        print!("{}", check::report(&loaded));
+        return match check::files(&loaded.settings, std::time::SystemTime::now()) {
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| println!("warning: {warning}"));
+                println!("The configuration is good.");
+                ExitCode::SUCCESS
             }
-        }
-        println!("{:#?}", loaded.settings);
-        println!("The configuration is good.");
-        return ExitCode::SUCCESS;
+            Err(error) => {
+                eprintln!("coordinatool: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let _flush = crate::system::logging::Flush;
     let logging = crate::system::logging::Logging::start(loaded.settings.verbose);

@@ -16,8 +16,9 @@ pub mod redis;
 pub mod segments;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
@@ -39,8 +40,30 @@ pub trait Store: Send {
         self.append(ops)
     }
 
-    /// Makes everything appended so far durable.
+    /// Makes everything appended so far durable. Not while a sync that was begun is under way.
     fn sync(&mut self) -> Result<(), StoreError>;
+
+    /// Begins to make everything appended so far durable. Syncs are done in the order in which they were begun; returns how
+    /// many are done now that were not before. Here as in [`Store::go_on`] an error says that none of those under way is
+    /// done or ever will be: what they were to make durable has to be appended again.
+    fn begin_sync(&mut self) -> Result<usize, StoreError> {
+        self.sync().map(|()| 1)
+    }
+
+    /// Whether to begin a sync of what was appended: `more` says that more to append is there already.
+    fn wants_sync(&self, more: bool) -> bool {
+        !more
+    }
+
+    /// What to wait for while syncs are under way.
+    fn under_way(&self) -> Option<UnderWay<'_>> {
+        None
+    }
+
+    /// Goes on with the syncs under way, without waiting; returns how many are done now that were not before.
+    fn go_on(&mut self) -> Result<usize, StoreError> {
+        Ok(0)
+    }
 
     /// Whether there is room for more requests. Asked when an append or sync failed for want of room, and now and then
     /// until it is true again.
@@ -83,6 +106,17 @@ pub trait Store: Send {
 
     /// For logs: `embedded store /var/lib/...`, `no store`.
     fn describe(&self) -> String;
+}
+
+/// Syncs that are under way.
+#[derive(Debug)]
+pub struct UnderWay<'a> {
+    /// There is something to read from it when one may be done.
+    pub descriptor: BorrowedFd<'a>,
+    /// When to go on even so.
+    pub until: Instant,
+    /// So many operations are worth a sync of their own before that.
+    pub enough: usize,
 }
 
 /// A part of all requests.

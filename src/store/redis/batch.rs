@@ -1,22 +1,12 @@
-//! Many operations as few commands: of each field only the last change counts, since a batch is one transaction.
+//! What operations of the coordinator change in the hashes.
 
-use std::collections::hash_map::Entry;
-use std::ops::Range;
-
-use lustreapi_sys::Fid;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::names::{self, Hash as Table};
-use super::transaction;
+use super::commands::{Commands, Name};
+use super::names::Hash as Table;
 use super::values::{self, Place};
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
-
-/// Fields in one command, so that none takes long.
-const FIELDS: usize = 512;
-
-/// Bytes of values that are kept for the next batch.
-const KEPT: usize = 8 << 20;
 
 /// Where requests are that are not in the usual place, and assignments of which C could not read the mover.
 #[derive(Debug, Default)]
@@ -65,80 +55,39 @@ impl Places {
     }
 }
 
-/// What a field is named for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Name {
-    /// A request: its cookie and one of its FIDs.
-    Request(u64, Fid),
-    /// A note.
-    Note(Box<str>),
-}
-
-impl Name {
-    fn of(place: Place, key: &RequestKey) -> Self {
-        let (cookie, fid) = place.field_of(key);
-        Self::Request(cookie, fid)
-    }
-
-    /// Appends it as a word of a command.
-    fn push(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Request(cookie, fid) => transaction::push_word(&names::field_bytes(*cookie, *fid), out),
-            Self::Note(name) => transaction::push_word(name.as_bytes(), out),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Change {
-    hash: Table,
-    name: Name,
-    /// Where the new value is; `None` removes.
-    value: Option<Range<usize>>,
+fn name_of(place: Place, key: &RequestKey) -> Name {
+    let (cookie, fid) = place.field_of(key);
+    Name::Request(cookie, fid)
 }
 
 /// What a transaction does to the hashes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
-    /// One for each field, in the order in which the first came.
-    changes: Vec<Change>,
-    index: FxHashMap<(Table, Name), usize>,
-    /// All values.
-    text: Vec<u8>,
+    commands: Commands,
 }
 
 impl Batch {
+    /// Nothing, to hashes with these keys.
+    pub fn new(key: impl Fn(Table) -> String) -> Self {
+        Self { commands: Commands::new(key) }
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.commands.is_empty()
     }
 
     /// About how many bytes it has.
     pub fn bytes(&self) -> usize {
-        self.text.len() + 112 * self.changes.len()
-    }
-
-    fn change(&mut self, hash: Table, name: Name, write: Option<impl FnOnce(&mut Vec<u8>)>) {
-        let value = write.map(|write| {
-            let start = self.text.len();
-            write(&mut self.text);
-            start..self.text.len()
-        });
-        match self.index.entry((hash, name.clone())) {
-            Entry::Occupied(at) => self.changes[*at.get()].value = value,
-            Entry::Vacant(at) => {
-                at.insert(self.changes.len());
-                self.changes.push(Change { hash, name, value });
-            }
-        }
+        self.commands.bytes()
     }
 
     fn set(&mut self, hash: Table, name: Name, value: &[u8]) {
-        self.change(hash, name, Some(|text: &mut Vec<u8>| text.extend_from_slice(value)));
+        self.commands.set(hash, name, |out| out.extend_from_slice(value));
     }
 
     fn drop(&mut self, hash: Table, name: Name) {
-        self.change(hash, name, None::<fn(&mut Vec<u8>)>);
+        self.commands.remove(hash, name);
     }
 
     /// Adds an operation.
@@ -178,14 +127,14 @@ impl Batch {
             self.drop(assigned, name);
         }
         let (requests, _, name) = hashes(place, &key);
-        self.change(requests, name, Some(|text: &mut Vec<u8>| values::write_item_text(item, text)));
+        self.commands.set(requests, name, |out| values::write_item_text(item, out));
     }
 
     fn assign(&mut self, key: &RequestKey, mover: &str, places: &mut Places) {
         let (_, assigned, name) = hashes(places.of(key), key);
         if assigned == Table::Assigned && !values::mover_is_readable(mover) {
             self.drop(assigned, name);
-            self.set(Table::OwnAssigned, Name::of(Place::Own, key), mover.as_bytes());
+            self.set(Table::OwnAssigned, name_of(Place::Own, key), mover.as_bytes());
             places.set_odd_mover(*key);
             return;
         }
@@ -195,60 +144,19 @@ impl Batch {
 
     fn forget_odd_mover(&mut self, key: &RequestKey, places: &mut Places) {
         if !places.odd_movers.is_empty() && places.odd_movers.remove(key) {
-            self.drop(Table::OwnAssigned, Name::of(Place::Own, key));
+            self.drop(Table::OwnAssigned, name_of(Place::Own, key));
         }
     }
 
-    /// Appends the commands as they are sent, with the names that `name` gives to hashes. Returns how many they are.
-    pub fn encode(&self, name: impl Fn(Table) -> String, out: &mut Vec<u8>) -> usize {
-        let mut commands = 0;
-        for hash in Table::ALL {
-            let (mut set, mut removed) = (Vec::new(), Vec::new());
-            for change in self.changes.iter().filter(|change| change.hash == hash) {
-                match &change.value {
-                    Some(value) => set.push((&change.name, value.clone())),
-                    None => removed.push(&change.name),
-                }
-            }
-            if set.is_empty() && removed.is_empty() {
-                continue;
-            }
-            let key = name(hash);
-            let mut begin = |command: &[u8], words: usize, out: &mut Vec<u8>| {
-                transaction::push_head(2 + words, out);
-                transaction::push_word(command, out);
-                transaction::push_word(key.as_bytes(), out);
-                commands += 1;
-            };
-            for part in set.chunks(FIELDS) {
-                begin(b"HSET", 2 * part.len(), out);
-                for (name, value) in part {
-                    name.push(out);
-                    transaction::push_word(&self.text[value.clone()], out);
-                }
-            }
-            for part in removed.chunks(FIELDS) {
-                begin(b"HDEL", part.len(), out);
-                for name in part {
-                    name.push(out);
-                }
-            }
-        }
-        commands
-    }
-
-    /// Forgets everything but keeps the memory.
-    pub fn clear(&mut self) {
-        self.changes.clear();
-        self.index.clear();
-        self.text.clear();
-        self.text.shrink_to(KEPT);
+    /// Appends the commands as they are sent, and forgets them. Returns how many they are.
+    pub fn take(&mut self, out: &mut Vec<u8>) -> usize {
+        self.commands.take(out)
     }
 }
 
 /// The hashes of requests and of assignments for a place, and the field in both.
 fn hashes(place: Place, key: &RequestKey) -> (Table, Table, Name) {
-    let name = Name::of(place, key);
+    let name = name_of(place, key);
     match place {
         Place::Shared(_) => (Table::Requests, Table::Assigned, name),
         Place::Own => (Table::OwnRequests, Table::OwnAssigned, name),
@@ -257,6 +165,8 @@ fn hashes(place: Place, key: &RequestKey) -> (Table, Table, Name) {
 
 #[cfg(test)]
 mod tests {
+    use lustreapi_sys::Fid;
+
     use super::super::names::Names;
     use super::*;
     use crate::hsm::Action;
@@ -297,17 +207,22 @@ mod tests {
 
     /// The commands as words, values cut to a few letters and fields to their cookie.
     fn commands(ops: &[StoreOp], places: &mut Places) -> Vec<String> {
-        let mut batch = Batch::default();
+        let names = Names::new("n");
+        let mut batch = Batch::new(|hash| names.hash(hash));
         for op in ops {
             batch.add(op, places);
         }
         let mut bytes = Vec::new();
-        let names = Names::new("n");
-        let count = batch.encode(|hash| names.hash(hash), &mut bytes);
+        assert_eq!(batch.is_empty(), ops.is_empty());
+        let count = batch.take(&mut bytes);
+        assert!(batch.is_empty() && batch.take(&mut Vec::new()) == 0);
         let word = |bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes).replace('\0', "_");
             match text.len() {
-                48 => text[..16].trim_start_matches('0').to_owned(),
+                48 => {
+                    let moved = if text[16..32].ends_with('9') { "moved" } else { "" };
+                    format!("{}{moved}", text[..16].trim_start_matches('0'))
+                }
                 _ if text.starts_with("{") => "JSON".to_owned(),
                 _ => text,
             }
@@ -341,16 +256,29 @@ mod tests {
         let mut places = Places::default();
         let ops = [put(1), put(2), assign(1, "m"), assign(2, "m"), unassign(2), remove(3), put(4), remove(4)];
         let want = [
-            "HSET n_requests 1 JSON 2 JSON",
+            "HSET n_requests 1 JSON 2 JSON 4 JSON",
             "HDEL n_requests 3 4",
-            "HSET n_assigned 1 m",
+            "HSET n_assigned 1 m 2 m",
             "HDEL n_assigned 2 3 4",
         ];
         assert_eq!(commands(&ops, &mut places), want);
+        let again =
+            [assign(1, "m"), unassign(1), unassign(2), assign(2, "a"), assign(1, "b"), remove(1), put(1)];
+        let want = [
+            "HSET n_assigned 1 m",
+            "HDEL n_assigned 1 2",
+            "HDEL n_requests 1",
+            "HSET n_assigned 2 a 1 b",
+            "HDEL n_assigned 1",
+            "HSET n_requests 1 JSON",
+        ];
+        assert_eq!(commands(&again, &mut places), want);
         let note =
             |value: Option<&str>| StoreOp::Note { name: "a/b".into(), value: value.map(str::to_owned) };
         assert_eq!(commands(&[note(Some("x"))], &mut places), ["HSET n_rs_notes a/b x"]);
         assert_eq!(commands(&[note(None)], &mut places), ["HDEL n_rs_notes a/b"]);
+        let again = ["HDEL n_rs_notes a/b", "HSET n_rs_notes a/b x"];
+        assert_eq!(commands(&[note(None), note(Some("x"))], &mut places), again);
         assert!(places.unusual.is_empty());
     }
 
@@ -374,7 +302,8 @@ mod tests {
         assert_eq!(commands(&[put(1)], &mut places).len(), 1);
         assert_eq!(commands(&[assign(1, "m\x001")], &mut places), want);
         assert_eq!(commands(&[assign(1, "m")], &mut places), ["HSET n_assigned 1 m", "HDEL n_rs_assigned 1"]);
-        assert_eq!(commands(&[assign(1, "m\x001"), unassign(1)], &mut places).len(), 2);
+        let want = ["HDEL n_assigned 1 1", "HSET n_rs_assigned 1 m_1", "HDEL n_rs_assigned 1"];
+        assert_eq!(commands(&[assign(1, "m\x001"), unassign(1)], &mut places), want);
         assert!(places.odd_movers.is_empty());
     }
 
@@ -382,10 +311,10 @@ mod tests {
     fn a_moved_data_fid_is_found_again() {
         let mut places = Places::default();
         let moved = ActionItem { dfid: Fid::new(9, 9, 9), ..item(1, 1) };
-        let mut batch = Batch::default();
-        batch.add(&StoreOp::Put(moved.clone()), &mut places);
-        batch.add(&StoreOp::Remove { key: moved.key() }, &mut places);
-        let at = batch.index[&(Table::Requests, Name::Request(1, moved.dfid))];
-        assert_eq!(batch.changes[at].value, None);
+        // Not where C would look for it: an earlier one may be there.
+        let want = ["HSET n_requests 1moved JSON", "HDEL n_requests 1", "HDEL n_assigned 1"];
+        assert_eq!(commands(&[StoreOp::Put(moved)], &mut places), want);
+        assert_eq!(commands(&[remove(1)], &mut places), ["HDEL n_requests 1moved", "HDEL n_assigned 1moved"]);
+        assert_eq!(commands(&[remove(1)], &mut places), ["HDEL n_requests 1", "HDEL n_assigned 1"]);
     }
 }

@@ -214,7 +214,7 @@ impl RedisStore {
     fn look_at_server(&mut self, behind: &mut Behind, now: Instant) -> Result<Duration, RedisError> {
         let Some(link) = &mut self.link else { return Ok(RETRY) };
         let found = Meta::read(link, &self.names)?;
-        self.stranger = self.stranger.or(found.stamp.filter(|stamp| self.is_strange(*stamp)));
+        self.stranger = self.stranger.or(found.stamp.filter(|stamp| stamp.is_strange_to(self.confirmed)));
         let refused = match (found.check(&self.server, &self.names, &self.fsname), self.stranger) {
             (Err(error), _) => Some(error.to_string()),
             (Ok(()), Some(stamp)) => Some(format!(
@@ -262,7 +262,7 @@ impl RedisStore {
                 }
             }
         };
-        let mut batch = Batch::default();
+        let mut batch = self.batch(anew);
         loop {
             if replay.next < replay.file.len() {
                 if let Some(op) = replay.file.op(replay.next) {
@@ -286,7 +286,7 @@ impl RedisStore {
             }
             let next = self.spill.files().into_iter().find(|number| *number > replay.number);
             let Some(next) = next else {
-                self.write(&batch, anew)?;
+                self.write(&mut batch)?;
                 self.finish(anew)?;
                 return Ok(None);
             };
@@ -295,7 +295,7 @@ impl RedisStore {
                 Err(wait) => return Ok(behind.spill_is_bad(wait)),
             };
         }
-        self.write(&batch, anew)?;
+        self.write(&mut batch)?;
         behind.replay = Some(replay);
         Ok(Some(Duration::ZERO))
     }
@@ -325,15 +325,13 @@ impl RedisStore {
         self.linked()?.ask(&unlink)
     }
 
-    pub(super) fn write(&mut self, batch: &Batch, anew: bool) -> Result<(), RedisError> {
+    pub(super) fn write(&mut self, batch: &mut Batch) -> Result<(), RedisError> {
         if batch.is_empty() {
             return Ok(());
         }
-        let names = &self.names;
-        let name = |hash| if anew { names.hash_in_the_making(hash) } else { names.hash(hash) };
         let mut transaction = Transaction::default();
         transaction.begin();
-        transaction.add_batch(batch, name);
+        transaction.add_batch(batch);
         transaction.end();
         self.linked()?.transact(&transaction)?;
         Ok(())

@@ -1,16 +1,16 @@
 //! The connection to a redis server.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use redis::io::tcp::TcpSettings;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
+use redis::{RedisError, Value};
 
+use super::resp::Reader;
 use super::scan::Scanner;
 use super::transaction::Transaction;
 use crate::store::StoreError;
@@ -18,16 +18,74 @@ use crate::store::StoreError;
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take. A server that is busy saving its data, or with a slow command of somebody else, is not away.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// How long a server may take at our start to read its data.
 const LOAD: Duration = Duration::from_secs(60);
 /// How often it is asked meanwhile.
 const LOAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection of bytes.
-pub(super) trait Stream: io::Read + io::Write {}
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
-impl<S: io::Read + io::Write> Stream for S {}
+impl Socket {
+    /// Connects to a host and a port, or to the absolute path of a unix socket.
+    fn connect(host: &str, port: u16) -> io::Result<Self> {
+        if host.starts_with('/') {
+            let stream = UnixStream::connect(host)?;
+            stream.set_read_timeout(Some(ANSWER))?;
+            stream.set_write_timeout(Some(ANSWER))?;
+            return Ok(Self::Unix(stream));
+        }
+        let mut last = None;
+        for address in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(ANSWER))?;
+                    stream.set_write_timeout(Some(ANSWER))?;
+                    return Ok(Self::Tcp(stream));
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::Error::other(format!("{host} has no address"))))
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
 
 /// Where a server is, and who we are there.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,71 +122,28 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    fn info(&self) -> Result<ConnectionInfo, RedisError> {
-        let address = if self.host.starts_with('/') {
-            ConnectionAddr::Unix(PathBuf::from(&self.host))
-        } else {
-            ConnectionAddr::Tcp(self.host.clone(), self.port)
-        };
-        let mut who = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(user) = &self.user {
-            who = who.set_username(user);
-        }
-        if let Some(password) = &self.password {
-            who = who.set_password(password);
-        }
-        let tcp = TcpSettings::default().set_nodelay(true);
-        Ok(address.into_connection_info()?.set_tcp_settings(tcp).set_redis_settings(who))
-    }
-
     /// Connects, within a few seconds.
     ///
     /// # Errors
     /// Whatever keeps it from it.
     pub fn connect(&self) -> Result<Link, RedisError> {
-        let client = redis::Client::open(self.info()?)?;
-        let connection = client.get_connection_with_timeout(CONNECT)?;
-        connection.set_read_timeout(Some(ANSWER))?;
-        connection.set_write_timeout(Some(ANSWER))?;
-        Ok(Link { connection })
+        let mut link = Link { input: Reader::new(Socket::connect(&self.host, self.port)?) };
+        if let Some(password) = &self.password {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(user) = &self.user {
+                auth.arg(user);
+            }
+            link.ask::<()>(auth.arg(password))?;
+        }
+        Ok(link)
     }
 
     /// Another connection, to read hashes.
     ///
     /// # Errors
     /// Whatever keeps it from it.
-    pub(super) fn scanner(&self) -> io::Result<Scanner<Box<dyn Stream>>> {
-        let mut scanner = Scanner::new(self.stream()?);
-        match (&self.user, &self.password) {
-            (Some(user), Some(password)) => {
-                scanner.ask(&[b"AUTH", user.as_bytes(), password.as_bytes()])?;
-            }
-            (None, Some(password)) => scanner.ask(&[b"AUTH", password.as_bytes()])?,
-            (_, None) => {}
-        }
-        Ok(scanner)
-    }
-
-    fn stream(&self) -> io::Result<Box<dyn Stream>> {
-        if self.host.starts_with('/') {
-            let stream = UnixStream::connect(&self.host)?;
-            stream.set_read_timeout(Some(ANSWER))?;
-            stream.set_write_timeout(Some(ANSWER))?;
-            return Ok(Box::new(stream));
-        }
-        let mut last = None;
-        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(ANSWER))?;
-                    stream.set_write_timeout(Some(ANSWER))?;
-                    return Ok(Box::new(stream));
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| io::Error::other(format!("{} has no address", self.host))))
+    pub(super) fn scanner(&self) -> Result<Scanner<Socket>, RedisError> {
+        Ok(Scanner::new(self.connect()?.input))
     }
 
     /// Connects on a thread of its own, so that nothing waits for it.
@@ -202,9 +217,58 @@ impl Connecting {
     }
 }
 
+/// What was answered to some commands.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Values that have not come.
+    left: usize,
+    results: Vec<Value>,
+    refused: Option<RedisError>,
+    transaction: bool,
+}
+
+impl Answer {
+    /// Nothing yet, of so many commands.
+    fn of(commands: usize) -> Self {
+        Self { left: commands, results: Vec::new(), refused: None, transaction: false }
+    }
+
+    /// Nothing yet, of a transaction with so many commands in it.
+    pub fn of_transaction(commands: usize) -> Self {
+        Self { left: commands + 2, results: Vec::new(), refused: None, transaction: true }
+    }
+
+    fn take(&mut self, value: Value) {
+        self.left -= 1;
+        match value {
+            Value::ServerError(error) => drop(self.refused.get_or_insert(RedisError::from(error))),
+            // What comes before the last one only says that the commands were taken.
+            value if self.transaction => self.results = vec![value],
+            value => self.results.push(value),
+        }
+    }
+
+    /// The results of the commands.
+    fn results(&mut self) -> Result<Vec<Value>, RedisError> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        let mut results = std::mem::take(&mut self.results);
+        if self.transaction {
+            results = match results.pop() {
+                Some(Value::Array(results)) => results,
+                other => {
+                    return Err(io::Error::other(format!("no result of a transaction: {other:?}")).into());
+                }
+            };
+        }
+        results.into_iter().map(Value::extract_error).collect()
+    }
+}
+
 /// An open connection. After an error of input or output it is of no more use.
 pub struct Link {
-    connection: redis::Connection,
+    input: Reader<Socket>,
 }
 
 impl fmt::Debug for Link {
@@ -216,14 +280,17 @@ impl fmt::Debug for Link {
 impl Link {
     /// Sends commands and gives their results, one for each.
     ///
-    /// The crate's own way waits for every single answer of a server that does not answer.
-    ///
     /// # Errors
     /// Of the connection, or the first one of the commands; in a transaction none of them was carried out then, unless one
     /// met a key of another type.
     pub fn send(&mut self, pipe: &redis::Pipeline) -> Result<Vec<Value>, RedisError> {
-        self.connection.send_packed_command(&pipe.get_packed_pipeline())?;
-        self.results(pipe.len(), pipe.is_transaction())
+        self.write(&pipe.get_packed_pipeline())?;
+        let commands = pipe.len();
+        self.answer(if pipe.is_transaction() {
+            Answer::of_transaction(commands)
+        } else {
+            Answer::of(commands)
+        })
     }
 
     /// Sends a transaction and gives the results of its commands.
@@ -231,32 +298,57 @@ impl Link {
     /// # Errors
     /// As [`Link::send`].
     pub fn transact(&mut self, transaction: &Transaction) -> Result<Vec<Value>, RedisError> {
-        self.connection.send_packed_command(transaction.bytes())?;
-        self.results(transaction.commands(), true)
+        self.write(transaction.bytes())?;
+        self.answer(Answer::of_transaction(transaction.commands()))
     }
 
-    fn results(&mut self, commands: usize, transaction: bool) -> Result<Vec<Value>, RedisError> {
-        let count = commands + if transaction { 2 } else { 0 };
-        let mut refused = None;
-        let mut results = Vec::with_capacity(count);
-        for _ in 0..count {
-            match self.connection.recv_response()? {
-                Value::ServerError(error) => drop(refused.get_or_insert(RedisError::from(error))),
-                value => results.push(value),
-            }
+    /// Sends a transaction without waiting for its answer, [`Answer::of_transaction`].
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub(super) fn begin(&mut self, transaction: &Transaction) -> io::Result<()> {
+        self.write(transaction.bytes())
+    }
+
+    /// What becomes readable when there is an answer.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.input.descriptor()
+    }
+
+    /// Reads what has come, without waiting. Returns whether there was something.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub(super) fn read_what_is_there(&mut self) -> io::Result<bool> {
+        self.input.fill_with_what_is_there()
+    }
+
+    /// Waits until more has come.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.input.fill()
+    }
+
+    /// Takes what was read of an answer. Gives the results when it is complete.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub(super) fn next_of(&mut self, answer: &mut Answer) -> Result<Option<Vec<Value>>, RedisError> {
+        while answer.left > 0 {
+            let Some(value) = self.input.next()? else { return Ok(None) };
+            answer.take(value);
         }
-        if let Some(error) = refused {
-            return Err(error);
+        answer.results().map(Some)
+    }
+
+    fn answer(&mut self, mut answer: Answer) -> Result<Vec<Value>, RedisError> {
+        while answer.left > 0 {
+            let value = self.input.value()?;
+            answer.take(value);
         }
-        if transaction {
-            results = match results.pop() {
-                Some(Value::Array(results)) => results,
-                other => {
-                    return Err(io::Error::other(format!("no result of a transaction: {other:?}")).into());
-                }
-            };
-        }
-        results.into_iter().map(Value::extract_error).collect()
+        answer.results()
     }
 
     /// Sends one command and reads its answer.
@@ -264,7 +356,15 @@ impl Link {
     /// # Errors
     /// Of the connection or of the command.
     pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, RedisError> {
-        command.query(&mut self.connection)
+        self.write(&command.get_packed_command())?;
+        Ok(redis::from_redis_value(self.input.value()?.extract_error()?)?)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.input.stream().write_all(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it does not read"),
+            _ => error,
+        })
     }
 }
 
@@ -295,9 +395,6 @@ mod tests {
     fn passwords_are_not_shown() {
         let password = Some("secret".to_owned());
         let server = Server { host: "h".into(), port: 1, user: None, password };
-        assert!(
-            !format!("{server} {server:?} {:?}", server.info().map(|info| format!("{info:?}")))
-                .contains("secret")
-        );
+        assert!(!format!("{server} {server:?}").contains("secret"));
     }
 }

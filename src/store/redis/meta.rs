@@ -47,6 +47,11 @@ impl Stamp {
         words.next().is_none().then_some(Self { generation, run, sequence })
     }
 
+    /// Whether it is of another daemon than `ours`, one that began when or after we did: what it wrote is not ours to replace.
+    pub fn is_strange_to(self, ours: Self) -> bool {
+        self.generation > ours.generation || self.generation == ours.generation && self.run != ours.run
+    }
+
     /// The same run at another commit.
     #[must_use]
     pub fn at(self, sequence: u64) -> Self {

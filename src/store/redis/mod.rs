@@ -3,13 +3,16 @@
 pub mod batch;
 mod beside;
 mod catch_up;
+mod commands;
 pub mod durability;
+mod in_flight;
 pub mod link;
 pub mod meta;
 pub mod names;
 mod quick;
 mod recovery;
 mod replay;
+mod resp;
 mod scan;
 pub mod spill;
 mod store;

@@ -2,7 +2,6 @@
 
 use redis::RedisError;
 
-use super::batch::Batch;
 use super::link::takes_nothing;
 use super::meta::Meta;
 use super::names::Hash;
@@ -176,7 +175,7 @@ impl RedisStore {
     }
 
     fn replay_file(&mut self, file: &SpillFile, plan: Plan) -> Result<u64, RedisError> {
-        let mut batch = Batch::default();
+        let mut batch = self.batch(false);
         let mut count = 0;
         for frame in 0..file.len() {
             let Some(op) = file.op(frame) else { continue };
@@ -187,10 +186,10 @@ impl RedisStore {
             batch.add(&op, &mut self.places);
             count += 1;
             if batch.bytes() >= BATCH_BYTES {
-                self.write(&std::mem::take(&mut batch), false)?;
+                self.write(&mut batch)?;
             }
         }
-        self.write(&batch, false)?;
+        self.write(&mut batch)?;
         Ok(count)
     }
 

@@ -174,7 +174,7 @@ impl Spill {
     ///
     /// # Errors
     /// When that fails: then none of them was appended.
-    pub fn append(&mut self, ops: &[StoreOp]) -> io::Result<()> {
+    pub fn append<'a>(&mut self, ops: impl IntoIterator<Item = &'a StoreOp>) -> io::Result<()> {
         self.rotate()?;
         self.append_with(|payload, push| {
             for op in ops {

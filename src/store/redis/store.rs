@@ -10,6 +10,7 @@ use redis::RedisError;
 use super::batch::{Batch, Places};
 use super::catch_up::Behind;
 use super::durability::Durability;
+use super::in_flight::{InFlight, OPERATIONS};
 use super::link::{Link, Server};
 use super::meta::{self, Stamp};
 use super::names::Names;
@@ -18,10 +19,10 @@ use super::transaction::Transaction;
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
 use crate::store::segments::is_full;
-use crate::store::{Health, Recovery, Snapshot, Store, StoreError, record};
+use crate::store::{Health, Recovery, Snapshot, Store, StoreError, UnderWay, record};
 
 /// Bytes of one transaction; a single request may be longer.
-pub(super) const BATCH_BYTES: usize = 4 << 20;
+pub(super) const BATCH_BYTES: usize = 1 << 20;
 
 /// How often redis is looked at while there is nothing to store.
 const WATCH: Duration = Duration::from_secs(2);
@@ -51,9 +52,11 @@ pub struct RedisStore {
     /// The last one that it was sent.
     pub(super) attempted: u64,
     /// Appended, not durable.
-    pending: Vec<Arc<Vec<StoreOp>>>,
-    batch: Batch,
-    transaction: Transaction,
+    pub(super) pending: Vec<Arc<Vec<StoreOp>>>,
+    pub(super) pending_ops: usize,
+    pub(super) in_flight: InFlight,
+    /// Memory for what is put together.
+    making: Option<(Batch, Transaction)>,
     /// Where requests are in redis.
     pub(super) places: Places,
     /// All notes, for snapshots.
@@ -71,7 +74,7 @@ pub struct RedisStore {
 }
 
 /// What a commit found in redis.
-enum Found {
+pub(super) enum Found {
     /// What the one before left.
     Intact,
     /// Something older, or nothing.
@@ -81,7 +84,7 @@ enum Found {
 }
 
 impl Found {
-    fn as_reason(&self) -> &'static str {
+    pub(super) fn as_reason(&self) -> &'static str {
         match self {
             Self::Intact => "it is as it was",
             Self::Other => "it lost what it had, and is written anew",
@@ -116,8 +119,9 @@ impl RedisStore {
             confirmed: Stamp { generation: 0, run: options.run, sequence: 0 },
             attempted: 0,
             pending: Vec::new(),
-            batch: Batch::default(),
-            transaction: Transaction::default(),
+            pending_ops: 0,
+            in_flight: InFlight::default(),
+            making: None,
             places: Places::default(),
             notes: BTreeMap::new(),
             spill,
@@ -154,27 +158,17 @@ impl RedisStore {
         }
     }
 
-    /// Writes operations to redis; says what was there before.
-    fn commit(&mut self, ops: &[Arc<Vec<StoreOp>>]) -> Result<Found, RedisError> {
-        // Their memory is used again.
-        let mut batch = std::mem::take(&mut self.batch);
-        let mut transaction = std::mem::take(&mut self.transaction);
-        let found = self.commit_with(ops, &mut batch, &mut transaction);
-        batch.clear();
-        (self.batch, self.transaction) = (batch, transaction);
-        found
+    /// What a transaction does, to the hashes or to those that are to take their place.
+    pub(super) fn batch(&self, anew: bool) -> Batch {
+        Batch::new(|hash| if anew { self.names.hash_in_the_making(hash) } else { self.names.hash(hash) })
     }
 
-    fn commit_with(
-        &mut self,
-        ops: &[Arc<Vec<StoreOp>>],
-        batch: &mut Batch,
-        transaction: &mut Transaction,
-    ) -> Result<Found, RedisError> {
-        let mut found = Found::Intact;
+    /// Sends operations in transactions. What they find is answered later.
+    fn send(&mut self, ops: &[Arc<Vec<StoreOp>>]) -> Result<(), RedisError> {
+        let (mut batch, mut transaction) =
+            self.making.take().unwrap_or_else(|| (self.batch(false), Transaction::default()));
         let mut rest = ops.iter().flat_map(|ops| ops.iter()).peekable();
         while rest.peek().is_some() {
-            batch.clear();
             while batch.bytes() < BATCH_BYTES
                 && let Some(op) = rest.next()
             {
@@ -187,21 +181,19 @@ impl RedisStore {
             meta::write_stamp(&self.names, stamp, &mut after);
             transaction.begin();
             transaction.add_pipe(&before);
-            transaction.add_batch(batch, |hash| self.names.hash(hash));
+            transaction.add_batch(&mut batch);
             transaction.add_pipe(&after);
             transaction.end();
-            let before = meta::stamp_read(self.linked()?.transact(transaction)?);
-            if let Some(stranger) = before.filter(|before| self.is_strange(*before)) {
-                // It finds our stamp now, and will write all that it knows anew.
-                self.stranger = Some(stranger);
-                return Ok(Found::Stranger);
-            }
-            if before != Some(self.confirmed) {
-                found = Found::Other;
-            }
-            self.confirmed = stamp;
+            self.in_flight.add(stamp, transaction.commands());
+            self.linked()?.begin(&transaction)?;
         }
-        Ok(found)
+        self.making = Some((batch, transaction));
+        Ok(())
+    }
+
+    /// Whether it is time to look at redis, once nothing is on its way.
+    pub(super) fn watch_is_due(&self) -> bool {
+        self.watched.is_none_or(|at| at.elapsed() >= WATCH)
     }
 
     /// Looks now and then whether redis is still what it was, also when there is nothing to store.
@@ -214,19 +206,13 @@ impl RedisStore {
         meta::read_stamp(&self.names, &mut pipe);
         let found = meta::stamp_read(self.linked()?.send(&pipe)?);
         if found != Some(self.confirmed) {
-            self.stranger = found.filter(|found| self.is_strange(*found));
+            self.stranger = found.filter(|found| found.is_strange_to(self.confirmed));
             return Ok(if self.stranger.is_some() { Found::Stranger } else { Found::Other });
         }
         if let Some(link) = &mut self.link {
             self.durability.check(now, &self.server, link)?;
         }
         Ok(Found::Intact)
-    }
-
-    /// Whether a stamp is of another daemon that began when or after we did: what it wrote is not ours to replace.
-    pub(super) fn is_strange(&self, stamp: Stamp) -> bool {
-        let ours = self.confirmed;
-        stamp.generation > ours.generation || stamp.generation == ours.generation && stamp.run != ours.run
     }
 
     pub(super) fn remember_note(&mut self, name: &str, value: Option<&str>) {
@@ -236,12 +222,15 @@ impl RedisStore {
         };
     }
 
-    fn sync_to_spill(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {
+    pub(super) fn sync_to_spill(&mut self, ops: &[Arc<Vec<StoreOp>>]) -> Result<(), StoreError> {
+        if ops.is_empty() {
+            return Ok(());
+        }
         if self.spill.current().is_none() {
             let head = self.spill_head();
             self.spill.begin(&head, false).map_err(|error| self.spill_error(error))?;
         }
-        self.spill.append(ops).map_err(|error| self.spill_error(error))
+        self.spill.append(ops.iter().flat_map(|ops| ops.iter())).map_err(|error| self.spill_error(error))
     }
 }
 
@@ -271,30 +260,50 @@ impl Store for RedisStore {
             }
         }
         if !ops.is_empty() {
+            self.pending_ops += ops.len();
             self.pending.push(Arc::clone(ops));
         }
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
+        self.begin_sync()?;
+        while !self.in_flight.is_empty() {
+            self.take_answers(true)?;
+        }
+        Ok(())
+    }
+
+    fn begin_sync(&mut self) -> Result<usize, StoreError> {
         let ops = std::mem::take(&mut self.pending);
-        if ops.is_empty() {
-            return Ok(());
+        self.pending_ops = 0;
+        if self.behind.is_some() {
+            self.sync_to_spill(&ops)?;
+            return Ok(1);
         }
-        if self.behind.is_none() {
-            match self.commit(&ops) {
-                Ok(Found::Intact) => return Ok(()),
-                Ok(found @ Found::Other) => {
-                    self.fall_behind(found.as_reason(), true);
-                    return Ok(());
-                }
-                Ok(found @ Found::Stranger) => self.fall_behind(found.as_reason(), false),
-                Err(error) => self.fall_behind(&error.to_string(), false),
-            }
+        if ops.is_empty() && self.in_flight.is_empty() {
+            return Ok(1);
         }
-        // What of it redis has got nevertheless is written again, which changes nothing.
-        let ops: Vec<StoreOp> = ops.iter().flat_map(|ops| ops.iter()).cloned().collect();
-        self.sync_to_spill(&ops)
+        self.in_flight.begin(ops.clone());
+        let begun = self.in_flight.begun();
+        match self.send(&ops) {
+            Ok(()) => Ok(0),
+            Err(error) => self.give_up(&error.to_string()).map(|()| begun),
+        }
+    }
+
+    fn wants_sync(&self, more: bool) -> bool {
+        // Few operations wait for others while there is something on its way.
+        let alone = self.in_flight.is_empty();
+        (alone && !more || self.pending_ops >= OPERATIONS) && self.may_send()
+    }
+
+    fn under_way(&self) -> Option<UnderWay<'_>> {
+        self.waits_for()
+    }
+
+    fn go_on(&mut self) -> Result<usize, StoreError> {
+        self.take_answers(false)
     }
 
     fn has_room(&mut self) -> bool {
@@ -313,6 +322,9 @@ impl Store for RedisStore {
         let now = Instant::now();
         if self.behind.is_some() {
             return Some(self.catch_up(now));
+        }
+        if !self.in_flight.is_empty() {
+            return Some(WATCH);
         }
         match self.watch(now) {
             Ok(Found::Intact) => {

@@ -1,7 +1,6 @@
 //! Commands as they are sent, between `MULTI` and `EXEC`: nothing is copied more often than it has to be.
 
 use super::batch::Batch;
-use super::names::Hash;
 use crate::wire::text::push_int;
 
 /// Bytes of memory that are kept for the next one.
@@ -23,6 +22,27 @@ pub(super) fn push_head(words: usize, out: &mut Vec<u8>) {
 pub(super) fn push_word(word: &[u8], out: &mut Vec<u8>) {
     push_number(b'$', word.len(), out);
     out.extend_from_slice(word);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Adds the word that `write` appends to a command.
+pub(super) fn push_word_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    // Most are requests, with three digits for their length: it is filled in when it is known.
+    const HEAD: &[u8] = b"$000\r\n";
+    let start = out.len();
+    out.extend_from_slice(HEAD);
+    let text = start + HEAD.len();
+    write(out);
+    let len = out.len() - text;
+    if (100..1000).contains(&len) {
+        for (digit, unit) in out[start + 1..].iter_mut().zip([100, 10, 1]) {
+            *digit = b'0' + (len / unit % 10) as u8;
+        }
+    } else {
+        let mut head = Vec::new();
+        push_number(b'$', len, &mut head);
+        out.splice(start..text, head);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -56,9 +76,9 @@ impl Transaction {
         }
     }
 
-    /// Adds what a batch does, with the names that `name` gives to hashes.
-    pub fn add_batch(&mut self, batch: &Batch, name: impl Fn(Hash) -> String) {
-        self.commands += batch.encode(name, &mut self.bytes);
+    /// Adds what a batch does, and empties it.
+    pub fn add_batch(&mut self, batch: &mut Batch) {
+        self.commands += batch.take(&mut self.bytes);
     }
 
     /// Ends it.
@@ -74,5 +94,21 @@ impl Transaction {
     /// Commands between the first and the last.
     pub fn commands(&self) -> usize {
         self.commands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_whose_length_is_known_late_are_the_same() {
+        for len in [0, 1, 9, 10, 99, 100, 101, 999, 1000, 12_345] {
+            let text = vec![b'x'; len];
+            let (mut early, mut late) = (b"before".to_vec(), b"before".to_vec());
+            push_word(&text, &mut early);
+            push_word_with(&mut late, |out| out.extend_from_slice(&text));
+            assert_eq!(String::from_utf8(late), String::from_utf8(early));
+        }
     }
 }
