@@ -75,7 +75,8 @@ struct Doubt {
     tries: u32,
     /// Asked and not answered: the number of the question.
     asked: Option<u64>,
-    /// It came again while the MDT was asked to take it again; or the MDT has said once that it heard of its end.
+    /// It came again while the MDT was asked to take it again, or its file was looked at; or the MDT has said once that it heard
+    /// of its end.
     back: bool,
     /// With what error its mover ended it.
     status: i32,
@@ -294,8 +295,8 @@ impl Coordinator {
             State::Doubtful => match self.doubts.of.get_mut(&handle) {
                 // The MDT may be about to take it a second time: wait for what it says.
                 Some(doubt) if doubt.stage == Stage::Request && doubt.asked.is_some() => doubt.back = true,
-                // A mover has ended it: that it was known before does not matter.
-                Some(doubt) if matches!(doubt.stage, Stage::Look | Stage::End) => {}
+                // A mover has ended it: that it was known before does not matter, but it may have been sent since.
+                Some(doubt) if matches!(doubt.stage, Stage::Look | Stage::End) => doubt.back = true,
                 _ => self.no_doubt(handle, effects),
             },
             _ => {}
@@ -562,6 +563,10 @@ impl Coordinator {
             Stage::Wanted => {
                 tracing::info!(%key, "the MDT has forgotten this request: it is requested again");
                 self.doubt_now(handle, Stage::Request);
+            }
+            _ if self.doubts.of.get_mut(&handle).is_some_and(|doubt| std::mem::take(&mut doubt.back)) => {
+                tracing::info!(%key, "not done, and the MDT may have sent it again: it is asked");
+                self.doubt_now(handle, Stage::Confirm);
             }
             _ => {
                 self.counts.forgotten_at_mdt += 1;

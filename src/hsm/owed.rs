@@ -148,8 +148,12 @@ fn key_of(name: &str) -> Option<RequestKey> {
 }
 
 impl Coordinator {
-    /// Notes that an MDT is owed the end of a request. To be called before the request is forgotten.
+    /// Notes that an MDT is owed the end of a request. To be called before the request is forgotten. A full store takes the end
+    /// of a request, and nothing new.
     pub(super) fn owe(&self, item: &ActionItem, errno: i32, effects: &mut Effects) {
+        if self.store_full {
+            return;
+        }
         let name = note_name(item.key());
         effects.store.push(StoreOp::Note { name, value: Some(to_note(item, errno)) });
     }
@@ -162,6 +166,7 @@ impl Coordinator {
     pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, noted: bool, effects: &mut Effects) {
         assert!(errno > 0, "the coordinator ends no request with success");
         let key = item.key();
+        let noted = noted && !self.store_full;
         if let Some(ending) = self.endings.of.get_mut(&key) {
             ending.noted |= noted;
             return;

@@ -568,6 +568,32 @@ fn a_restore_that_came_again_waits_for_its_mdt() {
     assert_eq!(s.work(1, ANY), [1]);
 }
 
+/// Found by the simulator: an MDT that had restarted sent an archive again while it was looked into why its mover had ended it with
+/// ENOENT. It was requested again under a new cookie, and the old one stayed at the MDT until its timeout.
+#[test]
+fn what_comes_again_while_its_end_is_looked_into_is_asked_about() {
+    for knows in [true, false] {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        s.lustre(vec![archive(1, "")]);
+        assert_eq!(s.work(1, ANY), [1]);
+        s.done(1, 1, 1, ENOENT);
+        assert_eq!(looked(&s.pass_ms(1)), [1]);
+        s.lustre(vec![archive(1, "")]);
+        s.answer_state(1, Ok(HS_EXISTS));
+        assert_eq!(kept(&s.pass_ms(1)), [1]);
+        s.alive(1, if knows { 0 } else { ENOENT });
+        if knows {
+            assert_eq!(s.work(1, ANY), [1]);
+        } else {
+            assert_eq!(looked(&s.pass_ms(1)), [1]);
+            s.answer_state(1, Ok(HS_EXISTS));
+            s.pass_ms(1);
+        }
+        assert_eq!(requested(&s.visible).len(), usize::from(!knows));
+    }
+}
+
 /// A copytool that works at the wrong MDT: the right one waits.
 #[test]
 fn a_restore_whose_end_was_refused_is_run_once_more_and_then_ended() {

@@ -115,6 +115,17 @@ fn an_end_is_owed_until_the_mdt_has_it_over_restarts() {
 }
 
 #[test]
+fn a_full_store_is_given_nothing_new() {
+    let mut s = Session::new(asking());
+    s.lustre(vec![archive(1, "")]);
+    s.event(Event::StoreFull(true));
+    let before = s.store.len();
+    assert_eq!(endings(&s.lustre(vec![cancel(1)])), [(1, 125)]);
+    s.event(Event::LustreEnded { key: key(1), errno: 0 });
+    assert_eq!(s.store[before..], [StoreOp::Remove { key: key(1) }]);
+}
+
+#[test]
 fn an_end_that_the_mdt_refuses_is_owed_no_longer() {
     for errno in [2, 22] {
         let (mut s, ..) = ended(WAYS[0]);
