@@ -90,7 +90,7 @@ impl Coordinator {
     /// ECANCELED completes. Without such a record ECANCELED would make the request itself a success in `hsm/actions`, though
     /// nothing was done; ENOSYS makes it FAILED, and ECANCELED for the readers of the changelog. An ARCHIVE gets the one error
     /// that never makes a file dirty (Lustre `hsm_cdt_request_completed`).
-    fn cancel_error(&self, handle: Handle, by_operator: bool) -> i32 {
+    pub(super) fn cancel_error(&self, handle: Handle, by_operator: bool) -> i32 {
         if !by_operator {
             self.harmless_error(handle, ECANCELED)
         } else if self.requests.at(handle).kind == Kind::Archive {

@@ -120,7 +120,16 @@ impl Coordinator {
             self.counts.done[kind.at()] += 1;
             self.movers.at_mut(mover).done[kind.at()] += 1;
         }
+        // The MDT refused the end of what an operator wanted to be cancelled: it may wait still.
+        let owed = (unheard && cancelled.is_some() && self.config.ask_lustre)
+            .then(|| (self.item(handle, true), self.cancel_error(handle, true)));
+        if let Some((item, errno)) = &owed {
+            self.owe(item, *errno, effects);
+        }
         self.forget(handle, effects);
+        if let Some((item, errno)) = owed {
+            self.end_at_lustre(item, errno, true, effects);
+        }
         if kind == Kind::Remove && done.status == 0 {
             self.copy_removed(key);
         }

@@ -184,6 +184,22 @@ fn no_archive_is_given_out_while_the_end_of_another_is_owed() {
     }
 }
 
+/// Found by the simulator: an operator cancelled a restore that a copytool worked on at the wrong MDT.
+#[test]
+fn what_was_cancelled_and_ended_unheard_is_ended_by_us() {
+    for (unheard, told) in [(true, vec![(1, 38)]), (false, vec![])] {
+        let mut s = Session::new(asking());
+        s.mover(1, "m0");
+        s.lustre(vec![restore(1, "")]);
+        s.work(1, ANY);
+        s.cancel(Select::default(), false);
+        let done = Done { cookie: 1, dfid: fid(1), status: 2 };
+        s.message(1, if unheard { Message::Unheard(done) } else { Message::Done(done) });
+        assert_eq!(endings(&s.visible), told);
+        assert_eq!(owed(&s).len(), told.len());
+    }
+}
+
 /// A store that lost something may have the request and the note.
 #[test]
 fn a_note_whose_request_is_there_means_nothing() {
