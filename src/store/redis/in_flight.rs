@@ -261,7 +261,8 @@ mod tests {
     /// spill, in order and without a gap, before it is said to be durable; and whether redis can just be given that is known.
     #[test]
     fn what_redis_did_not_confirm_is_spilled_in_order() {
-        let cases: [(&[Play], &str, &[usize], std::ops::Range<u64>, bool); 6] = [
+        type Case<'a> = (&'a [Play], &'a str, &'a [usize], std::ops::Range<u64>, bool);
+        let cases: [Case<'_>; 6] = [
             (&[Run, Run, Run, Run, Run], "0 0000000000000007 0", &[1, 2, 3, 4, 5], 0..0, false),
             (&[Run, Run, Refuse, Run, Run], "0 0000000000000007 0", &[1, 2, 4, 5], 3..6, false),
             (&[Run, HangUp], "0 0000000000000007 0", &[1], 2..6, false),
