@@ -19,16 +19,17 @@ pub struct Places {
 impl Places {
     /// Where a request is.
     pub fn of(&self, key: &RequestKey) -> Place {
-        self.unusual.get(key).copied().unwrap_or(Place::usual(key))
+        let unusual = if self.unusual.is_empty() { None } else { self.unusual.get(key) };
+        unusual.copied().unwrap_or(Place::usual(key))
     }
 
     /// Notes where a request is from now on; returns where it was.
     pub fn set(&mut self, key: RequestKey, place: Place) -> Place {
-        let old = if place == Place::usual(&key) {
-            self.unusual.remove(&key)
-        } else {
-            self.unusual.insert(key, place)
-        };
+        let usual = place == Place::usual(&key);
+        if usual && self.unusual.is_empty() {
+            return place;
+        }
+        let old = if usual { self.unusual.remove(&key) } else { self.unusual.insert(key, place) };
         self.own -= u64::from(old == Some(Place::Own));
         self.own += u64::from(place == Place::Own);
         old.unwrap_or(Place::usual(&key))
@@ -40,6 +41,9 @@ impl Places {
     }
 
     fn forget(&mut self, key: &RequestKey) {
+        if self.unusual.is_empty() && self.odd_movers.is_empty() {
+            return;
+        }
         self.own -= u64::from(self.unusual.remove(key) == Some(Place::Own));
         self.odd_movers.remove(key);
     }
