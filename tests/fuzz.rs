@@ -183,6 +183,7 @@ targets! {
     api_selection
     client_words
     queue_lines
+    api_requests
     tls_files
     coordinator
     shim_replies

@@ -14,20 +14,7 @@ fn at(milliseconds: u64) -> Now {
 
 fn item() -> ActionItem {
     let fid = Fid::new(0x2_0000_0402, 1, 0);
-    ActionItem {
-        action: Action::Archive,
-        fid,
-        dfid: fid,
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie: 7,
-        gid: 0,
-        archive_id: 1,
-        flags: 0,
-        data: Box::default(),
-        timestamp: 0,
-        extra: Box::default(),
-    }
+    ActionItem::new(Action::Archive, fid, 7, 1)
 }
 
 /// What is visible of one event.

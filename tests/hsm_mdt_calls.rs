@@ -129,20 +129,7 @@ impl Side {
 
 /// A request for a file that nobody asked for.
 fn invented(cookie: u64, fid: Fid) -> ActionItem {
-    ActionItem {
-        action: Action::Archive,
-        fid,
-        dfid: fid,
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie,
-        gid: 0,
-        archive_id: 0,
-        flags: 0,
-        data: [].into(),
-        timestamp: 0,
-        extra: "".into(),
-    }
+    ActionItem::new(Action::Archive, fid, cookie, 0)
 }
 
 fn fid_of(files: &FileSet<'_>) -> Fid {

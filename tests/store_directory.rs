@@ -17,18 +17,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 fn item(n: u64) -> ActionItem {
     let fid = Fid::new(0x2_0000_0401, n as u32, 0);
     ActionItem {
-        action: Action::Restore,
-        fid,
-        dfid: fid,
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie: n,
-        gid: 0,
-        archive_id: 1,
         flags: 4,
         data: (*b"\xff\0").into(),
         timestamp: 9,
         extra: "\"x\":1".into(),
+        ..ActionItem::new(Action::Restore, fid, n, 1)
     }
 }
 

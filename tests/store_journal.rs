@@ -17,18 +17,9 @@ type State = Vec<(ActionItem, Option<String>)>;
 fn item(n: u64, data: &str) -> ActionItem {
     let fid = Fid::new(0x2_0000_0401, n as u32, 0);
     ActionItem {
-        action: Action::Archive,
-        fid,
-        dfid: fid,
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie: 1000 + n,
-        gid: 0,
-        archive_id: 1,
-        flags: 0,
         data: data.as_bytes().into(),
         timestamp: n as i64,
-        extra: "".into(),
+        ..ActionItem::new(Action::Archive, fid, 1000 + n, 1)
     }
 }
 

@@ -22,20 +22,7 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
 
 fn item(data: &[u8]) -> ActionItem {
     let fid = Fid::new(0x2_0000_0401, 0x8000_0001, 0);
-    ActionItem {
-        action: Action::Archive,
-        fid,
-        dfid: fid,
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie: 0xf_692f_08f6,
-        gid: 0,
-        archive_id: 1,
-        flags: 4,
-        data: data.into(),
-        timestamp: 0,
-        extra: "".into(),
-    }
+    ActionItem { flags: 4, data: data.into(), ..ActionItem::new(Action::Archive, fid, 0xf_692f_08f6, 1) }
 }
 
 const ITEM: &str = concat!(

@@ -5,14 +5,16 @@
 use coordinatool::hsm::effect::{Reply, WorkList};
 use coordinatool::hsm::event::Message;
 use coordinatool::wire::{
-    Accept, Decoder, ItemStyle, Limits, ServerMessage, layout, parse_item, parse_message, parse_reply,
-    write_item, write_reply, write_work,
+    Accept, Decoder, ItemStyle, Limits, ServerMessage, layout, parse_item, parse_message, parse_message_with,
+    parse_reply, write_item, write_reply, write_work,
 };
 
 const T0: &str = include_str!("data/golden/t0-both-sides.txt");
 const T1: &str = include_str!("data/golden/t1-protocol-status-cancel-queue.txt");
 const T2: &str = include_str!("data/golden/t2-nonutf8-dup-partial.txt");
 const T7: &str = include_str!("data/golden/t7-batch-hostmapping.txt");
+/// What the C server and the C library said to each other over a real Lustre (2.17), as the server logged it.
+const REAL: &str = include_str!("data/golden/real-lustre-journal.txt");
 
 /// The answers in a session: in t0 after `S> `, in the others after a label.
 fn answers(session: &str) -> impl Iterator<Item = &str> {
@@ -75,6 +77,46 @@ fn our_answers_are_the_c_servers_bytes() {
         }
     }
     assert_eq!(seen, 19, "the sessions hold this many answers other than status");
+}
+
+#[test]
+fn what_the_c_server_and_its_movers_said_over_a_real_lustre() {
+    let (mut answered, mut asked) = (0, std::collections::BTreeMap::new());
+    for line in REAL.lines() {
+        if let Some(answer) = line.strip_prefix("S> ") {
+            if let Some(ours) = rewritten(answer) {
+                assert_eq!(ours, answer);
+                answered += 1;
+            }
+            continue;
+        }
+        let bytes = line.strip_prefix("C> ").unwrap().as_bytes();
+        let kind = match parse_message_with(bytes, |list, index, error| panic!("{list}[{index}]: {error}")) {
+            Ok(Message::Ehlo(ehlo)) => match ehlo.hai_list {
+                Some(items) if !items.is_empty() => "ehlo with work",
+                _ => "ehlo",
+            },
+            Ok(Message::Recv(recv)) => {
+                assert_eq!(recv.max_bytes, 1 << 20);
+                "recv"
+            }
+            Ok(Message::Done(done)) => {
+                assert_ne!(done.cookie, 0);
+                "done"
+            }
+            Ok(Message::Queue(queue)) => {
+                assert!(queue.items.is_some_and(|items| !items.is_empty()));
+                "queue"
+            }
+            Ok(Message::Status { .. }) => "status",
+            Ok(Message::Lock(Some(_))) => "lock",
+            other => panic!("{line}: {other:?}"),
+        };
+        *asked.entry(kind).or_insert(0) += 1;
+    }
+    assert_eq!(answered, 30, "answers other than status");
+    let asked: Vec<_> = asked.into_iter().collect();
+    assert_eq!(asked, [("done", 13), ("ehlo", 10), ("recv", 11), ("status", 6)]);
 }
 
 /// In t0 the items came through `queue` with `hai_data` before `hal_archive_id`, and C kept the order of its sender. We

@@ -28,18 +28,8 @@ pub fn cookie(number: u32) -> u64 {
 /// A request with these data.
 pub fn item(number: u32, data: &str) -> ActionItem {
     ActionItem {
-        action: Action::Archive,
-        fid: fid(number),
-        dfid: fid(number),
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie: cookie(number),
-        gid: 0,
-        archive_id: 1,
-        flags: 0,
         data: data.as_bytes().into(),
-        timestamp: 0,
-        extra: "".into(),
+        ..ActionItem::new(Action::Archive, fid(number), cookie(number), 1)
     }
 }
 

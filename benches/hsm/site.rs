@@ -41,7 +41,7 @@ impl Site {
     /// When the embedded Lustre cannot be built.
     pub fn start(mdts: usize, files: u32, at_a_time: u32) -> Result<Self, String> {
         build()?;
-        let programs = Programs::find();
+        let programs = Programs::find_lustre();
         let directory = TestDirectory::new("bench-lustre");
         directory.subdirectory("logs");
         let library = programs.provide_liblustreapi(&directory.subdirectory("lib"));
@@ -121,13 +121,15 @@ impl Site {
     }
 }
 
-/// Builds what the embedded Lustre consists of, as this program was built.
+/// Builds what the embedded Lustre consists of, as this program was built. The daemon was built with this program.
 fn build() -> Result<(), String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    // <profile>/deps/<this program>
+    let directory = own.ancestors().nth(2).and_then(Path::file_name).ok_or("this program is in no build")?;
+    let profile = if directory == "debug" { "dev".as_ref() } else { directory };
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--workspace", "--quiet"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
+    command.args(["build", "--quiet", "-p", "lustre-sim", "-p", "lustre-sim-liblustreapi", "--profile"]);
+    command.arg(profile).current_dir(env!("CARGO_MANIFEST_DIR"));
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{command:?}: {status}")),

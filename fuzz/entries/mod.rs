@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+pub mod api;
 pub mod coordinator;
 pub mod frames;
 pub mod ha;
@@ -48,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     ("redis_stamp", store::redis_stamp),
     ("locator_answer", operators::locator),
     ("api_selection", operators::selection),
+    ("api_requests", api::requests),
     ("client_words", operators::words),
     ("queue_lines", operators::queue_lines),
     ("tls_files", settings::tls),

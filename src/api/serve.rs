@@ -1,6 +1,7 @@
 //! Connections of clients: so many at once, and none of them for ever without saying anything.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::caller::{self, Caller, Groups};
 use super::envelope::Problem;
@@ -36,22 +37,41 @@ pub fn with_whole_bodies<S: Clone + Send + Sync + 'static>(router: Router<S>) ->
     router.layer(middleware::from_fn(with_whole_body))
 }
 
+/// Where clients come in, so many at once.
+struct Door {
+    slots: Arc<Semaphore>,
+    complaint: Complaint,
+}
+
+impl Door {
+    fn new() -> Self {
+        Self { slots: Arc::new(Semaphore::new(MAX_CLIENTS)), complaint: Complaint::default() }
+    }
+
+    /// The next client, as soon as there is room for one, with the slot that it has while it is here.
+    async fn next<S, A, Accepted>(&self, accept: impl Fn() -> Accepted) -> Option<(S, OwnedSemaphorePermit)>
+    where
+        Accepted: Future<Output = io::Result<(S, A)>>,
+    {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        loop {
+            match accept().await {
+                Ok((stream, _)) => return Some((stream, slot)),
+                Err(error) => {
+                    self.complaint.log(format_args!("the API cannot accept a client: {error}"));
+                    // Out of descriptors, for instance: it will not be better at once.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
 /// Answers requests for as long as the process runs, those that the caller may make.
 pub async fn serve(socket: UnixListener, router: Router, groups: Groups) {
     let router = router.layer(middleware::from_fn(caller::guard));
-    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
-    let complaint = Complaint::default();
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                complaint.log(format_args!("the API cannot accept a client: {error}"));
-                // Out of descriptors, for instance: it will not be better at once.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    let door = Door::new();
+    while let Some((stream, slot)) = door.next(|| socket.accept()).await {
         let router = router.clone();
         tokio::task::spawn_local(async move {
             let caller = Caller::of(&stream, groups).await;
@@ -63,18 +83,8 @@ pub async fn serve(socket: UnixListener, router: Router, groups: Groups) {
 
 /// The same over TCP, without a caller.
 pub async fn serve_tcp(socket: TcpListener, router: Router) {
-    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
-    let complaint = Complaint::default();
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                complaint.log(format_args!("the API cannot accept a client: {error}"));
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    let door = Door::new();
+    while let Some((stream, slot)) = door.next(|| socket.accept()).await {
         let router = router.clone();
         tokio::task::spawn_local(async move {
             answer(stream, router).await;

@@ -102,6 +102,24 @@ pub struct ActionItem {
 }
 
 impl ActionItem {
+    /// A request for a whole file, as an MDT first delivers it: without data, not admitted yet.
+    pub fn new(action: Action, fid: Fid, cookie: u64, archive_id: u32) -> Self {
+        Self {
+            action,
+            fid,
+            dfid: fid,
+            extent_offset: 0,
+            extent_length: u64::MAX,
+            cookie,
+            gid: 0,
+            archive_id,
+            flags: 0,
+            data: Box::default(),
+            timestamp: 0,
+            extra: Box::default(),
+        }
+    }
+
     /// A request from a list of the MDT; `None` for an action that is not known.
     pub fn from_list(list: &ActionList<'_>, item: &Item<'_>) -> Option<Self> {
         Some(Self {

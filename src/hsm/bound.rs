@@ -203,7 +203,7 @@ impl Coordinator {
     fn end_bound(&mut self, handle: Handle, effects: &mut Effects) {
         self.counts.unbound += 1;
         let item = self.item(handle, true);
-        self.end_at_lustre(item, ETIMEDOUT, effects);
+        self.end_at_lustre(item, ETIMEDOUT, false, effects);
     }
 
     /// A new restore is bound already when the MDT names a data FID that is not the file's: an operator queues what is

@@ -82,20 +82,7 @@ mod tests {
 
     fn item(oid: u32, cookie: u64) -> ActionItem {
         let fid = Fid::new(0x2_0000_0401, oid, 0);
-        ActionItem {
-            action: Action::Archive,
-            fid,
-            dfid: fid,
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie,
-            gid: 0,
-            archive_id: 1,
-            flags: 0,
-            data: Box::default(),
-            timestamp: 1,
-            extra: Box::default(),
-        }
+        ActionItem { timestamp: 1, ..ActionItem::new(Action::Archive, fid, cookie, 1) }
     }
 
     #[test]

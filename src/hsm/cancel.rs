@@ -1,15 +1,12 @@
-//! Cancels from the MDT, and ends that we report to it ourselves.
+//! Cancels from the MDT.
 //!
 //! A cancel of a request that waits ends both at once. One of a running request goes to its mover, ahead of everything else;
 //! whatever the mover then says ends both, unless it says that it cannot cancel.
 
-use std::time::Duration;
-
 use super::Coordinator;
-use super::action::{Action, ActionItem, RequestKey};
-use super::effect::{Effect, Effects};
+use super::action::ActionItem;
+use super::effect::Effects;
 use super::requests::{CANCELLING, Handle, Kind, State};
-use super::timers::Timer;
 use super::verdict::EALREADY;
 use super::views::Outcome;
 
@@ -22,9 +19,6 @@ pub(super) const ECANCELED: i32 = 125;
 /// ETIMEDOUT, EHOSTUNREACH, EINPROGRESS.
 pub(super) const LATER: [i32; 10] = [4, 5, 11, 16, 19, 107, 108, 110, 113, 115];
 
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-const MOST_TRIES: u32 = 720;
-
 /// A cancel for a running request.
 #[derive(Debug)]
 pub(super) struct Cancel {
@@ -33,18 +27,6 @@ pub(super) struct Cancel {
     pub(super) sent: bool,
     /// No user has asked the MDT for it.
     pub(super) by_operator: bool,
-}
-
-/// An end that the MDT has not taken yet.
-#[derive(Debug)]
-pub(super) struct Ending {
-    item: ActionItem,
-    errno: i32,
-    /// For a cancel.
-    cancelled: bool,
-    tries: u32,
-    /// It failed and will be tried again.
-    failed: bool,
 }
 
 impl Coordinator {
@@ -58,7 +40,10 @@ impl Coordinator {
         let Some(handle) = known else {
             tracing::info!(%key, "cancel of a request that is not here");
             self.counts.unknown_cancels += 1;
-            self.end_at_lustre(item, ECANCELED, effects);
+            // It may be an ARCHIVE, whose file was archived and released since: see `harmless_error`.
+            let errno = if self.config.ask_lustre { EALREADY } else { ECANCELED };
+            self.owe(&item, errno, effects);
+            self.end_at_lustre(item, errno, true, effects);
             return;
         };
         if self.cancels.contains_key(&handle) {
@@ -120,12 +105,11 @@ impl Coordinator {
         let fid = self.requests.at(handle).fid;
         self.note_fate(handle, Outcome::Cancelled, ECANCELED);
         self.note_settled(self.target(handle), effects);
+        self.owe(&item, errno, effects);
         self.forget(handle, effects);
         let key = item.key();
-        self.end_at_lustre(item, errno, effects);
-        if let Some(ending) = self.endings.get_mut(&key) {
-            ending.cancelled = true;
-        }
+        self.end_at_lustre(item, errno, true, effects);
+        self.endings.count_as_cancel(&key);
         self.release_held(fid);
     }
 
@@ -160,53 +144,5 @@ impl Coordinator {
         let errno = self.cancel_error(handle, by_operator);
         self.stop(handle);
         self.end_loose(handle, item, errno, effects);
-    }
-
-    /// Tells the MDT that a request has ended, and how.
-    ///
-    /// # Panics
-    /// For a success: only who has done a request may say so. A restore ended that way would be taken for the data. (That a
-    /// mover has removed a copy is said elsewhere: [`Self::end_removed`].)
-    pub(super) fn end_at_lustre(&mut self, item: ActionItem, errno: i32, effects: &mut Effects) {
-        assert!(errno > 0, "the coordinator ends no request with success");
-        let key = item.key();
-        if self.endings.contains_key(&key) {
-            return;
-        }
-        effects.visible.push(Effect::EndAtLustre { item: Box::new(item.clone()), errno });
-        self.endings
-            .insert(key, Ending { item, errno, cancelled: errno == ECANCELED, tries: 1, failed: false });
-    }
-
-    /// The MDT's answer.
-    pub(super) fn lustre_ended(&mut self, key: RequestKey, errno: i32, effects: &mut Effects) {
-        let Some(ending) = self.endings.get_mut(&key) else {
-            self.removal_ended(key, errno, effects);
-            return;
-        };
-        if LATER.contains(&errno) && ending.tries < MOST_TRIES {
-            ending.failed = true;
-            if !self.timers.is_set(Timer::Ending) {
-                self.timers.set(Timer::Ending, self.now.mono + RETRY_AFTER);
-            }
-            return;
-        }
-        let cancelled = ending.cancelled || ending.item.action == Action::Cancel;
-        self.endings.remove(&key);
-        match errno {
-            0 => self.counts.done_cancel += u64::from(cancelled),
-            ENOENT => tracing::info!(%key, "the MDT had forgotten the request that was ended"),
-            _ => tracing::error!(%key, errno, "the MDT did not take the end of a request"),
-        }
-        self.bound_ended(key, errno, effects);
-    }
-
-    pub(super) fn retry_endings(&mut self, effects: &mut Effects) {
-        for ending in self.endings.values_mut().filter(|ending| ending.failed) {
-            ending.failed = false;
-            ending.tries += 1;
-            let item = Box::new(ending.item.clone());
-            effects.visible.push(Effect::EndAtLustre { item, errno: ending.errno });
-        }
     }
 }

@@ -23,6 +23,7 @@ impl Coordinator {
         self.vetting.check(|handle| self.requests.at(handle).state);
         self.bound.check();
         self.removed.check();
+        self.endings.check();
         self.check_shares();
         self.check_tapes();
     }

@@ -10,7 +10,7 @@ use super::attempts::Letters;
 use super::attributes::Lookups;
 use super::batches::Tags;
 use super::bound::BoundRestores;
-use super::cancel::{Cancel, Ending};
+use super::cancel::Cancel;
 use super::config::HsmConfig;
 use super::counters::Counters;
 use super::data::DataTable;
@@ -26,6 +26,7 @@ use super::limits::Limited;
 use super::locations::Locations;
 use super::movers::Movers;
 use super::operator::AskId;
+use super::owed::Endings;
 use super::priorities::Dues;
 use super::queues::{ClassKey, Classes, Crews, Group, Place, Pool};
 use super::reading::Reading;
@@ -93,7 +94,7 @@ pub struct Coordinator {
     /// Requests that the store could not take.
     pub(super) unpersisted: BTreeSet<Handle>,
     pub(super) cancels: FxHashMap<Handle, Cancel>,
-    pub(super) endings: BTreeMap<RequestKey, Ending>,
+    pub(super) endings: Endings,
     /// Keys of the requests that ended last: a mover that still claims one must not bring it back to life.
     pub(super) tombstones: Recent<RequestKey, ()>,
     pub(super) vetting: Vetting,
@@ -167,7 +168,7 @@ impl Coordinator {
             settling: List::EMPTY,
             unpersisted: BTreeSet::new(),
             cancels: FxHashMap::default(),
-            endings: BTreeMap::new(),
+            endings: Endings::default(),
             tombstones: Recent::default(),
             vetting: Vetting::default(),
             late_archives: LateArchives::default(),
@@ -338,7 +339,7 @@ impl Coordinator {
                 Some(Timer::Grace(mover)) => self.grace_ended(mover, effects),
                 Some(Timer::Probe(host)) => self.probe_ended(host, effects),
                 Some(Timer::Slot(mover, slot)) => self.slot_expired(mover, slot as usize),
-                Some(Timer::Settle) => self.settle(),
+                Some(Timer::Settle) => self.settle(effects),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
                 Some(Timer::Vetting) => self.vet_again(effects),

@@ -122,7 +122,7 @@ impl Coordinator {
         }
         self.forget(handle, effects);
         if kind == Kind::Remove && done.status == 0 {
-            self.copy_removed(fid);
+            self.copy_removed(key);
         }
         self.release_held(fid);
     }

@@ -108,7 +108,7 @@ impl Coordinator {
     }
 
     /// Something happened to a request.
-    pub(super) fn tell_request(&mut self, handle: Handle, mover: Option<Arc<str>>, change: RequestChange) {
+    pub(super) fn tell_request(&mut self, handle: Handle, mover: Option<&Arc<str>>, change: RequestChange) {
         if !self.feed.on {
             return;
         }
@@ -118,7 +118,7 @@ impl Coordinator {
             key: request.key(),
             action: request.kind.action(),
             archive_id: self.classes.at(request.class).key.archive_id,
-            mover: mover.or(owner),
+            mover: mover.cloned().or(owner),
             change,
         };
         self.feed.happened.push(Happening { at: self.now.wall, subject });

@@ -21,7 +21,9 @@ use super::action::RequestKey;
 use super::cancel::{ECANCELED, ENOENT, ENOSYS, LATER};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
-use super::requests::{CLAIMED, ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, REJOINED, State};
+use super::requests::{
+    CLAIMED, ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, REDELIVERED, REJOINED, State, UNHEARD,
+};
 use super::time::Mono;
 use super::timers::Timer;
 use super::views::Outcome;
@@ -77,6 +79,8 @@ struct Doubt {
     back: bool,
     /// With what error its mover ended it.
     status: i32,
+    /// Its end was refused before: when the MDT still has it, it is ended there.
+    last: bool,
 }
 
 /// Requests in doubt.
@@ -179,7 +183,8 @@ impl Coordinator {
         request.state = State::Doubtful;
         request.linked = linked;
         let due = now + after;
-        let doubt = Doubt { stage, since: now, due, tries: 0, asked: None, back: false, status: 0 };
+        let doubt =
+            Doubt { stage, since: now, due, tries: 0, asked: None, back: false, status: 0, last: false };
         self.doubts.of.insert(handle, doubt);
         self.doubts.due.insert((due, handle));
         self.arm_doubts();
@@ -195,12 +200,14 @@ impl Coordinator {
         room
     }
 
-    /// A file's copy was removed. Archives of it that wait are older, or come again through the pipe: what the MDT does not
-    /// know of them has ended, and is not asked for again.
-    pub(super) fn copy_removed(&mut self, fid: Fid) {
-        for handle in self.requests.of_file(fid, MOST_OF_FILE) {
+    /// A file's copy was removed. Of the archives of it that wait, those that were asked for before the remove have come again
+    /// through the pipe: what the MDT does not know of them has ended, and is not asked for again. (A file's MDT counts its
+    /// cookies up, and a mover may say that it is done long after its MDT has taken other requests.)
+    pub(super) fn copy_removed(&mut self, remove: RequestKey) {
+        for handle in self.requests.of_file(remove.fid, MOST_OF_FILE) {
             let request = self.requests.at_mut(handle);
-            if request.kind == Kind::Archive && request.state != State::Running {
+            let older = request.cookie < remove.cookie;
+            if older && request.kind == Kind::Archive && request.state != State::Running {
                 request.set(ENDED_BEFORE, true);
             }
         }
@@ -417,24 +424,64 @@ impl Coordinator {
         self.release_held(fid);
     }
 
-    /// A mover ended a restore with an error that it may have begun before we started, or before it claimed it or came back
-    /// with it. That the MDT sent it again meanwhile was only remembered by who we were before, or when it waited, or was
-    /// answered by an end that the mover sends once more, since it lost the answer: the MDT is asked, once for each.
-    /// Returns whether it is.
+    /// A mover ended a restore with an error, and the MDT may still wait for it: the MDT is asked. Returns whether it is.
+    ///
+    /// The error may be the MDT's own: it had restarted, or the copytool has worked at the wrong MDT; few movers can tell. Or the
+    /// mover began the restore before we started, or before it claimed it or came back with it: that the MDT sent it again
+    /// meanwhile was only remembered by who we were before, or when it waited, or was answered by an end that the mover sends once
+    /// more, since it lost the answer.
+    ///
+    /// A restore that the MDT still has is run again, once. When the MDT goes on waiting after that as well, it is told the error,
+    /// so that readers need not wait for its timeout.
     fn ended_unheard(&mut self, handle: Handle, mover: u32, status: i32, effects: &mut Effects) -> bool {
+        let bound = self.was_refused_as_bound(handle, status);
         let request = self.requests.at_mut(handle);
-        let doubtful = request.has(RECOVERED) || request.has(CLAIMED) || request.has(REJOINED);
-        if !doubtful || [0, ECANCELED].contains(&status) {
+        let old = request.has(RECOVERED) || request.has(CLAIMED) || request.has(REJOINED);
+        // What was sent again is run again without a question.
+        let fresh = !bound && !request.has(REDELIVERED);
+        let last = !old && request.has(UNHEARD);
+        if !(old || fresh) || [0, ECANCELED].contains(&status) {
             return false;
         }
         request.set(RECOVERED, false);
+        if !old {
+            request.set(UNHEARD, true);
+        }
         let key = request.key();
         tracing::info!(%key, status, "ended with an error: has the MDT heard that?");
         self.doubt_ended(handle, mover, Stage::Heard, effects);
         if let Some(doubt) = self.doubts.of.get_mut(&handle) {
             doubt.status = status;
+            doubt.last = last;
         }
         true
+    }
+
+    /// The MDT says that it knows a request.
+    pub(super) fn alive_at_mdt(&mut self, handle: Handle, number: u64, effects: &mut Effects) {
+        let last = |doubt: &Doubt| doubt.stage == Stage::Heard && doubt.last;
+        if !self.doubts.of.get(&handle).is_some_and(last)
+            || self.doubts.answered(handle, number, &[Stage::Heard]).is_none()
+        {
+            return self.known_at_mdt(handle, effects);
+        }
+        let status = self.doubts.of.get(&handle).map_or(ENOENT, |doubt| doubt.status);
+        let item = self.item(handle, true);
+        tracing::warn!(key = %item.key(), status, "the MDT waits for a restore whose end it has refused twice: it is told an error");
+        self.owe(&item, status, effects);
+        self.end_doubtful(handle, status, effects);
+        self.end_at_lustre(item, status, true, effects);
+    }
+
+    /// A doubtful request has ended with an error.
+    fn end_doubtful(&mut self, handle: Handle, status: i32, effects: &mut Effects) {
+        let (class, target) = (self.requests.at(handle).class, self.target(handle));
+        self.unqueue(handle);
+        self.refresh_class(class);
+        self.note_fate(handle, Outcome::Done, status);
+        self.forget(handle, effects);
+        self.not_alive(target, effects);
+        self.arm_doubts();
     }
 
     /// The MDT has heard of the end of a restore.
@@ -446,12 +493,7 @@ impl Coordinator {
             return;
         }
         let status = self.doubts.of.get(&handle).map_or(ENOENT, |doubt| doubt.status);
-        let class = self.requests.at(handle).class;
-        self.unqueue(handle);
-        self.refresh_class(class);
-        self.note_fate(handle, Outcome::Done, status);
-        self.forget(handle, effects);
-        self.arm_doubts();
+        self.end_doubtful(handle, status, effects);
     }
 
     /// The MDT is asked once more, after a while.
@@ -503,8 +545,10 @@ impl Coordinator {
                 false
             }
         };
+        // Restores are sent again by the MDT, never asked for again.
+        let over = kind != Kind::Restore && self.requests.at(handle).has(ENDED_BEFORE);
         match stage {
-            _ if !wanted || self.requests.at(handle).has(ENDED_BEFORE) => {
+            _ if !wanted || over => {
                 if removed {
                     self.forget_removed(key.fid, effects);
                 }

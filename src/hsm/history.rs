@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::Coordinator;
 use super::action::Action;
 use super::cancel::ENOENT;
@@ -65,7 +67,7 @@ pub(super) struct Tally {
 impl History {
     fn flow_key(&self, kind: Kind, archive_id: u32) -> (Kind, u32) {
         // Beyond that, archive ids are somebody's invention: they are counted together.
-        let known = self.flows.contains_key(&(kind, archive_id)) || self.flows.len() < MOST_KINDS;
+        let known = self.flows.len() < MOST_KINDS || self.flows.contains_key(&(kind, archive_id));
         (kind, if known { archive_id } else { u32::MAX })
     }
 }
@@ -128,9 +130,9 @@ impl Coordinator {
         let fate = std::mem::take(&mut self.history.fate);
         let fate = if fate.handle == handle { fate } else { Fate::default() };
         let ran_ms = fate.ran.as_ref().map(|(_, ran)| u64::try_from(ran.as_millis()).unwrap_or(u64::MAX));
-        let mover = fate.ran.as_ref().map(|(mover, _)| &**mover);
-        self.log_ended(handle, End { mover, outcome: fate.outcome, errno: fate.status, ran_ms });
-        let mover = fate.ran.as_ref().map(|(mover, _)| mover.clone());
+        let mover = fate.ran.as_ref().map(|(mover, _)| mover);
+        let end = End { mover: mover.map(|id| &**id), outcome: fate.outcome, errno: fate.status, ran_ms };
+        self.log_ended(handle, end);
         let change = RequestChange::Ended { outcome: fate.outcome, status: fate.status };
         self.tell_request(handle, mover, change);
         let request = self.requests.at(handle);
@@ -149,10 +151,10 @@ impl Coordinator {
             key,
             action: kind.action(),
             archive_id,
-            data: data[..data.len().min(MOST_DATA)].into(),
-            mover: fate.ran.as_ref().map(|(mover, _)| mover.clone()),
-            queued,
+            data: SmallVec::from_slice(&data[..data.len().min(MOST_DATA)]),
             sent: fate.ran.is_some().then(|| Wall(queued.0.saturating_add(sent.as_nanos() as i64))),
+            mover: fate.ran.map(|(mover, _)| mover),
+            queued,
             ended: self.now.wall,
             outcome: fate.outcome,
             status: fate.status,

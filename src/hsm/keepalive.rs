@@ -252,7 +252,7 @@ impl Coordinator {
             return;
         }
         match errno {
-            0 => self.known_at_mdt(handle, effects),
+            0 => self.alive_at_mdt(handle, number, effects),
             ECANCELED => self.cancelled_at_mdt(handle, effects),
             ENOENT => self.unknown_at_mdt(handle, number, effects),
             _ => {

@@ -57,7 +57,7 @@ impl Limits {
         named.or_else(|| self.users.iter().find(|(of, _)| of.is_none())).map(|(_, limit)| *limit)
     }
 
-    fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         !(self.movers.is_empty() && self.hints.is_empty() && self.users.is_empty())
     }
 }

@@ -131,6 +131,8 @@ impl Coordinator {
                 || self.recovered_limit(&name, &value)
                 || self.recovered_movable(&name)
                 || self.recovered_removed(&name, &value)
+                || self.recovered_owed(&name, &value)
+                || name == super::recovery::SETTLING
             {
                 continue;
             }

@@ -363,7 +363,7 @@ impl Coordinator {
         self.counts.running[kind.at()] += 1;
         if durable {
             self.requests.at_mut(handle).set(ASSIGNED, true);
-            let mover = self.movers.at(mover).id.to_string();
+            let mover = String::from(&*self.movers.at(mover).id);
             effects.store.push(StoreOp::Assign { key, mover });
         }
         self.refresh_mover(mover);
@@ -413,7 +413,9 @@ impl Coordinator {
         if tag != NIL {
             self.review_tag(tag);
         }
-        self.fresh_movers.insert(owner);
+        if self.movers.at(owner).waiting.is_some() {
+            self.fresh_movers.insert(owner);
+        }
         self.refresh_mover(owner);
     }
 
@@ -427,8 +429,10 @@ impl Coordinator {
         self.renew_class(handle);
         self.counts.requeued += 1;
         self.unassign(handle, effects);
-        self.tell_request(handle, Some(mover), RequestChange::Requeued);
-        if !forgotten || !self.doubt_first(handle) {
+        self.tell_request(handle, Some(&mover), RequestChange::Requeued);
+        if self.must_settle(handle) {
+            self.let_settle(handle);
+        } else if !forgotten || !self.doubt_first(handle) {
             self.enqueue(handle, false);
         }
         self.report_assign(handle, effects);

@@ -31,15 +31,18 @@ pub(super) enum Quarantine {
 impl Coordinator {
     /// A mover has finished a request that nobody cancelled.
     pub(super) fn judge_mover(&mut self, mover: u32, handle: Handle, errno: i32) {
-        let name = self.movers.at(mover).id.clone();
-        self.count_result(&name, handle, errno);
+        self.count_result(mover, handle, errno);
         if [ECANCELED, ENOENT, ENOSYS, EBUSY].contains(&errno) {
             return;
         }
         let (length, now) = (self.config.quarantine.window, self.now.mono);
-        let duty = self.duties.get_mut(&name);
+        let duty = self.duties.get_mut(&self.movers.at(mover).id);
         duty.window.add(length, now, errno == 0);
+        if errno == 0 && duty.quarantine.is_none() {
+            return;
+        }
         duty.failed += u64::from(errno != 0);
+        let name = self.movers.at(mover).id.clone();
         if duty.quarantine == Some(Quarantine::Trial(handle)) {
             if errno == 0 {
                 tracing::info!(mover = %name, "the mover has worked again: its quarantine is over");
@@ -58,7 +61,8 @@ impl Coordinator {
         }
     }
 
-    fn count_result(&mut self, name: &str, handle: Handle, errno: i32) {
+    fn count_result(&mut self, mover: u32, handle: Handle, errno: i32) {
+        let name = &self.movers.at(mover).id;
         let request = self.requests.at(handle);
         let (kind, archive_id) = (request.kind, self.classes.at(request.class).key.archive_id);
         if errno != 0 {

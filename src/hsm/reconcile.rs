@@ -277,7 +277,7 @@ impl Coordinator {
             (ListedStatus::Ended, _) => {}
             (ListedStatus::Waiting, _) => run.report.waiting += 1,
             (ListedStatus::Started, _)
-                if self.tombstones.get(&key).is_some() || self.endings.contains_key(&key) => {}
+                if self.tombstones.get(&key).is_some() || self.endings.contains(&key) => {}
             (ListedStatus::Started, Adopt::Nothing) => {
                 run.report.left += 1;
                 run.example(format_args!("{key}: {} started there, unknown here", record.item.action));

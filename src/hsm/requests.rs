@@ -107,6 +107,8 @@ pub(super) const ENDED_BEFORE: u16 = 0x4000;
 pub(super) const RECOVERED: u16 = 0x2000;
 /// It was with another mover before.
 pub(super) const MOVED: u16 = 0x1000;
+/// A restore that a mover has failed, and that was run again since its MDT still had it.
+pub(super) const UNHEARD: u16 = 0x800;
 /// It runs, and the MDT has said that it knows nothing of it.
 pub(super) const FORGOTTEN: u16 = 512;
 
@@ -538,20 +540,7 @@ mod tests {
 
     fn item(cookie: u64, oid: u32, dfid: u32) -> ActionItem {
         let fid = |oid| Fid::new(0x2_0000_0401, oid, 0);
-        ActionItem {
-            action: Action::Restore,
-            fid: fid(oid),
-            dfid: fid(dfid),
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie,
-            gid: 0,
-            archive_id: 1,
-            flags: 0,
-            data: Box::default(),
-            timestamp: 1,
-            extra: Box::default(),
-        }
+        ActionItem { dfid: fid(dfid), timestamp: 1, ..ActionItem::new(Action::Restore, fid(oid), cookie, 1) }
     }
 
     #[test]

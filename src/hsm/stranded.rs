@@ -244,8 +244,9 @@ impl Coordinator {
         self.note_fate(handle, Outcome::Dropped, errno);
         self.note_given_up(handle, errno, effects);
         let errno = self.harmless_error(handle, errno);
+        self.owe(&item, errno, effects);
         self.drop_waiting(handle, effects);
-        self.end_at_lustre(item, errno, effects);
+        self.end_at_lustre(item, errno, true, effects);
     }
 }
 

@@ -193,9 +193,14 @@ impl Coordinator {
     }
 
     /// With what error a request may be ended at the MDT: that of an ARCHIVE marks a file dirty that is archived by now, and
-    /// if it is released as well nothing brings its data back (Lustre `hsm_cdt_request_completed`, since LU-19829).
+    /// if it is released as well nothing brings its data back (Lustre `hsm_cdt_request_completed`, since LU-19829). A mover
+    /// that has another one of the file may have ended it already, and not be heard.
     pub(super) fn harmless_error(&self, handle: Handle, errno: i32) -> i32 {
-        if self.config.ask_lustre && self.subject(handle).may_be_archived { EALREADY } else { errno }
+        let subject = self.subject(handle);
+        let is_archive = |other: &Handle| self.requests.at(*other).kind == Kind::Archive;
+        let running = self.busy.get(&self.requests.at(handle).fid);
+        let with_mover = subject.kind == Kind::Archive && running.into_iter().flatten().any(is_archive);
+        if self.config.ask_lustre && (subject.may_be_archived || with_mover) { EALREADY } else { errno }
     }
 
     fn is_fresh(&self, handle: Handle, inquiry: &Inquiry) -> bool {
@@ -413,8 +418,10 @@ impl Coordinator {
         let cancelled = errno == super::cancel::ECANCELED;
         self.note_fate(handle, if cancelled { Outcome::Cancelled } else { Outcome::Dropped }, errno);
         self.report_done(handle, &Done { cookie, dfid, status: errno }, effects);
+        let errno = self.harmless_error(handle, errno);
+        self.owe(&item, errno, effects);
         self.drop_waiting(handle, effects);
-        self.end_at_lustre(item, errno, effects);
+        self.end_at_lustre(item, errno, true, effects);
     }
 
     /// The time has come to ask again.

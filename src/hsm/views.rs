@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lustreapi_sys::Fid;
+use smallvec::SmallVec;
 
 use super::action::{Action, RequestKey};
 use super::reason::Reason;
@@ -180,7 +181,7 @@ pub struct Ended {
     /// Archive id.
     pub archive_id: u32,
     /// What the user passed with it; its beginning if it was long.
-    pub data: Box<[u8]>,
+    pub data: SmallVec<[u8; 16]>,
     /// The mover that had it last.
     pub mover: Option<std::sync::Arc<str>>,
     /// When it was admitted.

@@ -15,13 +15,14 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn part(length: Duration, now: Mono) -> u64 {
-        let part = (u64::try_from(length.as_nanos()).unwrap_or(u64::MAX) / PARTS as u64).max(1);
-        now.0 / part
-    }
-
     fn advance(&mut self, length: Duration, now: Mono) {
-        let part = Self::part(length, now);
+        let nanos = (u64::try_from(length.as_nanos()).unwrap_or(u64::MAX) / PARTS as u64).max(1);
+        // As a rule it is the same part as before, which shows without a division.
+        let begun = self.current.saturating_mul(nanos);
+        if now.0 >= begun && now.0 - begun < nanos {
+            return;
+        }
+        let part = now.0 / nanos;
         if part < self.current || part - self.current >= PARTS as u64 {
             self.parts = [(0, 0); PARTS];
         } else {

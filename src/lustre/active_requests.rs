@@ -367,18 +367,8 @@ mod tests {
     fn a_record_of_active_requests_is_read_whole() {
         let got = record(ACTIVE);
         let item = ActionItem {
-            action: Action::Archive,
-            fid: Fid::new(0x2_0000_5223, 0x1cce, 0),
             dfid: Fid::new(0x2_0000_5223, 0x1ccf, 0),
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie: 0x617d_23ef,
-            gid: 0,
-            archive_id: 1,
-            flags: 0,
-            data: [].into(),
-            timestamp: 0,
-            extra: "".into(),
+            ..ActionItem::new(Action::Archive, Fid::new(0x2_0000_5223, 0x1cce, 0), 0x617d_23ef, 1)
         };
         assert_eq!(got.item, item);
         assert_eq!(got.data, Data::Whole);

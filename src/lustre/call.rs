@@ -163,18 +163,10 @@ mod tests {
     fn item(data: &[u8]) -> ActionItem {
         let fid = Fid::new(0x2_0000_0401, 1, 0);
         ActionItem {
-            action: Action::Remove,
-            fid,
             dfid: Fid { oid: 2, ..fid },
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie: 5,
-            gid: 0,
-            archive_id: 3,
             flags: HSM_FORCE_ACTION | HSM_REQ_BLOCKING,
             data: data.into(),
-            timestamp: 0,
-            extra: "".into(),
+            ..ActionItem::new(Action::Remove, fid, 5, 3)
         }
     }
 

@@ -192,20 +192,7 @@ mod tests {
 
     fn end(cookie: u64) -> Call {
         let fid = key(cookie).fid;
-        let item = ActionItem {
-            action: Action::Archive,
-            fid,
-            dfid: fid,
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie,
-            gid: 0,
-            archive_id: 1,
-            flags: 0,
-            data: [].into(),
-            timestamp: 0,
-            extra: "".into(),
-        };
+        let item = ActionItem::new(Action::Archive, fid, cookie, 1);
         Call::End(Box::new(item), libc::ECANCELED)
     }
 

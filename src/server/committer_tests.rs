@@ -174,20 +174,7 @@ impl Store for FakeStore {
 
 fn item(cookie: u64) -> ActionItem {
     let fid = Fid::new(1, cookie as u32, 0);
-    ActionItem {
-        action: Action::Archive,
-        fid,
-        dfid: fid,
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie,
-        gid: 0,
-        archive_id: 1,
-        flags: 0,
-        data: [].into(),
-        timestamp: 1,
-        extra: "".into(),
-    }
+    ActionItem { timestamp: 1, ..ActionItem::new(Action::Archive, fid, cookie, 1) }
 }
 
 fn put(cookie: u64) -> StoreOp {

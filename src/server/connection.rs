@@ -15,12 +15,13 @@ use super::inputs::{Holding, Inputs};
 use super::names::Names;
 use super::outbox::{Next, Outbox};
 use super::security::{Access, Policy, Principal};
-use super::shell::Shell;
+use super::shell::{Said, Shell};
 use super::transport::Transport;
+use crate::hsm::effect::Reply;
 use crate::hsm::event::Message;
 use crate::hsm::{ConnId, Event};
 use crate::wire::decoder::{DecodeError, Found};
-use crate::wire::{Decoder, Limits, parse_message_with, write_reply};
+use crate::wire::{Decoder, Limits, parse_message_with};
 
 /// A peer is not read while this much waits to be sent to it.
 const PAUSE_BYTES: usize = 256 << 10;
@@ -165,6 +166,21 @@ impl Connection {
         self.wake.notify_one();
     }
 
+    /// Sends what need not wait any more, at once while `at_once` lasts; its task does what is left.
+    pub fn send_soon(&self, durable: u64, at_once: &mut usize) {
+        if *at_once > 0 && self.gone.get().is_none() {
+            *at_once -= 1;
+            let mut outbox = self.outbox.borrow_mut();
+            while let Next::Write(bytes) = outbox.next(durable)
+                // Its task meets the same error.
+                && let Ok(written) = self.transport.try_write(bytes)
+            {
+                outbox.wrote(written);
+            }
+        }
+        self.wake.notify_one();
+    }
+
     /// What the log calls it.
     pub fn label(&self) -> String {
         self.label.borrow().clone()
@@ -296,7 +312,7 @@ impl Task {
                 return End::Peer;
             }
             if let Some(message) = self.held.take_if(|message| self.shell.takes_now(message)) {
-                self.deliver(message);
+                self.shell.handle(Event::Message { conn: connection.id, message });
                 continue;
             }
             if self.may_read() && self.more {
@@ -451,13 +467,13 @@ impl Task {
         self.eof = Some(Instant::now() + LINGER);
     }
 
-    /// Whether the peer may send this; it is told if not.
-    fn may(&self, message: &Message) -> bool {
+    /// What the peer is told if it may not send this.
+    fn refusal(&self, message: &Message) -> Option<Reply> {
         let Badge { principal, access, policy, refused } = &self.connection.badge;
         if access.get() == Access::Admin {
-            return true;
+            return None;
         }
-        let Err(refusal) = policy.borrow().may(principal, access.get(), message) else { return true };
+        let refusal = policy.borrow().may(principal, access.get(), message).err()?;
         let label = self.connection.label.borrow();
         match message {
             _ if refused.replace(true) => {
@@ -471,72 +487,69 @@ impl Task {
                 tracing::warn!("Clients: {label}: {} refused: {} ({principal})", refusal.command, refusal.why)
             }
         }
-        self.connection.outbox.borrow_mut().push(0, |out| write_reply(&refusal.reply(), out));
-        false
-    }
-
-    fn deliver(&self, message: Message) {
-        self.connection.remember_id(&message);
-        self.shell.handle(Event::Message { conn: self.connection.id, message });
+        Some(refusal.reply())
     }
 
     /// Handles some of the complete messages.
     fn messages(&mut self) {
-        for _ in 0..TURN {
-            if self.connection.paused() {
-                return;
+        let shell = Rc::clone(&self.shell);
+        let mut left = TURN;
+        self.held = shell.hear(self.connection.id, || {
+            left = left.checked_sub(1)?;
+            self.next_message()
+        });
+    }
+
+    /// The next complete message, if it is to be taken now.
+    fn next_message(&mut self) -> Option<Said> {
+        if self.connection.paused() {
+            return None;
+        }
+        let label = &self.connection.label;
+        let object = match self.decoder.next_object() {
+            Ok(Some(object)) => object,
+            Ok(None) => {
+                self.more = false;
+                self.holding.set(&self.connection, self.decoder.capacity());
+                return None;
             }
-            let label = &self.connection.label;
-            let object = match self.decoder.next_object() {
-                Ok(Some(object)) => object,
-                Ok(None) => {
-                    self.more = false;
-                    self.holding.set(&self.connection, self.decoder.capacity());
-                    return;
-                }
-                Err(error) => {
-                    let hint = if is_tls(&error) { "it speaks TLS to the plain port: " } else { "" };
-                    self.inputs
-                        .nonsense
-                        .log(format_args!("Clients: {}: {hint}{error}: closing", label.borrow()));
-                    return self.stop_reading();
-                }
-            };
-            let nonsense = &self.inputs.nonsense;
-            let mut bad = 0u64;
-            let bad_item = |member: &'static str, index: usize, error: &_| {
-                bad += 1;
-                if bad <= BAD_ITEMS_LOGGED {
-                    nonsense.log(format_args!(
-                        "{}: Could not process invalid hai: skipping {member}[{index}]: {error}",
-                        label.borrow()
-                    ));
-                }
-            };
-            let parsed = parse_message_with(object, bad_item);
-            if bad > BAD_ITEMS_LOGGED {
-                let more = bad - BAD_ITEMS_LOGGED;
+            Err(error) => {
+                let hint = if is_tls(&error) { "it speaks TLS to the plain port: " } else { "" };
+                self.inputs.nonsense.log(format_args!("Clients: {}: {hint}{error}: closing", label.borrow()));
+                self.stop_reading();
+                return None;
+            }
+        };
+        let nonsense = &self.inputs.nonsense;
+        let mut bad = 0u64;
+        let bad_item = |member: &'static str, index: usize, error: &_| {
+            bad += 1;
+            if bad <= BAD_ITEMS_LOGGED {
                 nonsense.log(format_args!(
-                    "{}: {more} more invalid hai skipped in the same message",
+                    "{}: Could not process invalid hai: skipping {member}[{index}]: {error}",
                     label.borrow()
                 ));
             }
-            match parsed {
-                Ok(message) => {
-                    self.handshake = None;
-                    if !self.may(&message) {
-                        continue;
-                    }
-                    if !self.shell.takes_now(&message) {
-                        self.held = Some(message);
-                        return;
-                    }
-                    self.deliver(message);
+        };
+        let parsed = parse_message_with(object, bad_item);
+        if bad > BAD_ITEMS_LOGGED {
+            let more = bad - BAD_ITEMS_LOGGED;
+            nonsense
+                .log(format_args!("{}: {more} more invalid hai skipped in the same message", label.borrow()));
+        }
+        match parsed {
+            Ok(message) => {
+                self.handshake = None;
+                if let Some(reply) = self.refusal(&message) {
+                    return Some(Said::Refused(reply));
                 }
-                Err(error) => {
-                    nonsense.log(format_args!("{}: {error}: closing", label.borrow()));
-                    return self.stop_reading();
-                }
+                self.connection.remember_id(&message);
+                Some(Said::Message(message))
+            }
+            Err(error) => {
+                nonsense.log(format_args!("{}: {error}: closing", label.borrow()));
+                self.stop_reading();
+                None
             }
         }
     }

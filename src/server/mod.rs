@@ -8,6 +8,7 @@
 pub mod api;
 pub mod attributes;
 mod backlog;
+mod check;
 pub mod committer;
 pub mod config;
 pub mod connection;
@@ -25,13 +26,11 @@ mod pool;
 mod recent;
 pub mod reconcile;
 pub mod reporting;
-mod scheduling;
 pub mod security;
 pub mod shell;
 pub mod space;
 pub mod stores;
 pub mod transport;
-pub mod work_limits;
 
 pub use crate::wire::outbox;
 
@@ -75,14 +74,18 @@ pub fn main() -> ExitCode {
         }
     };
     if options.check_config {
-        for note in &loaded.notes {
-            if let config::Note::Warn(text) = note {
-                println!("warning: {text}");
+        print!("{}", check::report(&loaded));
+        return match check::files(&loaded.settings, std::time::SystemTime::now()) {
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| println!("warning: {warning}"));
+                println!("The configuration is good.");
+                ExitCode::SUCCESS
             }
-        }
-        println!("{:#?}", loaded.settings);
-        println!("The configuration is good.");
-        return ExitCode::SUCCESS;
+            Err(error) => {
+                eprintln!("coordinatool: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let _flush = crate::system::logging::Flush;
     let logging = crate::system::logging::Logging::start(loaded.settings.verbose);

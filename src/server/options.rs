@@ -50,7 +50,7 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     pub fsname: Option<String>,
     /// Where requests are kept
-    #[arg(long, value_name = "embedded|none")]
+    #[arg(long, value_name = "redis|embedded|none")]
     pub store: Option<String>,
     /// Directory of the embedded store
     #[arg(long, value_name = "DIR")]

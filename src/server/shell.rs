@@ -12,7 +12,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::committer::{self, Committer};
 use super::connection::Connection;
-use super::outbox::SLICE;
+use super::outbox::{Outbox, SLICE};
 use super::reporting::Reporting;
 use super::security::Policy;
 use crate::hsm::effect::Reply;
@@ -35,6 +35,18 @@ const HAPPENED: usize = 8192;
 
 /// Requests in one part of a snapshot for the store.
 const SNAPSHOT_PART: usize = 1000;
+
+/// Peers that are sent their part within the step that it follows from; the tasks of the others do it, in turn.
+const SENT_AT_ONCE: usize = 16;
+
+/// What a peer has said.
+#[derive(Debug)]
+pub enum Said {
+    /// For the core.
+    Message(Message),
+    /// What it may not say, with the answer to that.
+    Refused(Reply),
+}
 
 /// Carries out what the core wants of the MDTs. Nothing here blocks.
 pub trait LustreCalls {
@@ -183,12 +195,42 @@ impl Shell {
             let Inner { core, effects, .. } = &mut *inner;
             core.handle(now, event, effects);
             inner.tell_followers();
-            inner.dispatch(self.max_client_buffer);
+            inner.dispatch(self.max_client_buffer, None);
             if inner.core.next_deadline() != before {
                 self.timer.notify_one();
             }
         }
         self.release();
+    }
+
+    /// Gives the core what a peer says, until `next` has no more. Returns a message that has to wait until the store was
+    /// read. The peer's own task calls this, and sends it what follows.
+    ///
+    /// Movers end their requests in bunches: what follows from ends is carried out together with what follows from the
+    /// message behind them.
+    pub fn hear(&self, conn: ConnId, mut next: impl FnMut() -> Option<Said>) -> Option<Message> {
+        while let Some(said) = next() {
+            if self.closed.get() {
+                continue;
+            }
+            let now = self.clock.now();
+            let held = {
+                let mut inner = self.inner.borrow_mut();
+                let before = inner.core.next_deadline();
+                let held = inner.hear_bunch(now, conn, said, &mut next);
+                inner.tell_followers();
+                inner.dispatch(self.max_client_buffer, Some(conn));
+                if inner.core.next_deadline() != before {
+                    self.timer.notify_one();
+                }
+                held
+            };
+            self.release();
+            if held.is_some() {
+                return held;
+            }
+        }
+        None
     }
 
     /// Whether a message would be dealt with now. While the store is read most have to wait.
@@ -346,14 +388,16 @@ impl Shell {
                 }
                 let later = inner.waiting.split_off(&(upto + 1));
                 let ready = std::mem::replace(&mut inner.waiting, later);
+                let mut at_once = SENT_AT_ONCE;
                 for (commit, conns) in ready {
                     let errno = failed.iter().find(|(number, _)| *number == commit).map(|(_, errno)| *errno);
-                    for conn in conns {
+                    // Whoever gets work before whoever asked for it: that answer came first.
+                    for conn in conns.into_iter().rev() {
                         let Some(connection) = inner.connections.get(&conn) else { continue };
                         if let Some(errno) = errno {
                             connection.outbox.borrow_mut().fail(commit, errno);
                         }
-                        connection.wake.notify_one();
+                        connection.send_soon(inner.durable, &mut at_once);
                     }
                 }
                 drop(inner);
@@ -493,47 +537,70 @@ impl Inner {
         }
     }
 
-    /// Sends the operations to the store and sorts the effects to whom they concern.
-    fn dispatch(&mut self, max_client_buffer: usize) {
+    /// Takes ends up to the first message that is none, and this one. Returns a message that has to wait.
+    fn hear_bunch(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        first: Said,
+        next: &mut impl FnMut() -> Option<Said>,
+    ) -> Option<Message> {
+        let mut said = Some(first);
+        while let Some(one) = said {
+            let message = match one {
+                Said::Message(message) if self.core.takes_now(&message) => message,
+                Said::Message(message) => return Some(message),
+                Said::Refused(reply) => {
+                    self.effects.visible.push(Effect::Reply { conn, reply });
+                    return None;
+                }
+            };
+            let is_end = matches!(message, Message::Done(_));
+            self.core.handle(now, Event::Message { conn, message }, &mut self.effects);
+            said = if is_end { next() } else { None };
+        }
+        None
+    }
+
+    /// Sends the operations to the store and sorts the effects to whom they concern. The task of `asker` looks for itself
+    /// what it has to send.
+    fn dispatch(&mut self, max_client_buffer: usize, asker: Option<ConnId>) {
         if self.effects.is_empty() {
             return;
         }
         let commit = self.begin_commit();
         let mut visible = std::mem::take(&mut self.effects.visible);
+        let mut posting = Posting { asker, max_client_buffer, at_once: SENT_AT_ONCE, to: None };
         for effect in visible.drain(..) {
             match effect {
                 // Also where nothing is to be stored: what a `queue` skips because another has just sent it must be durable
                 // before it is acknowledged.
                 Effect::Reply { conn, reply: reply @ Reply::Queue { .. } } => {
                     let commit = if self.last_commit > self.durable { self.last_commit } else { commit };
-                    self.send(conn, commit, max_client_buffer, |connection| {
-                        connection.outbox.borrow_mut().push_queue(commit, reply);
-                    });
+                    self.post(&mut posting, conn, commit, |outbox| outbox.push_queue(commit, reply));
                 }
                 Effect::Reply { conn, reply } => {
-                    self.send(conn, commit, max_client_buffer, |connection| {
-                        connection.outbox.borrow_mut().push(commit, |out| write_reply(&reply, out));
+                    self.post(&mut posting, conn, commit, |outbox| {
+                        outbox.push(commit, |out| write_reply(&reply, out));
                     });
                 }
                 Effect::Work { conn, list } => {
                     let fsname = std::mem::take(&mut self.fsname);
-                    self.send(conn, commit, max_client_buffer, |connection| {
-                        connection.outbox.borrow_mut().push(commit, |out| write_work(&list, &fsname, out));
+                    self.post(&mut posting, conn, commit, |outbox| {
+                        outbox.push(commit, |out| write_work(&list, &fsname, out));
                     });
                     self.fsname = fsname;
                 }
                 Effect::Status { conn, cursor } => {
-                    let sent = self.send(conn, commit, max_client_buffer, |connection| {
-                        connection.outbox.borrow_mut().push_status(commit, cursor);
+                    let there = self.post(&mut posting, conn, commit, |outbox| {
+                        outbox.push_status(commit, cursor);
                     });
-                    if !sent {
+                    if !there {
                         self.core.status_drop(cursor);
                     }
                 }
                 Effect::Close { conn, reason } => {
-                    self.send(conn, commit, max_client_buffer, |connection| {
-                        connection.outbox.borrow_mut().push_close(commit, reason);
-                    });
+                    self.post(&mut posting, conn, commit, |outbox| outbox.push_close(commit, reason));
                 }
                 Effect::Probe { conn } => {
                     if let Some(connection) = self.connections.get(&conn) {
@@ -543,6 +610,7 @@ impl Inner {
                 other => self.deferred.push_back((commit, other)),
             }
         }
+        self.finish_post(&mut posting);
         // Keep the memory.
         self.effects.visible = visible;
     }
@@ -565,31 +633,66 @@ impl Inner {
         self.last_commit
     }
 
-    fn send(
+    /// Adds something to what a peer is sent. Returns whether the peer is there.
+    fn post(
         &mut self,
+        posting: &mut Posting,
         conn: ConnId,
         commit: u64,
-        max_client_buffer: usize,
-        push: impl FnOnce(&Connection),
+        push: impl FnOnce(&mut Outbox),
     ) -> bool {
-        let Some(connection) = self.connections.get(&conn) else { return false };
-        push(connection);
-        let bytes = connection.outbox.borrow().bytes();
-        if bytes > max_client_buffer {
-            connection.overflow(bytes, max_client_buffer);
+        if posting.to.as_ref().is_none_or(|to| to.connection.id != conn) {
+            self.finish_post(posting);
+            let Some(connection) = self.connections.get(&conn) else { return false };
+            let connection = Rc::clone(connection);
+            posting.to = Some(Addressee { connection, last: 0, some_ready: false });
         }
-        if commit > self.durable {
-            self.waiting.entry(commit).or_default().push(conn);
-        } else {
-            connection.wake.notify_one();
-        }
+        let Some(to) = &mut posting.to else { return false };
+        push(&mut to.connection.outbox.borrow_mut());
+        to.last = to.last.max(commit);
+        to.some_ready |= commit <= self.durable;
         true
     }
+
+    /// Everything for a peer was added that follows each other.
+    fn finish_post(&mut self, posting: &mut Posting) {
+        let Some(Addressee { connection, last, some_ready }) = posting.to.take() else { return };
+        let bytes = connection.outbox.borrow().bytes();
+        if bytes > posting.max_client_buffer {
+            connection.overflow(bytes, posting.max_client_buffer);
+        }
+        if last > self.durable {
+            self.waiting.entry(last).or_default().push(connection.id);
+        }
+        if some_ready && posting.asker != Some(connection.id) {
+            connection.send_soon(self.durable, &mut posting.at_once);
+        }
+    }
+}
+
+/// Where effects on connections go.
+struct Posting {
+    /// Whose message this all follows from.
+    asker: Option<ConnId>,
+    max_client_buffer: usize,
+    /// How many more peers are sent their part in this step.
+    at_once: usize,
+    /// Whom the last effect went to.
+    to: Option<Addressee>,
+}
+
+struct Addressee {
+    connection: Rc<Connection>,
+    /// The last commit that something waits for.
+    last: u64,
+    /// Something waits for no commit.
+    some_ready: bool,
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::io::Read;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::sync::mpsc;
 
     use lustreapi_sys::Fid;
@@ -599,32 +702,27 @@ mod tests {
     use super::super::security::{Access, Principal};
     use super::super::transport::Transport;
     use super::*;
-    use crate::hsm::event::Queue;
+    use crate::hsm::event::{Done, Ehlo, Queue, Recv};
     use crate::hsm::{Action, HsmConfig};
 
     fn item() -> ActionItem {
         let fid = Fid::new(0x2_0000_0401, 1, 0);
-        ActionItem {
-            action: Action::Archive,
-            fid,
-            dfid: fid,
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie: 1,
-            gid: 0,
-            archive_id: 1,
-            flags: 0,
-            data: [].into(),
-            timestamp: 0,
-            extra: "".into(),
-        }
+        ActionItem::new(Action::Archive, fid, 1, 1)
     }
 
     async fn connection(number: u64) -> Rc<Connection> {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        connection_with(number).await.0
+    }
+
+    /// A connection, and its peer's side.
+    async fn connection_with(number: u64) -> (Rc<Connection>, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let peer = listener.accept().unwrap().0;
+        stream.writable().await.unwrap();
         let badge = Badge::new(Principal::Plain, Access::Admin, Arc::default());
-        Rc::new(Connection::new(ConnId(number), Transport::plain(stream), "a:1".to_owned(), badge))
+        let connection = Connection::new(ConnId(number), Transport::plain(stream), "a:1".to_owned(), badge);
+        (Rc::new(connection), peer)
     }
 
     fn queue(shell: &Shell, conn: u64) {
@@ -643,7 +741,8 @@ mod tests {
         // What the store's thread reports does not reach the shell: nothing is durable until the test says so.
         let committer = Committer::start(store, move |report| drop(send.send(report))).unwrap();
         let shell = Shell::new(core, clock, "lus".into(), Some(committer), None, 1 << 20);
-        let (first, second) = (connection(1).await, connection(2).await);
+        let ((first, mut first_peer), (second, mut second_peer)) =
+            (connection_with(1).await, connection_with(2).await);
         shell.connected(Rc::clone(&first), "a:1".into());
         shell.connected(Rc::clone(&second), "b:1".into());
         queue(&shell, 1);
@@ -651,8 +750,85 @@ mod tests {
         assert_eq!(first.outbox.borrow_mut().next(shell.durable()), Next::Wait);
         assert_eq!(second.outbox.borrow_mut().next(shell.durable()), Next::Wait);
         shell.store_report(committer::Report::Done { upto: 1, failed: Vec::new() });
-        assert!(matches!(first.outbox.borrow_mut().next(shell.durable()), Next::Write(_)));
-        assert!(matches!(second.outbox.borrow_mut().next(shell.durable()), Next::Write(_)));
+        assert_eq!(received(&mut first_peer), "{\"command\": \"queue\", \"enqueued\": 1}");
+        assert_eq!(received(&mut second_peer), "{\"command\": \"queue\", \"skipped\": 1}");
+    }
+
+    /// What a peer gets that has been sent something.
+    fn received(peer: &mut TcpStream) -> String {
+        peer.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let mut buffer = [0; 4096];
+        let read = peer.read(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    }
+
+    fn hear(shell: &Shell, conn: u64, said: Vec<Said>) -> Option<Message> {
+        let mut said = said.into_iter();
+        shell.hear(ConnId(conn), || said.next())
+    }
+
+    fn mover_says() -> (Message, Message, Message) {
+        let ehlo = Ehlo { id: Some("m".into()), ..Ehlo::default() };
+        let recv = Recv { max_archive: None, max_restore: None, max_remove: None, max_bytes: 1 << 20 };
+        let done = Done { cookie: 1, dfid: item().fid, status: 0 };
+        (Message::Ehlo(ehlo), Message::Recv(recv), Message::Done(done))
+    }
+
+    /// Nothing runs between the event and this test's look at the socket: the mover's task has had no turn.
+    #[tokio::test]
+    async fn a_mover_that_waits_is_sent_its_work_before_the_queuer_its_answer() {
+        let clock = Clock::new();
+        let core =
+            Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
+        let shell = Shell::new(core, clock, "lus".into(), None, None, 1 << 20);
+        let ((mover, mut peer), queuer) = (connection_with(1).await, connection(2).await);
+        shell.connected(Rc::clone(&mover), "a:1".into());
+        shell.connected(Rc::clone(&queuer), "b:1".into());
+        let (ehlo, recv, _) = mover_says();
+        hear(&shell, 1, vec![Said::Message(ehlo), Said::Message(recv)]);
+        let queue = Queue { fsname: None, items: Some(vec![item()]), bad_items: 0 };
+        hear(&shell, 2, vec![Said::Message(Message::Queue(queue))]);
+        let got = received(&mut peer);
+        assert!(got.contains("hsm_action_list"), "{got}");
+        assert!(mover.outbox.borrow().is_empty());
+        assert!(!queuer.outbox.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn ends_in_a_bunch_are_one_commit_with_what_follows_them() {
+        let clock = Clock::new();
+        let core =
+            Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
+        let (send, _reports) = mpsc::channel();
+        let store = Box::new(crate::store::NoStore);
+        let committer = Committer::start(store, move |report| drop(send.send(report))).unwrap();
+        let shell = Shell::new(core, clock, "lus".into(), Some(committer), None, 1 << 20);
+        let (mover, mut peer) = connection_with(1).await;
+        shell.connected(mover, "a:1".into());
+        queue(&shell, 1);
+        let (ehlo, recv, done) = mover_says();
+        let before = shell.inner.borrow().last_commit;
+        let refusal = Reply::Error { command: "lock", status: 1, error: "no" };
+        let other = Message::Done(Done { cookie: 2, dfid: item().fid, status: 0 });
+        let said = vec![
+            Said::Message(ehlo),
+            Said::Message(recv.clone()),
+            Said::Message(done),
+            Said::Message(other),
+            Said::Refused(refusal),
+            Said::Message(recv),
+        ];
+        assert_eq!(hear(&shell, 1, said), None);
+        // One for the assignment, one for the end.
+        assert_eq!(shell.inner.borrow().last_commit, before + 2);
+        shell.store_report(committer::Report::Done { upto: before + 2, failed: Vec::new() });
+        let text = received(&mut peer);
+        let places = ["queue", "ehlo", "hsm_action_list", "\"done\"", "\"done\"", "lock"];
+        let mut rest = &text[..];
+        for place in places {
+            let at = rest.find(place).unwrap_or_else(|| panic!("{place} is not where it belongs: {text}"));
+            rest = &rest[at + place.len()..];
+        }
     }
 
     #[tokio::test]

@@ -20,52 +20,54 @@ struct Args {
     what: What,
 }
 
+/// Which seeds, and how.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// How many seeds to run, from --seed on.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print what happens (with one seed).
+    #[arg(long)]
+    trace: bool,
+    /// Run each seed once only, without checking that it repeats.
+    #[arg(long)]
+    once: bool,
+    /// Go on after a failure, and list all seeds that fail.
+    #[arg(long)]
+    all: bool,
+    /// How many seeds to run at the same time.
+    #[arg(long, default_value_t = default_jobs())]
+    jobs: u64,
+}
+
+impl Which {
+    fn seeds(&self) -> Seeds {
+        Seeds {
+            first: self.seed,
+            count: self.seeds,
+            jobs: if self.trace { 1 } else { self.jobs },
+            all: self.all,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum What {
     /// The HSM coordinator: daemon, movers, MDTs, store.
     Hsm {
-        /// How many seeds to run, from --seed on.
-        #[arg(long, default_value_t = 1000)]
-        seeds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Print what happens (with one seed).
-        #[arg(long)]
-        trace: bool,
-        /// Run each seed once only, without checking that it repeats.
-        #[arg(long)]
-        once: bool,
+        #[command(flatten)]
+        which: Which,
         /// Check only of every Nth seed that it repeats.
         #[arg(long, default_value_t = 1)]
         twice: u64,
-        /// Go on after a failure, and list all seeds that fail.
-        #[arg(long)]
-        all: bool,
-        /// How many seeds to run at the same time.
-        #[arg(long, default_value_t = default_jobs())]
-        jobs: u64,
     },
     /// High availability: manager, agents, hosts, fence devices, operators.
     Ha {
-        /// How many seeds to run, from --seed on.
-        #[arg(long, default_value_t = 1000)]
-        seeds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Print what happens (with one seed).
-        #[arg(long)]
-        trace: bool,
-        /// Run each seed once only, without checking that it repeats.
-        #[arg(long)]
-        once: bool,
-        /// Go on after a failure, and list all seeds that fail.
-        #[arg(long)]
-        all: bool,
-        /// How many seeds to run at the same time.
-        #[arg(long, default_value_t = default_jobs())]
-        jobs: u64,
+        #[command(flatten)]
+        which: Which,
     },
 }
 
@@ -75,14 +77,13 @@ fn default_jobs() -> u64 {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let seeds =
-        |first, count, jobs: u64, all, trace| Seeds { first, count, jobs: if trace { 1 } else { jobs }, all };
     match Args::parse().what {
-        What::Hsm { seeds: count, seed, trace, once, twice, all, jobs } => {
+        What::Hsm { which, twice } => {
+            let Which { trace, once, .. } = which;
             if trace {
                 show_logs();
             }
-            let run = seeds(seed, count, jobs, all, trace);
+            let run = which.seeds();
             let again = |seed: u64| !once && seed.is_multiple_of(twice.max(1));
             let results = run.run(|seed| check_seed(seed, trace, !again(seed)));
             conclude("hsm", &run, &results, |results| {
@@ -91,8 +92,9 @@ pub fn main() -> ExitCode {
                 (total.to_string(), total.faults_without_effect())
             })
         }
-        What::Ha { seeds: count, seed, trace, once, all, jobs } => {
-            let run = seeds(seed, count, jobs, all, trace);
+        What::Ha { which } => {
+            let Which { trace, once, .. } = which;
+            let run = which.seeds();
             let results = run.run(|seed| check_ha_seed(seed, trace, once));
             conclude("ha", &run, &results, |results| {
                 let mut total = ha::Report::default();

@@ -6,7 +6,6 @@
 #[cfg(feature = "daemon")]
 pub mod disk;
 pub mod embedded;
-mod index;
 pub mod journal;
 pub mod memory_disk;
 pub mod none;

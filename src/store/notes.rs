@@ -33,18 +33,10 @@ pub fn to_op(name: &str, value: Option<&str>) -> StoreOp {
     match value {
         None => StoreOp::Remove { key },
         Some(value) => StoreOp::Put(ActionItem {
-            action: Action::Archive,
-            fid: key.fid,
-            dfid: key.fid,
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie: key.cookie,
-            gid: 0,
-            archive_id: 0,
-            flags: 0,
             data: value.as_bytes().into(),
             timestamp: 1,
             extra: name.into(),
+            ..ActionItem::new(Action::Archive, key.fid, key.cookie, 0)
         }),
     }
 }

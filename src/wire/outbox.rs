@@ -70,10 +70,21 @@ impl Outbox {
             self.queued += bytes.len() - before;
             return;
         }
-        let mut bytes = Vec::new();
+        let mut bytes = self.free_memory();
         write(&mut bytes);
         self.queued += bytes.len();
         self.parts.push_back((commit, Part::Bytes(bytes)));
+    }
+
+    /// The memory of what was sent last, once all of that is sent.
+    fn free_memory(&mut self) -> Vec<u8> {
+        if self.written < self.ready.len() {
+            return Vec::new();
+        }
+        self.written = 0;
+        let mut bytes = std::mem::take(&mut self.ready);
+        bytes.clear();
+        bytes
     }
 
     /// Adds the answer to a `queue`.

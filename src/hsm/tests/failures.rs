@@ -112,7 +112,9 @@ fn success_a_cancel_and_a_lost_file_end_the_matter() {
                 }
             }
         }
-        assert_eq!(notes(&s).len(), 0, "{how}: {:?}", notes(&s));
+        // What the MDT is owed is another matter.
+        let left: Vec<_> = notes(&s).into_keys().filter(|name| !name.starts_with("owed/")).collect();
+        assert_eq!(left, [""; 0], "{how}");
         assert!(s.core.dead_letters().is_empty(), "{how}");
         assert_eq!(asked(&s.pass(10_000)), [0; 0], "{how}");
     }

@@ -255,7 +255,7 @@ fn what_runs_is_not_taken_from_its_mover() {
         (Action::Archive, 5, true),
         (Action::Archive, 125, false),
         (Action::Remove, ENOENT, true),
-        (Action::Restore, ENOENT, false),
+        (Action::Restore, 125, false),
     ];
     for (action, status, look) in cases {
         let mut s = Session::new(watched());
@@ -403,6 +403,17 @@ fn a_new_configuration_reaches_doubtful_requests() {
     assert_eq!(s.work(1, ANY), [1]);
 }
 
+/// The MDT has taken the end of a restore: it says twice that it does not know it.
+fn is_heard(s: &mut Session) {
+    assert!(!s.store.contains(&StoreOp::Remove { key: key(7) }));
+    s.pass_ms(1);
+    s.alive(7, ENOENT);
+    s.pass(2);
+    s.alive(7, ENOENT);
+    assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+    assert_eq!((s.waiting(), endings(&s.visible)), (0, vec![]));
+}
+
 /// Found by the simulator: the MDT restarted and sent the restore again, we restarted and forgot that it had, and the end of
 /// the attempt under way, which the MDT had refused, was taken for the end of the restore.
 #[test]
@@ -425,9 +436,8 @@ fn a_recovered_restore_that_failed_is_asked_about() {
             assert_eq!(s.waiting(), 0);
         } else {
             assert_eq!(s.work(1, ANY), [7]);
-            // Once is enough.
             s.done(1, 7, 7, 5);
-            assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+            is_heard(&mut s);
         }
     }
 }
@@ -446,7 +456,7 @@ fn what_failed_after_a_claim_is_asked_about() {
     assert_eq!(s.work(1, ANY), [7]);
     // This one was given out.
     s.done(1, 7, 7, 5);
-    assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+    is_heard(&mut s);
 }
 
 /// Found by the simulator: the restore was given out again on the connection that its mover was about to lose, and with it the
@@ -468,7 +478,7 @@ fn what_failed_after_its_mover_came_back_is_asked_about() {
     s.alive(7, 0);
     assert_eq!(s.work(2, ANY), [7]);
     s.done(2, 7, 7, 5);
-    assert_eq!(s.store.last(), Some(&StoreOp::Remove { key: key(7) }));
+    is_heard(&mut s);
 }
 
 /// An end with ENOENT is looked into once a day for each file and kind, but a mover that says that the MDT refused the end of
@@ -515,4 +525,100 @@ fn an_older_answer_does_not_end_a_doubt() {
     assert_eq!(s.core.counters().doubtful, 1, "it knew it when it was asked, before that");
     s.alive(1, 0);
     assert_eq!(s.core.counters().doubtful, 0);
+}
+
+/// Found by the simulator: a mover told of the end of a REMOVE minutes after its MDT had taken it, and an archive that the user had
+/// asked for since was taken for one of before, and dropped when the MDT had forgotten it.
+#[test]
+fn a_remove_ends_only_archives_of_before() {
+    for (cookie, again) in [(4, false), (6, true)] {
+        let mut s = Session::new(watched());
+        s.mover(1, "m0");
+        s.lustre(vec![item(Action::Remove, 1, 5, "")]);
+        assert_eq!(s.work(1, ANY), [5]);
+        s.lustre(vec![item(Action::Archive, 1, cookie, "")]);
+        s.done(1, 5, 1, 0);
+        let key = RequestKey { cookie, fid: fid(1) };
+        let number = u64::MAX;
+        for _ in 0..2 {
+            s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key, number, errno: ENOENT }));
+            s.pass_ms(1);
+            let state = Ok(FileState { states: HS_EXISTS, archive_id: 1 });
+            s.event(Event::LustreAnswered(LustreAnswer::State { key, number, state }));
+            s.pass(30);
+        }
+        assert_eq!(requested(&s.visible).len(), usize::from(again), "{cookie}");
+        assert_eq!(s.waiting(), u64::from(again), "{cookie}");
+    }
+}
+
+/// Found by the simulator: a restore was ended with an error, came again from its restarted MDT, and was dropped when the MDT
+/// restarted once more, though its file was released.
+#[test]
+fn a_restore_that_came_again_waits_for_its_mdt() {
+    let mut s = Session::new(watched());
+    s.mover(1, "m0");
+    s.lustre(vec![restore(1, "")]);
+    s.work(1, ANY);
+    s.done(1, 1, 1, 5);
+    s.lustre(vec![restore(1, "")]);
+    s.suspect(1, Ok(HS_EXISTS | HS_ARCHIVED | HS_RELEASED));
+    assert_eq!((s.waiting(), s.core.counters().doubtful), (1, 1));
+    s.lustre(vec![restore(1, "")]);
+    assert_eq!(s.work(1, ANY), [1]);
+}
+
+/// A copytool that works at the wrong MDT: the right one waits.
+#[test]
+fn a_restore_whose_end_was_refused_is_run_once_more_and_then_ended() {
+    for (told, status) in [(true, ENOENT), (false, ENOENT), (false, 22)] {
+        for knows in [true, false] {
+            let mut s = Session::new(HsmConfig { ask_lustre: true, ..watched() });
+            s.mover(1, "m0");
+            s.lustre(vec![restore(7, "")]);
+            let fail = |s: &mut Session| {
+                assert_eq!(s.work(1, ANY), [7]);
+                let done = Done { cookie: 7, dfid: fid(7), status };
+                s.message(1, if told { Message::Unheard(done) } else { Message::Done(done) });
+                assert_eq!(kept(&s.pass_ms(1)), [7]);
+            };
+            fail(&mut s);
+            s.alive(7, 0);
+            fail(&mut s);
+            if knows {
+                assert_eq!(endings(&s.alive(7, 0)), [(7, status)]);
+            } else {
+                s.alive(7, ENOENT);
+                s.pass(2);
+                assert_eq!(endings(&s.alive(7, ENOENT)), []);
+            }
+            assert!(s.store.contains(&StoreOp::Remove { key: key(7) }));
+            assert_eq!(s.waiting(), 0);
+            assert_eq!(notes(&s).keys().filter(|name| name.starts_with("owed/")).count(), usize::from(knows));
+        }
+    }
+}
+
+/// Its MDT has sent it again after its second end was refused: it is wanted.
+#[test]
+fn a_restore_that_comes_again_is_run_however_often_its_end_was_refused() {
+    for (before, after) in [(true, false), (false, true)] {
+        let mut s = Session::new(HsmConfig { ask_lustre: true, ..watched() });
+        s.mover(1, "m0");
+        s.lustre(vec![restore(7, "")]);
+        for attempt in 0..3 {
+            assert_eq!(s.work(1, ANY), [7], "{attempt}");
+            if before {
+                s.lustre(vec![restore(7, "")]);
+            }
+            s.message(1, Message::Unheard(Done { cookie: 7, dfid: fid(7), status: ENOENT }));
+            s.pass_ms(1);
+            if after {
+                s.lustre(vec![restore(7, "")]);
+            } else {
+                s.alive(7, 0);
+            }
+        }
+        assert_eq!((s.waiting(), endings(&s.visible)), (1, vec![]));
+    }
 }

@@ -16,6 +16,7 @@ mod keepalive;
 mod limits;
 mod movers;
 mod orders;
+mod owed;
 mod queueing;
 mod reading;
 mod reconcile;
@@ -57,20 +58,7 @@ pub(super) fn fid(oid: u32) -> Fid {
 }
 
 pub(super) fn item(action: Action, oid: u32, cookie: u64, data: &str) -> ActionItem {
-    ActionItem {
-        action,
-        fid: fid(oid),
-        dfid: fid(oid),
-        extent_offset: 0,
-        extent_length: u64::MAX,
-        cookie,
-        gid: 0,
-        archive_id: 1,
-        flags: 0,
-        data: data.as_bytes().into(),
-        timestamp: 0,
-        extra: Box::default(),
-    }
+    ActionItem { data: data.as_bytes().into(), ..ActionItem::new(action, fid(oid), cookie, 1) }
 }
 
 pub(super) fn archive(oid: u32, data: &str) -> ActionItem {

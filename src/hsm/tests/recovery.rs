@@ -69,6 +69,63 @@ fn suspect_requests_wait_for_claims() {
     assert_eq!(s.core.counters().running[2] + s.core.counters().pending[2], 6);
 }
 
+/// Found by the simulator: a daemon that was stopped at once left a store that was not suspect any more.
+#[test]
+fn a_store_is_suspect_until_movers_could_claim() {
+    for (settle, suspect, noted) in [(12, true, true), (12, false, false), (0, true, false)] {
+        let mut s = Session::new(HsmConfig { settle: Duration::from_secs(settle), ..config() });
+        recover(&mut s, vec![(stored(1, "", 1), Some("m0")), (stored(2, "", 1), None)], suspect);
+        assert_eq!(notes(&s).contains_key(crate::hsm::SETTLING), noted);
+        s.pass(11);
+        assert_eq!(notes(&s).contains_key(crate::hsm::SETTLING), noted);
+        s.pass(2);
+        assert_eq!(notes(&s).len(), 0);
+    }
+    let mut s = Session::new(config());
+    s.event(Event::RecoveredNotes(vec![(crate::hsm::SETTLING.into(), "1".into())]));
+}
+
+/// A store that lost its last changes may name the mover before the one that has it: that one coming back without it says
+/// nothing.
+#[test]
+fn what_a_suspect_store_gives_to_the_wrong_mover_can_be_claimed_by_the_right_one() {
+    for (suspect, claimed) in [(true, true), (true, false), (false, false)] {
+        let mut s = Session::new(HsmConfig { settle: Duration::from_secs(12), ..config() });
+        recover(&mut s, vec![(stored(1, "", 1), Some("m0"))], suspect);
+        s.mover(1, "m0");
+        assert_eq!(s.work(1, ANY).is_empty(), suspect, "what nobody can claim needs not wait");
+        if claimed {
+            s.mover_with(2, "m1", vec![archive(1, "")]);
+            s.pass(20);
+            assert_eq!(s.core.counters().running[2], 1);
+            assert_eq!(error(&s.done(2, 1, 1, 0), 2), None);
+            assert_eq!(s.core.counters().done[2], 1);
+        } else if suspect {
+            assert_eq!(cookies(&s.pass(12), 1), [1]);
+        }
+    }
+}
+
+/// The MDT asks for it again, or knows it after all: it could be claimed before, and still can.
+#[test]
+fn doubts_do_not_let_go_what_could_be_claimed() {
+    let config =
+        HsmConfig { settle: Duration::from_secs(12), ask_lustre: true, ..super::keepalive::watched() };
+    let mut s = Session::new(config);
+    s.mover(1, "m0");
+    recover(&mut s, vec![(stored(1, "", 1), None)], true);
+    s.work(1, ANY);
+    let unknown = LustreAnswer::KeptAlive { key: key(1), number: u64::MAX, errno: 2 };
+    s.event(Event::LustreAnswered(unknown));
+    assert_eq!(s.core.counters().doubtful, 1);
+    // Delivered again.
+    assert_eq!(cookies(&s.lustre(vec![archive(1, "")]), 1), [0; 0]);
+    assert_eq!(s.core.counters().doubtful, 0);
+    s.mover_with(2, "m1", vec![archive(1, "")]);
+    assert_eq!(cookies(&s.pass(20), 1), [0; 0]);
+    assert_eq!(s.core.counters().running[2], 1);
+}
+
 #[test]
 fn odd_records_do_no_harm() {
     let mut s = Session::new(config());

@@ -215,12 +215,18 @@ fn an_archive_from_before_a_remove_is_done_only_when_the_mdt_wants_it() {
     for known in [true, false] {
         let mut s = asking();
         s.mover(1, "m0");
-        s.lustre(vec![remove(1, "")]);
+        s.lustre(vec![item(Action::Remove, 1, 3, "")]);
         assert_eq!(s.work(1, ANY), [0; 0]);
-        alive(&mut s, 1, 0);
-        assert_eq!(cookies(&state(&mut s, 1, HS_EXISTS | HS_ARCHIVED), 1), [1]);
-        s.lustre(vec![ActionItem { fid: fid(1), dfid: fid(1), ..archive(2, "") }]);
-        s.done(1, 1, 1, 0);
+        let (number, errno) = (u64::MAX, 0);
+        let key = RequestKey { cookie: 3, fid: fid(1) };
+        s.event(Event::LustreAnswered(LustreAnswer::KeptAlive { key, number, errno }));
+        let state = Ok(FileState { states: HS_EXISTS | HS_ARCHIVED, archive_id: 1 });
+        assert_eq!(
+            cookies(&s.event(Event::LustreAnswered(LustreAnswer::State { key, number, state })), 1),
+            [3]
+        );
+        s.lustre(vec![item(Action::Archive, 1, 2, "")]);
+        s.done(1, 3, 1, 0);
         assert_eq!(s.work(1, ANY), [0; 0], "{known}");
         let key = RequestKey { cookie: 2, fid: fid(1) };
         let errno = if known { 0 } else { ENOENT };
@@ -441,6 +447,24 @@ fn the_cancel_of_a_queued_archive_is_harmless() {
         });
         // EALREADY leaves the file as it is.
         assert_eq!(ends.collect::<Vec<_>>(), [if queued { 114 } else { 125 }]);
+    }
+}
+
+/// Found by the simulator: the mover that had an earlier archive had ended it, and was cut off before it could say so.
+#[test]
+fn the_cancel_of_an_archive_is_harmless_while_a_mover_has_another_one() {
+    for (other, errno) in [(Action::Archive, 114), (Action::Remove, 125)] {
+        let mut s = Session::new(HsmConfig { ask_lustre: true, ..config() });
+        s.mover(1, "m0");
+        s.lustre(vec![item(other, 1, 1, "")]);
+        s.work(1, ANY);
+        if other == Action::Remove {
+            alive(&mut s, 1, 0);
+            state(&mut s, 1, HS_ARCHIVED);
+        }
+        assert_eq!(s.core.counters().running.iter().sum::<u64>(), 1);
+        s.lustre(vec![item(Action::Archive, 1, 2, "")]);
+        assert_eq!(endings(&s.lustre(vec![item(Action::Cancel, 1, 2, "")])), [(2, errno)]);
     }
 }
 

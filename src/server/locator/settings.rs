@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{keys, parse_int};
+use crate::config::{keys, parse_int, parse_switch};
 use crate::hsm::HsmConfig;
 use crate::hsm::config::{HostRule, Locating};
 
@@ -73,7 +73,7 @@ impl LocatorKeys {
             "locator_xattr" => xattr(value).map(|name| self.xattr = Some(name)),
             "locator_host" => host_rule(value).map(|rule| self.host = Some(rule)),
             "locator_failure" => failure(value).map(|retry| self.retry = Some(retry)),
-            "locate_removes" => crate::server::scheduling::on_off(value).map(|on| self.locating.removes = on),
+            "locate_removes" => parse_switch(value).map(|on| self.locating.removes = on),
             "tape_wait_ms" => millis(0).map(|time| tapes.wait = time),
             "tape_wait_most" => count(1, 1 << 30).map(|count| tapes.wait_most = count as u32),
             "tape_max_ms" => millis(0).map(|time| tapes.max = time),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::credentials::Sources;
 use super::policy::{Access, Policy};
-use crate::config::Problem;
+use crate::config::{Problem, parse_port, parse_switch};
 use crate::security::{DEFAULT_TLS_PORT, PREFIX, SOCKETS};
 use crate::tls::Paths;
 
@@ -78,14 +78,10 @@ impl SecuritySettings {
     /// Takes a key's value; `None` for a key that is not about security.
     pub fn set(&mut self, key: &str, value: &str, place: &str) -> Option<Result<(), String>> {
         let result = match key {
-            "tls" => on_off(value).map(|on| (self.tls, self.tls_place) = (on, place.to_owned())),
-            "plain" => on_off(value).map(|on| (self.plain, self.plain_place) = (on, place.to_owned())),
-            "bind_ids" => on_off(value).map(|on| self.policy.bind_ids = on),
-            "tls_port" if value.is_empty() => Err("must not be empty".to_owned()),
-            "tls_port" => {
-                value.clone_into(&mut self.tls_port);
-                Ok(())
-            }
+            "tls" => parse_switch(value).map(|on| (self.tls, self.tls_place) = (on, place.to_owned())),
+            "plain" => parse_switch(value).map(|on| (self.plain, self.plain_place) = (on, place.to_owned())),
+            "bind_ids" => parse_switch(value).map(|on| self.policy.bind_ids = on),
+            "tls_port" => parse_port(value).map(|port| self.tls_port = port),
             "tls_ca" => path(value).map(|path| self.ca = path),
             "tls_cert" => path(value).map(|path| self.certificate = path),
             "tls_key" => path(value).map(|path| self.key = path),
@@ -176,14 +172,6 @@ impl SecuritySettings {
     }
 }
 
-fn on_off(value: &str) -> Result<bool, String> {
-    match value.to_ascii_lowercase().as_str() {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(format!("`{value}` is neither `on` nor `off`")),
-    }
-}
-
 /// An absolute path; empty for none, so that a variable can take back what the file says.
 fn path(value: &str) -> Result<Option<PathBuf>, String> {
     if value.is_empty() {
@@ -226,7 +214,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         for (lines, want) in [
-            (&["tls yes"][..], "`yes` is neither `on` nor `off`"),
+            (&["tls maybe"][..], "`maybe` is neither `on` nor `off`"),
             (&["tls on"], "file:1: tls: on needs tls_ca, tls_cert and tls_key, or psk_file"),
             (
                 &["tls_ca /a", "tls on"],

@@ -68,6 +68,8 @@ pub struct Daemon {
     others: VecDeque<(u64, Effect)>,
     /// Requests that the store was given, and in which commit.
     put: BTreeMap<RequestKey, u64>,
+    /// What peers queued, and the commit in which the store was given what was there of it then.
+    queued: BTreeMap<LinkId, Vec<(RequestKey, u64)>>,
     /// Bytes read from the pipe that are not a whole frame yet.
     pipe: Vec<u8>,
     /// What to carry out.
@@ -135,6 +137,7 @@ impl Daemon {
             durable: 0,
             others: VecDeque::new(),
             put,
+            queued: BTreeMap::new(),
             pipe: Vec::new(),
             wishes: VecDeque::new(),
             fed: 0,
@@ -238,9 +241,15 @@ impl Daemon {
                 Message::Done(done) => Some((done.cookie, done.dfid)),
                 _ => None,
             };
+            let queued: Vec<RequestKey> = match &message {
+                Message::Queue(queue) => queue.items.iter().flatten().map(ActionItem::key).collect(),
+                _ => Vec::new(),
+            };
             let foreign = self.core.counters().foreign_dones;
             self.feed(now, Event::Message { conn: conn_id(link), message })?;
             self.done.extend(done.filter(|_| self.core.counters().foreign_dones == foreign));
+            let stored = queued.into_iter().filter_map(|key| Some((key, *self.put.get(&key)?)));
+            self.queued.entry(link).or_default().extend(stored);
         }
     }
 
@@ -409,6 +418,22 @@ impl Daemon {
     /// How many these are.
     pub fn stored(&self) -> usize {
         self.put.len()
+    }
+
+    /// What a peer had queued that is acknowledged now, and since which commit it was there: a request that has ended since
+    /// may be there for a second time.
+    pub fn acknowledges(&mut self, link: LinkId) -> Vec<(RequestKey, u64)> {
+        self.queued.remove(&link).unwrap_or_default()
+    }
+
+    /// Whether a crash now would leave what was stored with this commit.
+    pub fn has_synced(&self, commit: u64) -> bool {
+        self.store.is_none() || commit <= self.durable
+    }
+
+    /// Whether the request is there since this commit.
+    pub fn has_stored_since(&self, key: &RequestKey, commit: u64) -> bool {
+        self.put.get(key) == Some(&commit)
     }
 
     /// Whether a crash now would leave the request, or it has ended.

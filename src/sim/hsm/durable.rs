@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::daemon::Daemon;
 use super::world::World;
 use crate::hsm::{Action, ActionItem, RequestKey};
+use crate::sim::network::LinkId;
 
 /// What must be there when the daemon starts again.
 #[derive(Debug, Default)]
@@ -14,15 +15,16 @@ pub(super) struct Promised {
 }
 
 impl World {
-    /// An operator learns that requests were queued.
-    pub(super) fn acknowledged(&mut self, keys: Vec<RequestKey>) -> Result<(), String> {
-        let Some(daemon) = &self.daemon else { return Ok(()) };
-        for key in keys {
-            if !daemon.is_durable(&key) {
+    /// An operator learns that requests were queued: those that were there when he queued them. What has ended since and was
+    /// queued once more by somebody else is not what he is told of.
+    pub(super) fn acknowledged(&mut self, link: LinkId) -> Result<(), String> {
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        for (key, commit) in daemon.acknowledges(link) {
+            if !daemon.has_synced(commit) {
                 return Err(format!("{key} is acknowledged before it is durable"));
             }
-            // What it refused or knew to be over it does not have.
-            if daemon.has_stored(&key) {
+            // It may be over by now.
+            if daemon.has_stored_since(&key, commit) {
                 self.report.acknowledged += 1;
                 self.promised.keys.insert(key);
             }

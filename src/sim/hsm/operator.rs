@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::world::{Owner, Task, World};
-use crate::hsm::RequestKey;
 use crate::hsm::event::Lock;
 use crate::lustre::active_requests::{Line, State, parse_line};
 use crate::sim::network::{Arrival, End, LinkId};
@@ -25,8 +24,6 @@ pub enum Errand {
 #[derive(Debug, Default)]
 pub struct Operator {
     sessions: BTreeMap<LinkId, (Errand, Decoder)>,
-    /// What was queued on a connection and is not acknowledged.
-    queued: BTreeMap<LinkId, Vec<RequestKey>>,
 }
 
 impl World {
@@ -37,7 +34,6 @@ impl World {
             return Ok(());
         }
         let mut bytes = Vec::new();
-        let mut queued = Vec::new();
         match errand {
             Errand::Status => write_status(6, &mut bytes),
             Errand::Lock(lock) => write_lock(lock, &mut bytes),
@@ -50,7 +46,6 @@ impl World {
                             if matches!(record.state, State::Active { canceled: false, .. }) =>
                         {
                             queue.item(&record.item, &mut bytes);
-                            queued.push(record.item.key());
                             self.report.requeued += 1;
                         }
                         _ => {}
@@ -63,7 +58,6 @@ impl World {
         let link = self.net.connect();
         self.link_owner.insert(link, Owner::Operator);
         self.operator.sessions.insert(link, (errand, Decoder::new(Limits::default())));
-        self.operator.queued.insert(link, queued);
         let clock = self.clock();
         if let Some(daemon) = &mut self.daemon {
             daemon.accept(clock, link, format!("operator:{}", link.0))?;
@@ -79,7 +73,6 @@ impl World {
         let Arrival::Bytes(bytes) = arrival else {
             // The daemon went away in the middle.
             self.operator.sessions.remove(&link);
-            self.operator.queued.remove(&link);
             self.after(1_000_000_000, Task::Operator(errand));
             return Ok(());
         };
@@ -96,8 +89,7 @@ impl World {
             _ => return Err(format!("the answer to {errand:?} is {reply:?}")),
         }
         self.note(format_args!("operator: {errand:?} is done"));
-        let queued = self.operator.queued.remove(&link).unwrap_or_default();
-        self.acknowledged(queued)?;
+        self.acknowledged(link)?;
         self.operator.sessions.remove(&link);
         self.net.close(self.now, link, End::Peer);
         Ok(())

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::hsm::effect::StoreOp;
-use crate::hsm::{ActionItem, RequestKey};
+use crate::hsm::{ActionItem, RequestKey, SETTLING};
 use crate::store::memory_disk::MemoryDisk;
 use crate::store::{EmbeddedStore, Recovery, Snapshot, Store, StoreError};
 
@@ -16,7 +16,8 @@ struct Tables {
     notes: BTreeMap<String, String>,
     /// The last change that it confirmed.
     stamp: u64,
-    clean: bool,
+    /// The life of the server in which a daemon stopped cleanly, after which none has begun.
+    clean: Option<u64>,
 }
 
 impl Tables {
@@ -72,6 +73,8 @@ enum Behind {
 #[derive(Debug, Default)]
 pub struct Redis {
     down: bool,
+    /// Counts its starts.
+    life: u64,
     tables: Tables,
     /// As its disk has it.
     synced: Tables,
@@ -108,12 +111,14 @@ impl Redis {
     pub fn come_back(&mut self, loss: Loss) {
         self.down = false;
         match loss {
+            // It was only out of reach.
             Loss::Nothing => return,
             Loss::Unsynced => self.tables = self.synced.clone(),
             Loss::Older => self.tables = self.copy.clone(),
             Loss::Everything => self.tables = Tables::default(),
         }
         self.synced = self.tables.clone();
+        self.life += 1;
     }
 
     /// The server's disk syncs.
@@ -162,7 +167,7 @@ impl Redis {
     fn confirm(&mut self) {
         self.stamp += 1;
         self.tables.stamp = self.stamp;
-        self.tables.clean = false;
+        self.tables.clean = None;
     }
 
     /// Does what is to be done between commits.
@@ -195,7 +200,7 @@ impl Redis {
 
 impl Store for Redis {
     fn recover(&mut self, found: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError> {
-        let suspect = !self.tables.clean || !self.spill.is_empty();
+        let mut suspect = self.tables.clean != Some(self.life) || !self.spill.is_empty();
         if std::mem::take(&mut self.anew) {
             self.tables = Tables::default();
         } else {
@@ -208,6 +213,7 @@ impl Store for Redis {
         let count = requests.len() as u64;
         requests.into_iter().for_each(|(item, mover)| found(item, mover));
         self.notes = self.tables.notes.clone();
+        suspect |= self.notes.contains_key(SETTLING);
         Ok(Recovery { requests: count, quarantined: Vec::new(), suspect })
     }
 
@@ -286,7 +292,7 @@ impl Store for Redis {
 
     fn close(&mut self) -> Result<(), StoreError> {
         if self.behind.is_none() && !self.down {
-            self.tables.clean = true;
+            self.tables.clean = Some(self.life);
         }
         Ok(())
     }

@@ -135,6 +135,8 @@ report! {
     orphan_ends: "  ended at the MDT", true;
     /// Copies that hung for minutes.
     hung: "copies that hung for minutes", true;
+    /// Restores that a copytool worked on at the wrong MDT.
+    strayed: "restores at the wrong MDT", true;
     /// Archives that were blocked reading a released file.
     blocked_archives: "archives blocked by a released file", true;
     /// Ends that movers of the C version never reported.
@@ -143,8 +145,8 @@ report! {
     clock_jumps: "jumps of the wall clock", true;
     /// Requests that nobody had seen yet and that a crash found not durable.
     lost_unseen: "crashes that lost what nobody had seen", true;
-    /// Ends of its own that the MDTs had not taken when the daemon was gone, which only they know.
-    ends_lost: "ends that died with the daemon", true;
+    /// Ends of its own that the MDTs had not taken when the daemon was gone: the next one gives them.
+    ends_left: "ends left to the next daemon", true;
     /// Restores that a question about an earlier request of the same cookie had bound.
     bound_by_reuse: "restores bound by a cookie used again", false;
     /// Outages of redis while it held requests.

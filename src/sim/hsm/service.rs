@@ -153,7 +153,7 @@ impl World {
         self.redis_gone_with_work(&mut daemon);
         let counters = daemon.core.counters();
         self.count(&counters);
-        self.report.ends_lost += counters.ending;
+        self.report.ends_left += counters.ending * u64::from(self.scenario.store);
         let queued = counters.pending.iter().any(|n| *n > 0);
         let running = counters.running.iter().any(|n| *n > 0);
         for attempt in self.movers.iter_mut().flat_map(|m| m.attempts.values_mut()) {

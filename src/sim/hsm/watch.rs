@@ -56,7 +56,6 @@ impl World {
             && !plan.redis
             && self.report.frames_lost == 0
             && self.report.lost_unseen == 0
-            && self.report.ends_lost == 0
     }
 
     /// How what the daemon lost is found again.
@@ -105,19 +104,22 @@ impl World {
             .ledger()
             .any(|o| o.action == Action::Cancel && o.mdt == entry.mdt && o.cookie == entry.cookie);
         let Some(file) = self.fs.file(entry.fid) else { return Ok(false) };
-        // What was archived after it was asked for was as good as this request.
-        let archived = self.fs.ledger().any(|other| {
+        // What was archived, or removed, after it was asked for was as good as this request; what came later undid it.
+        let by_another = self.fs.ledger().any(|other| {
             same(other)
                 && other.status == RecordStatus::Succeed
                 && other.end.as_ref().is_some_and(|end| end.at.mono >= entry.created.mono)
         });
         let done = match entry.action {
-            Action::Archive => archived || file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY)),
+            Action::Archive => {
+                by_another || file.released() || (file.has(HS_ARCHIVED) && !file.has(HS_DIRTY))
+            }
             Action::Restore => !file.released(),
             // The only copy of a file that was released meanwhile is nothing to remove.
             _ => {
                 let since = self.released_at.get(&entry.fid).copied();
-                file.released()
+                by_another
+                    || file.released()
                     || !file.has(HS_ARCHIVED)
                     || since.is_some_and(|since| since >= entry.created.mono)
             }
@@ -127,10 +129,13 @@ impl World {
         let key = RequestKey { cookie: entry.cookie, fid: entry.fid };
         let excused = cancelled || self.given_up.contains(&key) || (!self.scenario.store && self.boots > 1);
         // A file whose request was looked into after an end with ENOENT is not looked into again for a day: a copytool that
-        // always says so would be asked for ever.
-        let twice = self.fs.ledger().any(|other| {
-            same(other) && other.cookie != entry.cookie && self.forgotten.contains(&(other.mdt, other.cookie))
-        });
+        // always says so would be asked for ever. Only movers of the C version cannot say that it was the MDT that refused.
+        let twice = self.unsaid.contains(&key)
+            && self.fs.ledger().any(|other| {
+                same(other)
+                    && other.cookie != entry.cookie
+                    && self.forgotten.contains(&(other.mdt, other.cookie))
+            });
         // The user had its copy removed after that: another archive would bring it back.
         let removed = self.fs.ledger().any(|other| {
             other.fid == entry.fid

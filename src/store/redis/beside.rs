@@ -53,7 +53,8 @@ impl RedisStore {
             let Some(mut link) = self.link.take() else {
                 return Err(self.error("cannot be read", not_connected()));
             };
-            let take = &mut |item: ActionItem, mover| drop(known.requests.insert(item.key(), (item, mover)));
+            let take =
+                &mut |item: ActionItem, mover, _| drop(known.requests.insert(item.key(), (item, mover)));
             let handed = self.hand_out(&mut link, false, recovery, take);
             handed.map_err(|error| self.error("cannot be read", error))?;
         }

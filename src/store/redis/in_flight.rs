@@ -241,28 +241,16 @@ mod tests {
 
     fn put(cookie: u64) -> StoreOp {
         let fid = Fid::new(1, cookie as u32, 0);
-        StoreOp::Put(ActionItem {
-            action: Action::Archive,
-            fid,
-            dfid: fid,
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie,
-            gid: 0,
-            archive_id: 1,
-            flags: 0,
-            data: [].into(),
-            timestamp: 1,
-            extra: "".into(),
-        })
+        StoreOp::Put(ActionItem { timestamp: 1, ..ActionItem::new(Action::Archive, fid, cookie, 1) })
     }
 
     /// Five syncs are begun before the first is answered. Whatever becomes of them: what redis has not confirmed is in the
     /// spill, in order and without a gap, before it is said to be durable; and whether redis can just be given that is known.
     #[test]
     fn what_redis_did_not_confirm_is_spilled_in_order() {
-        type Case<'a> = (&'a [Play], &'a str, &'a [usize], std::ops::Range<u64>, bool);
-        let cases: [Case<'_>; 6] = [
+        /// What redis does and holds, what it ran, what is spilled, whether redis is written anew.
+        type Case = (&'static [Play], &'static str, &'static [usize], std::ops::Range<u64>, bool);
+        let cases: [Case; 6] = [
             (&[Run, Run, Run, Run, Run], "0 0000000000000007 0", &[1, 2, 3, 4, 5], 0..0, false),
             (&[Run, Run, Refuse, Run, Run], "0 0000000000000007 0", &[1, 2, 4, 5], 3..6, false),
             (&[Run, HangUp], "0 0000000000000007 0", &[1], 2..6, false),

@@ -16,6 +16,7 @@ const FIELD_VERSION: &str = "version";
 const FIELD_FSNAME: &str = "fsname";
 const FIELD_STAMP: &str = "stamp";
 const FIELD_CLEAN: &str = "clean";
+const FIELD_CLEAN_ON: &str = "clean_on";
 
 /// Which commit of which run was the last one.
 ///
@@ -69,6 +70,8 @@ pub struct Meta {
     pub stamp: Option<Stamp>,
     /// The last commit at a clean stop.
     pub clean: Option<Stamp>,
+    /// The server's process at that time.
+    pub clean_on: Option<String>,
     /// Whether [`CANARY`] is among C's assignments.
     pub canary: bool,
 }
@@ -92,6 +95,7 @@ impl Meta {
             fsname: fields.get(FIELD_FSNAME).cloned(),
             stamp: stamp(FIELD_STAMP),
             clean: stamp(FIELD_CLEAN),
+            clean_on: fields.get(FIELD_CLEAN_ON).cloned(),
             canary,
         })
     }
@@ -121,10 +125,29 @@ impl Meta {
         }
     }
 
-    /// Whether the last run was ours and stopped cleanly, and no C version ran since.
-    pub fn is_clean(&self) -> bool {
-        self.canary && self.clean.is_some() && self.clean == self.stamp
+    /// Whether the last run was ours and stopped cleanly, and no C version ran since. `process`: the server's, as
+    /// [`process`] says. Another one than then may have lost all that was written since, and with it that a run began.
+    pub fn is_clean(&self, process: Option<&str>) -> bool {
+        let same = process.is_some() && self.clean_on.as_deref() == process;
+        self.canary && self.clean.is_some() && self.clean == self.stamp && same
     }
+}
+
+/// What the server's process calls itself: a name that each start of a server draws anew. `None` if we may not ask.
+///
+/// # Errors
+/// Of the connection.
+pub fn process(link: &mut Link) -> Result<Option<String>, RedisError> {
+    match link.ask::<String>(redis::cmd("INFO").arg("server")) {
+        Ok(info) => Ok(run_id(&info)),
+        Err(error) if error.is_io_error() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn run_id(info: &str) -> Option<String> {
+    let id = info.lines().find_map(|line| line.trim_end().strip_prefix("run_id:"))?;
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 /// Adds the command that reads the stamp.
@@ -148,13 +171,16 @@ pub fn write_all(names: &Names, fsname: &str, stamp: Stamp, pipe: &mut Pipeline)
     pipe.cmd("HSET").arg(names.meta());
     pipe.arg(FIELD_VERSION).arg(VERSION).arg(FIELD_FSNAME).arg(fsname);
     pipe.arg(FIELD_STAMP).arg(stamp.to_string());
-    pipe.cmd("HDEL").arg(names.meta()).arg(FIELD_CLEAN);
+    pipe.cmd("HDEL").arg(names.meta()).arg(FIELD_CLEAN).arg(FIELD_CLEAN_ON);
     pipe.cmd("HDEL").arg(names.hash(Hash::Assigned)).arg(CANARY);
 }
 
-/// Adds the commands that note a clean stop.
-pub fn write_clean(names: &Names, stamp: Stamp, pipe: &mut Pipeline) {
+/// Adds the commands that note a clean stop, on this process of the server.
+pub fn write_clean(names: &Names, stamp: Stamp, process: Option<&str>, pipe: &mut Pipeline) {
     pipe.cmd("HSET").arg(names.meta()).arg(FIELD_CLEAN).arg(stamp.to_string());
+    if let Some(process) = process {
+        pipe.arg(FIELD_CLEAN_ON).arg(process);
+    }
     let value = format!("coordinatool-{:016x}", stamp.run);
     pipe.cmd("HSET").arg(names.hash(Hash::Assigned)).arg(CANARY).arg(value);
 }
@@ -198,10 +224,30 @@ mod tests {
     #[test]
     fn a_stop_is_clean_only_as_long_as_nobody_else_wrote() {
         let stamp = Stamp { generation: 1, run: 2, sequence: 3 };
-        let clean = Meta { stamp: Some(stamp), clean: Some(stamp), canary: true, ..Meta::default() };
-        assert!(clean.is_clean());
-        assert!(!Meta { canary: false, ..clean.clone() }.is_clean(), "C removes it when it starts");
-        assert!(!Meta { stamp: Some(stamp.at(4)), ..clean.clone() }.is_clean());
-        assert!(!Meta { stamp: None, clean: None, ..clean }.is_clean());
+        let process = Some("a1");
+        let clean = Meta {
+            stamp: Some(stamp),
+            clean: Some(stamp),
+            clean_on: Some("a1".into()),
+            canary: true,
+            ..Meta::default()
+        };
+        assert!(clean.is_clean(process));
+        assert!(!Meta { canary: false, ..clean.clone() }.is_clean(process), "C removes it when it starts");
+        assert!(!Meta { stamp: Some(stamp.at(4)), ..clean.clone() }.is_clean(process));
+        assert!(!Meta { stamp: None, clean: None, ..clean.clone() }.is_clean(process));
+        // It may have forgotten what was written since.
+        assert!(!clean.is_clean(Some("b2")), "another process of the server");
+        assert!(!clean.is_clean(None) && !Meta { clean_on: None, ..clean }.is_clean(None), "nobody knows");
+    }
+
+    #[test]
+    fn the_servers_process_is_read_from_what_it_says_of_itself() {
+        assert_eq!(
+            run_id("# Server\r\nredis_version:7.0.15\r\nrun_id:0f3a\r\ntcp_port:1\r\n"),
+            Some("0f3a".into())
+        );
+        assert_eq!(run_id("# Server\r\nrun_id:\r\n"), None);
+        assert_eq!(run_id(""), None);
     }
 }

@@ -12,7 +12,7 @@ use super::requests::Requests;
 use super::scan::Scanner;
 use super::store::RedisStore;
 use super::values::{self, Place};
-use crate::hsm::ActionItem;
+use crate::hsm::{ActionItem, SETTLING};
 use crate::store::{Recovery, StoreError};
 
 /// Fields that are taken out of a hash at a time.
@@ -39,12 +39,11 @@ impl RedisStore {
         let read = |error| self.server.error("cannot be read", error);
         let meta = once_loaded(|| Meta::read(&mut link, &self.names)).map_err(read)?;
         meta.check(&self.server, &self.names, &self.fsname)?;
+        let process = meta::process(&mut link).map_err(read)?;
         self.link = Some(link);
         let mut recovery = Recovery::default();
         let earlier = self.replay_earlier(&meta, &mut recovery)?;
         if let Earlier::Refused(refused) = earlier {
-            // Whoever was given something is known, but for what an old redis may have lost.
-            recovery.suspect = true;
             self.start_beside(&refused, &mut recovery, &mut |item, mover| found(item, mover, true))?;
             return Ok(recovery);
         }
@@ -52,9 +51,7 @@ impl RedisStore {
         let Some(mut link) = self.link.take() else {
             return Err(self.error("cannot be read", not_connected()));
         };
-        recovery.suspect = !meta.is_clean() || spilled.is_some();
-        let suspect = recovery.suspect;
-        let found = &mut |item, mover| found(item, mover, suspect);
+        recovery.suspect = !meta.is_clean(process.as_deref()) || spilled.is_some();
         let handed = self.hand_out(&mut link, true, &mut recovery, found);
         handed.map_err(|error| self.error("cannot be read", error))?;
         self.link = Some(link);
@@ -90,14 +87,14 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Gives all requests that redis holds, in order. Assignments of others are dropped if they are `ours_alone`: if nothing is
+    /// Gives all requests that redis holds, in order, with each whether they are suspect. Assignments of others are dropped if they are `ours_alone`: if nothing is
     /// known beside redis.
     pub(super) fn hand_out(
         &mut self,
         link: &mut Link,
         ours_alone: bool,
         recovery: &mut Recovery,
-        found: &mut dyn FnMut(ActionItem, Option<String>),
+        found: &mut dyn FnMut(ActionItem, Option<String>, bool),
     ) -> Result<(), RedisError> {
         let mut from = Source { link, scanner: self.server.scanner()?, recovery };
         let mut movers = self.read_assigned(&mut from, Hash::Assigned)?;
@@ -106,6 +103,7 @@ impl RedisStore {
         self.read_requests(&mut from, Hash::Requests, &mut requests)?;
         self.read_requests(&mut from, Hash::OwnRequests, &mut requests)?;
         self.read_notes(&mut from)?;
+        recovery.suspect |= self.notes.contains_key(SETTLING);
         let mut last = None;
         for item in requests.in_order() {
             let key = item.key();
@@ -128,7 +126,7 @@ impl RedisStore {
                 Place::Own => kept_apart,
             };
             recovery.requests += 1;
-            found(item, mover);
+            found(item, mover, recovery.suspect);
         }
         if !ours_alone {
             return Ok(());

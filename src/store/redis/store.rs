@@ -388,10 +388,14 @@ impl Store for RedisStore {
             return Ok(());
         }
         let Some(link) = &mut self.link else { return Ok(()) };
-        let mut pipe = redis::pipe();
-        pipe.atomic();
-        meta::write_clean(&self.names, self.confirmed, &mut pipe);
-        if let Err(error) = link.send(&pipe) {
+        let mut note = || {
+            let process = meta::process(link)?;
+            let mut pipe = redis::pipe();
+            pipe.atomic();
+            meta::write_clean(&self.names, self.confirmed, process.as_deref(), &mut pipe);
+            link.send(&pipe)
+        };
+        if let Err(error) = note() {
             // All is there; the next run holds requests back for a moment that it would not have to.
             tracing::warn!("{}: a clean stop cannot be noted: {error}", self.server);
         }

@@ -32,6 +32,14 @@ impl Programs {
         Self::with(&["coordinatool", "coordinatool-agent", "coordinatool-client", "halo"])
     }
 
+    /// The same for the embedded Lustre alone.
+    ///
+    /// # Panics
+    /// When they were not built; says how to build them.
+    pub fn find_lustre() -> Self {
+        Self::with(&["lustre-sim", "liblustreapi.so"])
+    }
+
     fn with(names: &[&str]) -> Self {
         let own = std::env::current_exe().expect("the path of this program is known");
         let mut directory = own.parent().expect("a program is in a directory");

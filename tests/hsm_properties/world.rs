@@ -1,246 +1,35 @@
-//! Any interleaving of events keeps the coordinator's invariants, and everything drains once movers behave.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! The world around the coordinator, with a ledger of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use coordinatool::hsm::config::{
-    BatchConfig, HostChoice, HostMapping, HostRule, Locating, Priorities, ShareBy, TapeRules,
-};
 use coordinatool::hsm::effect::{Effect, Effects, Reply, StoreOp};
 use coordinatool::hsm::event::{Done, Ehlo, Features, Lock, Message, Queue, Recv};
 use coordinatool::hsm::{
-    Action, ActionItem, Attributes, ConnId, Coordinator, Event, FileState, HsmConfig, Located, Location,
-    LustreAnswer, LustreCall, Mono, Now, RequestKey, StatusCursor, Wall,
+    Action, ActionItem, Attributes, ConnId, Coordinator, Event, FileState, Located, Location, LustreAnswer,
+    LustreCall, Mono, Now, RequestKey, StatusCursor, Wall,
 };
 use lustreapi_sys::Fid;
-use proptest::prelude::*;
 
-const MOVERS: u8 = 5;
+use super::configs::config;
+use super::steps::{Claim, DATA, Item, Step};
 
-/// One thing that happens. Numbers are taken modulo what there is.
-#[derive(Debug, Clone)]
-enum Step {
-    Lustre(Vec<Item>),
-    Queue(Vec<Item>),
-    Cancel(u8, u8),
-    Connect {
-        mover: u8,
-        claim: Claim,
-    },
-    Disconnect(u8),
-    Recv {
-        mover: u8,
-        archive: Option<u8>,
-        restore: Option<u8>,
-        bytes: u16,
-    },
-    Done {
-        mover: u8,
-        which: u8,
-        status: u8,
-        truncated: bool,
-    },
-    ForeignDone {
-        mover: u8,
-        cookie: u8,
-        oid: u8,
-    },
-    Lease(u8),
-    Pass(u32),
-    Lock(u8),
-    StoreFull(bool),
-    Reconfigure(u8),
-    Status {
-        chunk: u16,
-        drop: bool,
-    },
-    StatusOn(u16),
-    EndAtLustre {
-        errno: u8,
-    },
-    /// The MDT answers one of the calls that it was asked.
-    Answer {
-        which: u8,
-        errno: u8,
-    },
-    LookUp {
-        most: u8,
-        known: bool,
-    },
-    SpaceUsed(u8),
-    Locate {
-        most: u8,
-        tape: u8,
-        host: u8,
-    },
-}
+/// Movers that there are.
+pub const MOVERS: u8 = 5;
 
-/// What a mover says of its work when it comes back.
-#[derive(Debug, Clone, Copy)]
-enum Claim {
-    Nothing,
-    All,
-    Some,
-    Stranger,
-}
-
-#[derive(Debug, Clone)]
-struct Item {
-    action: u8,
-    oid: u8,
-    cookie: u8,
-    data: u8,
-    archive_id: u8,
-    flags: bool,
-    dfid: bool,
-}
-
-const DATA: [&str; 10] = [
-    "",
-    "tag=a",
-    "tag=b",
-    "tag=n0",
-    "tag=n1,x",
-    "grouping=one,cr=job",
-    "grouping=two",
-    "cr=job",
-    "tag=n1",
-    "long long long long long long long long long long long long long long long long long long long data",
-];
-
-fn item() -> impl Strategy<Value = Item> {
-    (0..3u8, 0..12u8, 0..30u8, 0..DATA.len() as u8, 0..4u8, any::<bool>(), any::<bool>()).prop_map(
-        |(action, oid, cookie, data, archive_id, flags, dfid)| Item {
-            action,
-            oid,
-            cookie,
-            data,
-            archive_id,
-            flags,
-            dfid,
-        },
-    )
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let claim = prop_oneof![Just(Claim::Nothing), Just(Claim::All), Just(Claim::Some), Just(Claim::Stranger)];
-    let mover = 0..MOVERS;
-    prop_oneof![
-        6 => prop::collection::vec(item(), 1..8).prop_map(Step::Lustre),
-        3 => prop::collection::vec(item(), 1..8).prop_map(Step::Queue),
-        3 => (0..30u8, 0..12u8).prop_map(|(cookie, oid)| Step::Cancel(cookie, oid)),
-        5 => (mover.clone(), claim).prop_map(|(mover, claim)| Step::Connect { mover, claim }),
-        2 => mover.clone().prop_map(Step::Disconnect),
-        12 => (mover.clone(), prop::option::of(0..3u8), prop::option::of(0..3u8), 100..600u16)
-            .prop_map(|(mover, archive, restore, bytes)| Step::Recv { mover, archive, restore, bytes }),
-        12 => (mover.clone(), any::<u8>(), prop_oneof![3 => Just(0u8), 1 => Just(2), 1 => Just(5), 1 => Just(125), 1 => Just(38)],
-               any::<bool>())
-            .prop_map(|(mover, which, status, truncated)| Step::Done { mover, which, status, truncated }),
-        1 => (mover.clone(), 0..30u8, 0..12u8)
-            .prop_map(|(mover, cookie, oid)| Step::ForeignDone { mover, cookie, oid }),
-        1 => mover.prop_map(Step::Lease),
-        5 => prop_oneof![0..200u32, 0..5_000u32, 0..40_000u32].prop_map(Step::Pass),
-        1 => (0..2u8).prop_map(Step::Lock),
-        1 => any::<bool>().prop_map(Step::StoreFull),
-        1 => (0..CONFIGS).prop_map(Step::Reconfigure),
-        2 => (1..400u16, any::<bool>()).prop_map(|(chunk, drop)| Step::Status { chunk, drop }),
-        2 => (1..400u16).prop_map(Step::StatusOn),
-        2 => prop_oneof![Just(0u8), Just(2), Just(11), Just(22)].prop_map(|errno| Step::EndAtLustre { errno }),
-        4 => (any::<u8>(), prop_oneof![3 => Just(0u8), 3 => Just(2), 1 => Just(11), 1 => Just(125), 1 => Just(1)])
-            .prop_map(|(which, errno)| Step::Answer { which, errno }),
-        4 => (1..20u8, any::<bool>()).prop_map(|(most, known)| Step::LookUp { most, known }),
-        1 => (80..100u8).prop_map(Step::SpaceUsed),
-        6 => (1..20u8, 0..5u8, 0..6u8).prop_map(|(most, tape, host)| Step::Locate { most, tape, host }),
-    ]
-}
-
-const CONFIGS: u8 = 11;
-
-fn locating(wait: u64, host: HostRule, retry: bool) -> Locating {
-    let tapes = TapeRules {
-        wait: Duration::from_secs(wait),
-        wait_most: 3,
-        max: Duration::from_secs(10),
-        per_mover: if wait == 3 { 2 } else { 1 },
-    };
-    Locating { tapes, wait: Duration::from_secs(5), removes: host == HostRule::Soft, host, retry }
-}
-
-fn config(number: u8) -> HsmConfig {
-    let names = |names: &[&str]| names.iter().map(|&name| name.into()).collect::<Vec<String>>();
-    let any = |tag: &str, hosts: &[&str]| HostMapping {
-        tag: tag.into(),
-        hosts: names(hosts),
-        choice: HostChoice::Any,
-    };
-    let hash = |modulus| HostMapping {
-        choice: HostChoice::Hash { modulus },
-        ..any("grouping=", &["m0", "m1", "m3"])
-    };
-    let maps = || vec![any("tag=n0", &["m0"]), any("tag=n1", &["m1", "m2"]), hash(Some(10))];
-    let batch = |slots, max: Option<u64>| {
-        Some(BatchConfig { idle: Duration::from_secs(5), max: max.map(Duration::from_secs), slots })
-    };
-    HsmConfig {
-        fsname: "testfs".into(),
-        client_grace: Duration::from_millis(1500),
-        lease: Duration::from_secs(1),
-        host_mappings: match number {
-            1 | 3 | 4 => maps(),
-            5 => vec![hash(None)],
-            _ => Vec::new(),
-        },
-        batch: match number {
-            2 => batch(1, Some(10)),
-            3 => batch(2, Some(10)),
-            4 => batch(1, None),
-            _ => None,
-        },
-        reporting_hint: (number != 2).then(|| "cr=".into()),
-        reporting_interval: Duration::from_secs(3),
-        settle: Duration::from_secs(4),
-        ask_lustre: number % 4 == 1,
-        request_timeout: Duration::from_secs(if number % 3 == 1 { 80 } else { 3600 }),
-        priorities: (number >= 6).then(|| Priorities {
-            bulk_restores: if number == 7 { 3 } else { 0 },
-            bulk_hint: (number == 8).then(|| "tag=a".into()),
-            weights: if number == 7 { [0, 0, 10, 0, 20] } else { [0; 5] },
-            ..Priorities::default()
-        }),
-        fair_share: match number {
-            4 => Some(ShareBy::Project),
-            6 => Some(ShareBy::Hint("tag=".into())),
-            7 | 8 => Some(ShareBy::User),
-            _ => None,
-        },
-        share_weights: if number == 7 { BTreeMap::from([("1".into(), 5)]) } else { BTreeMap::new() },
-        archives_first_when_full: (number == 8).then_some(90),
-        locating: match number {
-            5 => Some(locating(0, HostRule::Strict, false)),
-            7 => Some(locating(2, HostRule::Soft, false)),
-            9 => Some(locating(3, HostRule::Ignore, false)),
-            10 => Some(locating(0, HostRule::Soft, true)),
-            _ => None,
-        },
-        ..HsmConfig::default()
-    }
-}
-
-fn name(mover: u8) -> Option<String> {
+pub fn name(mover: u8) -> Option<String> {
     // The last one has no name.
     (mover + 1 < MOVERS).then(|| format!("m{mover}"))
 }
 
 /// A mover as it sees itself.
 #[derive(Debug, Default)]
-struct Mover {
+pub struct Mover {
     conn: Option<ConnId>,
     greeted: bool,
     waiting: bool,
     recv: Option<Recv>,
-    running: BTreeMap<RequestKey, ActionItem>,
+    pub running: BTreeMap<RequestKey, ActionItem>,
     /// What of it came over this connection: what it claimed may have been refused, which a C mover is not told.
     given: BTreeSet<RequestKey>,
     /// Told to cancel these.
@@ -248,13 +37,13 @@ struct Mover {
 }
 
 /// The world around the coordinator, with a ledger of its own.
-struct World {
-    core: Coordinator,
-    now: Now,
+pub struct World {
+    pub core: Coordinator,
+    pub now: Now,
     next_conn: u64,
-    movers: Vec<Mover>,
+    pub movers: Vec<Mover>,
     /// What the store holds.
-    stored: BTreeMap<RequestKey, (ActionItem, Option<String>)>,
+    pub stored: BTreeMap<RequestKey, (ActionItem, Option<String>)>,
     /// Ends that the MDT was asked for.
     endings: Vec<RequestKey>,
     /// Calls that the MDT has not answered.
@@ -268,15 +57,15 @@ struct World {
     locked: bool,
     /// A mover of few archives serves all at last: what is mapped to it must not wait for ever.
     draining: bool,
-    trace: Vec<String>,
+    pub trace: Vec<String>,
 }
 
-fn fid(oid: u8) -> Fid {
+pub fn fid(oid: u8) -> Fid {
     Fid::new(0x2_0000_0401, u32::from(oid), 0)
 }
 
 impl World {
-    fn new(number: u8) -> Self {
+    pub fn new(number: u8) -> Self {
         let now = Now { mono: Mono(50_000_000_000_000), wall: Wall(1_795_217_766_000_000_000) };
         Self {
             core: Coordinator::new(config(number), 7, now),
@@ -296,7 +85,7 @@ impl World {
         }
     }
 
-    fn event(&mut self, event: Event) {
+    pub fn event(&mut self, event: Event) {
         let mut effects = Effects::default();
         self.core.handle(self.now, event, &mut effects);
         self.core.check();
@@ -530,7 +319,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: &Step) {
         match step {
             Step::Lustre(items) => {
                 self.event(Event::Lustre { items: items.iter().map(Self::item).collect() })
@@ -672,7 +461,7 @@ impl World {
     }
 
     /// All movers come, work and finish: nothing may be left.
-    fn drain(&mut self) {
+    pub fn drain(&mut self) {
         self.draining = true;
         self.event(Event::StoreFull(false));
         for mover in 0..MOVERS {
@@ -716,7 +505,7 @@ impl World {
     }
 }
 
-fn collect(value: &serde_json::Value, entries: &mut Vec<String>) {
+pub fn collect(value: &serde_json::Value, entries: &mut Vec<String>) {
     match value {
         serde_json::Value::Array(values) => values.iter().for_each(|value| collect(value, entries)),
         serde_json::Value::Object(members) => {
@@ -731,68 +520,5 @@ fn collect(value: &serde_json::Value, entries: &mut Vec<String>) {
             }
         }
         _ => {}
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_interleaving_keeps_the_invariants_and_drains(
-        number in 0..CONFIGS,
-        steps in prop::collection::vec(step(), 1..120),
-    ) {
-        let mut world = World::new(number);
-        for step in &steps {
-            world.step(step);
-        }
-        world.drain();
-    }
-
-    #[test]
-    fn the_same_events_have_the_same_effects(
-        number in 0..CONFIGS,
-        steps in prop::collection::vec(step(), 1..80),
-    ) {
-        let run = || {
-            let mut world = World::new(number);
-            for step in &steps {
-                world.step(step);
-            }
-            world.trace
-        };
-        prop_assert_eq!(run(), run());
-    }
-
-    /// What the store holds is enough to go on from: nothing is lost, whoever had it.
-    #[test]
-    fn a_crash_loses_nothing_that_is_stored(
-        number in 0..CONFIGS,
-        steps in prop::collection::vec(step(), 1..80),
-        suspect in any::<bool>(),
-    ) {
-        let mut world = World::new(number);
-        for step in &steps {
-            world.step(step);
-        }
-        let stored = std::mem::take(&mut world.stored);
-        let mut movers = std::mem::take(&mut world.movers);
-        let mut next = World::new(number);
-        next.now = world.now;
-        next.stored = stored.clone();
-        let mut requests: Vec<_> = stored.values().cloned().collect();
-        requests.sort_by_key(|(item, _)| item.timestamp);
-        let assigned = requests.iter().filter(|(_, mover)| mover.is_some()).count() as u64;
-        next.event(Event::Recovered { requests, suspect });
-        let counters = next.core.counters();
-        prop_assert_eq!(counters.admitted, stored.len() as u64);
-        prop_assert_eq!(counters.running.iter().sum::<u64>(), assigned);
-        for (mover, old) in movers.iter_mut().enumerate() {
-            // An anonymous mover has stopped.
-            if name(mover as u8).is_some() {
-                next.movers[mover].running = std::mem::take(&mut old.running);
-            }
-        }
-        next.drain();
     }
 }

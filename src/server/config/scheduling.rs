@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{keys, parse_int};
+use crate::config::{keys, parse_int, parse_switch};
 use crate::hsm::HsmConfig;
 use crate::hsm::config::{Lane, Priorities, ShareBy};
 
@@ -28,10 +28,10 @@ impl Scheduling {
     /// Takes a key; `None` for one that is not about this.
     pub(super) fn set(&mut self, key: &'static str, value: &str) -> Option<Result<(), String>> {
         let result = match key {
-            "priorities" => on_off(value).map(|on| self.on = on),
+            "priorities" => parse_switch(value).map(|on| self.on = on),
             "ageing_restore_ms" => millis(value).map(|time| self.priorities.restore = time),
             "ageing_bulk_ms" => millis(value).map(|time| self.priorities.bulk = time),
-            "blocked_without_data" => on_off(value).map(|on| self.priorities.blocked_without_data = on),
+            "blocked_without_data" => parse_switch(value).map(|on| self.priorities.blocked_without_data = on),
             "bulk_restores" => {
                 parse_int(value, 0, i32::MAX as u64).map(|count| self.priorities.bulk_restores = count as u32)
             }
@@ -114,14 +114,6 @@ fn pair(value: &str) -> Option<(&str, &str)> {
     match (words.next(), words.next(), words.next()) {
         (Some(name), Some(value), None) => Some((name, value)),
         _ => None,
-    }
-}
-
-pub(super) fn on_off(value: &str) -> Result<bool, String> {
-    match value.to_ascii_lowercase().as_str() {
-        "on" | "yes" | "true" | "1" => Ok(true),
-        "off" | "no" | "false" | "0" => Ok(false),
-        _ => Err(format!("`{value}` is neither `on` nor `off`")),
     }
 }
 

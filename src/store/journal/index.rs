@@ -74,9 +74,7 @@ impl Requests {
 
     pub(super) fn get(&self, key: &RequestKey) -> Option<Entry> {
         let number = self.number(key)?;
-        let kept = self.at(number);
-        let put = (kept.put != Location::NONE).then_some(kept.put);
-        Some(Entry { sequence: kept.sequence, put, assign: self.assigned.get(&number).copied() })
+        Some(self.entry(number, self.assigned.get(&number).copied()))
     }
 
     /// Notes where a request's record is, and of which admission. Returns where it was.
@@ -97,22 +95,32 @@ impl Requests {
         new
     }
 
-    /// Notes where the assignment of a known request is, if it has one. Returns where it was.
-    pub(super) fn set_assign(&mut self, key: &RequestKey, assign: Option<Location>) -> Option<Location> {
+    /// Notes where the assignment of a request is, if it has one. Returns where it was, `None` for a request that is not
+    /// known.
+    pub(super) fn set_assign(
+        &mut self,
+        key: &RequestKey,
+        assign: Option<Location>,
+    ) -> Option<Option<Location>> {
         let number = self.number(key)?;
-        match assign {
+        Some(match assign {
             Some(location) => self.assigned.insert(number, location),
             None => self.assigned.remove(&number),
-        }
+        })
     }
 
     pub(super) fn remove(&mut self, key: &RequestKey) -> Option<Entry> {
-        let entry = self.get(key)?;
         let number = self.number(key)?;
+        let assign = self.assigned.remove(&number);
         self.index.remove(key.near(), number);
-        self.assigned.remove(&number);
         self.free.push(number);
-        Some(entry)
+        Some(self.entry(number, assign))
+    }
+
+    fn entry(&self, number: u32, assign: Option<Location>) -> Entry {
+        let kept = self.at(number);
+        let put = (kept.put != Location::NONE).then_some(kept.put);
+        Entry { sequence: kept.sequence, put, assign }
     }
 
     fn number(&self, key: &RequestKey) -> Option<u32> {
@@ -173,7 +181,7 @@ mod tests {
             assert_eq!(requests.set_put(key(number), u64::from(number), location(number * 8)), None);
         }
         for number in (0..10_000).step_by(2) {
-            assert_eq!(requests.set_assign(&key(number), Some(location(7))), None);
+            assert_eq!(requests.set_assign(&key(number), Some(location(7))), Some(None));
             let entry = Entry {
                 sequence: u64::from(number),
                 put: Some(location(number * 8)),
@@ -201,13 +209,13 @@ mod tests {
         assert_eq!(requests.set_assign(&key(1), Some(location(8))), None);
         assert_eq!(requests.get(&key(1)), None);
         assert!(requests.add_unknown(key(1)) && !requests.add_unknown(key(1)));
-        assert_eq!(requests.set_assign(&key(1), Some(location(16))), None);
+        assert_eq!(requests.set_assign(&key(1), Some(location(16))), Some(None));
         let assign = Some(location(16));
         assert_eq!(requests.get(&key(1)), Some(Entry { sequence: 0, put: None, assign }));
         assert_eq!(requests.set_put(key(1), 5, location(24)), None);
         assert_eq!(requests.set_put(key(1), 6, location(32)), Some(location(24)));
         assert_eq!(requests.get(&key(1)), Some(Entry { sequence: 6, put: Some(location(32)), assign }));
-        assert_eq!(requests.set_assign(&key(1), None), assign);
-        assert_eq!(requests.set_assign(&key(1), None), None);
+        assert_eq!(requests.set_assign(&key(1), None), Some(assign));
+        assert_eq!(requests.set_assign(&key(1), None), Some(None));
     }
 }
