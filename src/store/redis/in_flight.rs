@@ -175,7 +175,7 @@ impl RedisStore {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::thread::JoinHandle;
 
     use lustreapi_sys::Fid;
@@ -207,6 +207,8 @@ mod tests {
             Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             other => panic!("{other:?}"),
         };
+        // Whoever has sent all this may be gone: what it sent is carried out all the same.
+        let answer = |input: &mut Reader<UnixStream>, text: &[u8]| drop(input.stream().write_all(text));
         std::thread::spawn(move || {
             let mut input = Reader::new(listener.accept().unwrap().0);
             let mut run = Vec::new();
@@ -215,11 +217,11 @@ mod tests {
                 loop {
                     let Ok(Value::Array(command)) = input.value() else { return (run, stamp) };
                     match (word(&command[0]).as_str(), command.last().map(word)) {
-                        ("MULTI", _) => input.stream().write_all(b"+OK\r\n").unwrap(),
+                        ("MULTI", _) => answer(&mut input, b"+OK\r\n"),
                         ("EXEC", _) => break,
                         (_, last) => {
                             (commands, new) = (commands + 1, last.unwrap());
-                            input.stream().write_all(b"+QUEUED\r\n").unwrap();
+                            answer(&mut input, b"+QUEUED\r\n");
                         }
                     }
                 }
@@ -227,11 +229,11 @@ mod tests {
                     Run => {
                         run.push(number + 1);
                         let (others, len) = (":1\r\n".repeat(commands - 1), stamp.len());
-                        let answer = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
-                        input.stream().write_all(answer.as_bytes()).unwrap();
+                        let text = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
+                        answer(&mut input, text.as_bytes());
                         stamp = new;
                     }
-                    Refuse => input.stream().write_all(b"-EXECABORT out of memory\r\n").unwrap(),
+                    Refuse => answer(&mut input, b"-EXECABORT out of memory\r\n"),
                     HangUp => break,
                 }
             }
