@@ -115,8 +115,8 @@ pub struct UnderWay<'a> {
     pub descriptor: BorrowedFd<'a>,
     /// When to go on even so.
     pub until: Instant,
-    /// Whether nothing should be appended before.
-    pub full: bool,
+    /// So many operations are worth a sync of their own before that.
+    pub enough: usize,
 }
 
 /// A part of all requests.

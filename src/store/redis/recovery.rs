@@ -10,7 +10,7 @@ use super::names::{CANARY, Hash, parse_field};
 use super::replay::Earlier;
 use super::store::RedisStore;
 use super::values::{self, Place};
-use crate::hsm::ActionItem;
+use crate::hsm::{ActionItem, SETTLING};
 use crate::store::{Recovery, StoreError};
 
 /// Fields that are taken out of a hash at a time.
@@ -45,6 +45,7 @@ impl RedisStore {
         recovery.suspect = !meta.is_clean(process.as_deref()) || spilled.is_some();
         let handed = self.hand_out(&mut link, true, &mut recovery, found);
         handed.map_err(|error| self.error("cannot be read", error))?;
+        recovery.suspect |= self.notes.contains_key(SETTLING);
         self.link = Some(link);
         self.take_over(&meta, spilled)?;
         let store = format!("{} ({}_...)", self.server, self.names.namespace());
