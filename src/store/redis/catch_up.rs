@@ -157,6 +157,7 @@ impl RedisStore {
                     behind.reason = error;
                 }
                 self.link = None;
+                self.places.take_back();
                 (behind.checked, behind.replay) = (false, None);
                 behind.next_try = now + RETRY;
                 self.behind = Some(behind);
@@ -376,6 +377,7 @@ impl RedisStore {
         }
         self.attempted += 1;
         self.confirmed = stamp;
+        self.places.confirm(self.places.now());
         if !self.spill.clear() {
             tracing::warn!("cannot sync {}", self.spill.path().display());
         }

@@ -120,6 +120,7 @@ impl RedisStore {
             recovery.requests += 1;
             found(item, mover);
         }
+        self.places.confirm(self.places.now());
         if !ours_alone {
             return Ok(());
         }
