@@ -20,6 +20,9 @@ while (($#)); do
 	*) echo "$0: what is \`$1\`? (--help tells)" >&2; exit 2 ;;
 	esac
 done
+from=$(realpath "$from")
+# What is given by pattern below is in the tree, from wherever this is run.
+cd "$here"
 ((${#parts[@]})) || parts=(daemon client lib agent halo)
 
 PREFIX=${PREFIX:-/usr}

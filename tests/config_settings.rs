@@ -208,11 +208,15 @@ fn bad_values_name_file_line_key_and_what_would_be_right() {
         ("max_message_size 1T\n", "`1T` is not a size"),
         ("max_message_size 10\n", "less than 4096"),
         ("state_dir here\n", "not an absolute path"),
+        ("port 70000\n", "port: `70000` is not a port"),
+        ("tls_port 70000\n", "tls_port: `70000` is not a port"),
+        ("redis_host 10.0.0.1:6380\n", "set `10.0.0.1` here and `redis_port 6380`"),
     ];
     for (file, want) in cases {
         let got = error(&["/mnt"], &[], file);
         assert!(got.contains(want), "{file}: {got}");
     }
+    assert_eq!(settings(&["/mnt"], &[], "redis_host ::1\n").redis_server.host, "::1");
     let two = error(&["/mnt"], &[("COORDINATOOL_CLIENT_GRACE", "x")], "verbose a\nredis_port b\n");
     assert_eq!(two.lines().count(), 3, "{two}");
     assert!(two.contains("COORDINATOOL_CLIENT_GRACE: `x`"), "{two}");

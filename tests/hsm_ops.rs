@@ -314,6 +314,8 @@ fn a_drained_mover_gets_nothing_new() {
     files.archive(&Request::default());
     bed.wait("three run", || daemon.status()["running_archive"] == 3);
     assert!(good(&bed, &["drain", "m1"]).contains("it still runs 3 requests"));
+    // A slip of the pen is told.
+    assert!(good(&bed, &["drain", "m9"]).contains("m9 is not known now"));
     let mut wait =
         command(&bed, &["drain", "m1", "--wait"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     daemon.wait_stored();

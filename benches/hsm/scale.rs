@@ -21,7 +21,8 @@ pub fn requests(bench: &mut Bench) -> Result<(), String> {
     let name = format!("{requests} requests");
     let height =
         Line::new(format!("{name}: memory of the daemon at its height"), "GB", vec![memory.1 / 953.7]);
-    bench.add(height.aim(if bench.quick { Aim::None } else { Aim::AtMost(2.5) }).c("29 GB"));
+    let height = height.c("29 GB");
+    bench.add(if bench.quick { height } else { height.aim(Aim::AtMost(2.0)).raised_from(2.5) });
     let each = (memory.0 - before) * 1_048_576.0 / f64::from(requests);
     bench.add(Line::new(format!("{name}: memory for each"), "B", vec![each]));
     bench.add(Line::new(format!("{name}: queue, no store"), "/s", vec![rate(requests, wall)]));

@@ -21,19 +21,27 @@ pub struct Line {
     unit: &'static str,
     runs: Vec<f64>,
     aim: Aim,
+    first_aim: Option<f64>,
     c: &'static str,
 }
 
 impl Line {
     /// What several runs gave.
     pub fn new(what: impl Into<String>, unit: &'static str, runs: Vec<f64>) -> Self {
-        Self { what: what.into(), unit, runs, aim: Aim::None, c: "" }
+        Self { what: what.into(), unit, runs, aim: Aim::None, first_aim: None, c: "" }
     }
 
     /// What it should be.
     #[must_use]
     pub fn aim(mut self, aim: Aim) -> Self {
         self.aim = aim;
+        self
+    }
+
+    /// What the aim was before it was reached with room to spare.
+    #[must_use]
+    pub fn raised_from(mut self, first: f64) -> Self {
+        self.first_aim = Some(first);
         self
     }
 
@@ -58,10 +66,14 @@ impl Line {
     }
 
     fn aim_text(&self) -> String {
-        match self.aim {
+        let aim = match self.aim {
             Aim::AtLeast(least) => format!(">= {}", number(least)),
             Aim::AtMost(most) => format!("<= {}", number(most)),
             Aim::None => "-".to_owned(),
+        };
+        match self.first_aim {
+            Some(first) => format!("{aim} (at first {})", number(first)),
+            None => aim,
         }
     }
 

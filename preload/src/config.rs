@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coordinatool::config::{
     CONF_ENV, DEFAULT_HOST, DEFAULT_PATH, DEFAULT_PORT, KEYS, LineKind, Owner, Problem, Verbosity, keys,
-    lines, parse_int, parse_limit, parse_size, unknown_key,
+    lines, parse_int, parse_limit, parse_port, parse_size, unknown_key,
 };
 use coordinatool::security::{Asking, ClientSettings, Credentials, server_name};
 use coordinatool::shim::{Level, ShimConfig};
@@ -125,7 +125,7 @@ impl Config {
     fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
         match key {
             "host" => self.host = text.to_owned(),
-            "port" => self.port = text.to_owned(),
+            "port" => self.port = parse_port(text)?,
             "client_id" => self.client_id = Some(text.to_owned()).filter(|id| !id.is_empty()),
             "max_archive" => self.max_archive = parse_limit(text)?,
             "max_restore" => self.max_restore = parse_limit(text)?,

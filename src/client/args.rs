@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use crate::config::parse_int;
+use crate::config::{parse_int, parse_port};
 use crate::hsm::event::Lock;
 
 /// What the command line asks for.
@@ -277,7 +277,11 @@ impl Options {
             Opt::Quiet => self.verbosity = self.verbosity.saturating_sub(1),
             Opt::Config => self.config = Some(value),
             Opt::Host => self.host = Some(value),
-            Opt::Port => self.port = Some(value),
+            Opt::Port => {
+                let checked = parse_port(&value);
+                let problem = |problem| UsageError::BadValue { option: known.long, problem };
+                self.port = Some(checked.map_err(problem)?);
+            }
             Opt::ClientId => self.client_id = Some(value),
             Opt::Archive => self.archive_ids.push(number(INT_MAX)?),
             Opt::Iters => self.iterations = Some(number(INT_MAX)?),

@@ -7,7 +7,7 @@ use super::args::Options;
 use super::local::LocalSocket;
 use crate::config::{
     CONF_ENV, DEFAULT_HOST, DEFAULT_PATH, DEFAULT_PORT, KEYS, LineKind, Owner, Problem, Verbosity, keys,
-    lines, parse_limit, parse_size, unknown_key,
+    lines, parse_limit, parse_port, parse_size, unknown_key,
 };
 use crate::security::ClientSettings;
 
@@ -138,7 +138,7 @@ impl Settings {
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
             "host" => (self.host, self.server_set) = (value.to_owned(), true),
-            "port" => (self.port, self.server_set) = (value.to_owned(), true),
+            "port" => (self.port, self.server_set) = (parse_port(value)?, true),
             "local_socket" if value.eq_ignore_ascii_case("off") => self.local_socket = LocalSocket::Off,
             "local_socket" if value.starts_with('/') => self.local_socket = LocalSocket::At(value.into()),
             "local_socket" => return Err(format!("`{value}` is neither an absolute path nor `off`")),

@@ -10,7 +10,7 @@ pub mod value;
 
 pub use keys::{KEYS, Key, Owner};
 pub use reader::{Line, LineKind, lines};
-pub use value::{Verbosity, parse_int, parse_limit, parse_size, parse_switch};
+pub use value::{Verbosity, parse_int, parse_limit, parse_port, parse_size, parse_switch};
 
 /// Where the file is when neither `-c` nor `COORDINATOOL_CONF` says otherwise. It may be missing then.
 pub const DEFAULT_PATH: &str = "/etc/coordinatool.conf";

@@ -100,6 +100,18 @@ pub fn parse_int(text: &str, min: u64, max: u64) -> Result<u64, String> {
     if (min..=max).contains(&number) { Ok(number) } else { Err(range()) }
 }
 
+/// A port or the name of a service, which is looked up later. The C library cuts numbers beyond 16 bits to another port.
+pub fn parse_port(text: &str) -> Result<String, String> {
+    let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if text.is_empty() {
+        Err("must not be empty".to_owned())
+    } else if number && text.parse::<u16>().is_err() {
+        Err(format!("`{text}` is not a port: 1 to 65535, or the name of a service"))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
 /// A size below 4 GiB: a number with K, M or G (of 1024) behind it, or none.
 pub fn parse_size(text: &str) -> Result<u32, String> {
     let wrong = || format!("`{text}` is not a size: a number with or without K, M or G, below 4G");
@@ -189,6 +201,16 @@ mod tests {
             assert_eq!(parse_limit(text).ok(), want, "{text}");
         }
         assert!(parse_size("10kB").is_err());
+    }
+
+    #[test]
+    fn a_port_is_never_cut_to_another_one() {
+        for (text, good) in [("5123", true), ("65535", true), ("0", true), ("http", true), ("http2", true)]
+            .into_iter()
+            .chain([("65536", false), ("99999999", false), ("", false)])
+        {
+            assert_eq!(parse_port(text).is_ok(), good, "{text}");
+        }
     }
 
     #[test]

@@ -156,7 +156,8 @@ impl Coordinator {
         let handle = self.insert(&item, kind);
         if self.store_full {
             self.unpersisted.insert(handle);
-            tracing::error!(%key, "the store is full: this request would not survive a crash");
+            // The shell has said once that it is full, and status counts them.
+            tracing::info!(%key, "the store is full: this request would not survive a crash");
         } else {
             self.requests.at_mut(handle).set(STORED, true);
             effects.store.push(StoreOp::Put(item));

@@ -186,6 +186,19 @@ impl Coordinator {
         self.arm_retries();
     }
 
+    /// The request that was taken for another attempt at this one was the failed one itself, and has ended now.
+    pub(super) fn not_alive(&mut self, target: Target, effects: &mut Effects) {
+        let limit = self.config.retry_limit;
+        let Some(letter) = self.letters.all.get(&target).filter(|letter| letter.stage == Stage::Alive) else {
+            return;
+        };
+        let again = letter.failures - letter.spared <= limit && !letter.truncated;
+        let stage = if again { Stage::Waiting(self.now.mono) } else { Stage::Dead };
+        self.letters.set_stage(target, stage);
+        self.store_letter(&target, effects);
+        self.arm_retries();
+    }
+
     /// The action has succeeded for the file, or nobody wants it any more.
     pub(super) fn note_settled(&mut self, target: Target, effects: &mut Effects) {
         if self.letters.remove(&target).is_some() {

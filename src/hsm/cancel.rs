@@ -40,8 +40,10 @@ impl Coordinator {
         let Some(handle) = known else {
             tracing::info!(%key, "cancel of a request that is not here");
             self.counts.unknown_cancels += 1;
-            self.owe(&item, ECANCELED, effects);
-            self.end_at_lustre(item, ECANCELED, true, effects);
+            // It may be an ARCHIVE, whose file was archived and released since: see `harmless_error`.
+            let errno = if self.config.ask_lustre { EALREADY } else { ECANCELED };
+            self.owe(&item, errno, effects);
+            self.end_at_lustre(item, errno, true, effects);
             return;
         };
         if self.cancels.contains_key(&handle) {

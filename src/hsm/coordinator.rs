@@ -339,7 +339,7 @@ impl Coordinator {
                 Some(Timer::Grace(mover)) => self.grace_ended(mover, effects),
                 Some(Timer::Probe(host)) => self.probe_ended(host, effects),
                 Some(Timer::Slot(mover, slot)) => self.slot_expired(mover, slot as usize),
-                Some(Timer::Settle) => self.settle(),
+                Some(Timer::Settle) => self.settle(effects),
                 Some(Timer::Report) => self.report_interval(effects),
                 Some(Timer::Ending) => self.retry_endings(effects),
                 Some(Timer::Vetting) => self.vet_again(effects),

@@ -98,7 +98,7 @@ impl DataTable {
             return id;
         }
         let data = Data {
-            bytes: bytes.into(),
+            bytes: SmallVec::from_slice(bytes),
             truncated,
             refs: 1,
             planned: 0,

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
+use rustc_hash::FxBuildHasher;
 
 use super::Coordinator;
 use super::bucket::Bucket;
@@ -73,7 +75,7 @@ impl Duty {
 #[derive(Debug, Default)]
 pub(super) struct Duties {
     /// Looked at several times for each request.
-    by_name: FxHashMap<Box<str>, Duty>,
+    by_name: HashMap<Box<str>, Duty, FxBuildHasher>,
     /// Their names in order.
     names: BTreeSet<Box<str>>,
     /// When a mover's allowance changes by time alone.
@@ -104,13 +106,12 @@ impl Duties {
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> &mut Duty {
-        if !self.by_name.contains_key(name) {
-            self.names.insert(name.into());
-            self.by_name.insert(name.into(), Duty::default());
-        }
-        match self.by_name.get_mut(name) {
-            Some(duty) => duty,
-            None => unreachable!("it was just put there"),
+        match self.by_name.entry_ref(name) {
+            EntryRef::Occupied(there) => there.into_mut(),
+            EntryRef::Vacant(new) => {
+                self.names.insert(name.into());
+                new.insert_with_key(name.into(), Duty::default())
+            }
         }
     }
 

@@ -397,7 +397,7 @@ impl Coordinator {
             return false;
         }
         if kind == Kind::Restore {
-            return self.ended_unheard(handle, mover, status, told, effects);
+            return self.ended_unheard(handle, mover, status, effects);
         }
         if !unheard {
             return false;
@@ -426,30 +426,25 @@ impl Coordinator {
 
     /// A mover ended a restore with an error, and the MDT may still wait for it: the MDT is asked. Returns whether it is.
     ///
-    /// So it may be when the mover began it before we started, or before it claimed it or came back with it. That the MDT sent
-    /// it again meanwhile was only remembered by who we were before, or when it waited, or was answered by an end that the
-    /// mover sends once more, since it lost the answer. And when the MDT refused the end: it had restarted, or the copytool
-    /// has worked at the wrong MDT; ENOENT may be that MDT's word or the copytool's own. Then the restore is run again, once;
-    /// when the MDT refuses that as well and goes on waiting, it is told an error, so that readers need not wait for its timeout.
-    fn ended_unheard(
-        &mut self,
-        handle: Handle,
-        mover: u32,
-        status: i32,
-        told: bool,
-        effects: &mut Effects,
-    ) -> bool {
+    /// The error may be the MDT's own: it had restarted, or the copytool has worked at the wrong MDT; few movers can tell. Or the
+    /// mover began the restore before we started, or before it claimed it or came back with it: that the MDT sent it again
+    /// meanwhile was only remembered by who we were before, or when it waited, or was answered by an end that the mover sends once
+    /// more, since it lost the answer.
+    ///
+    /// A restore that the MDT still has is run again, once. When the MDT goes on waiting after that as well, it is told the error,
+    /// so that readers need not wait for its timeout.
+    fn ended_unheard(&mut self, handle: Handle, mover: u32, status: i32, effects: &mut Effects) -> bool {
         let bound = self.was_refused_as_bound(handle, status);
         let request = self.requests.at_mut(handle);
+        let old = request.has(RECOVERED) || request.has(CLAIMED) || request.has(REJOINED);
         // What was sent again is run again without a question.
-        let refused = (told || status == ENOENT) && !bound && !request.has(REDELIVERED);
-        let doubtful = request.has(RECOVERED) || request.has(CLAIMED) || request.has(REJOINED) || refused;
-        let last = refused && request.has(UNHEARD);
-        if !doubtful || [0, ECANCELED].contains(&status) {
+        let fresh = !bound && !request.has(REDELIVERED);
+        let last = !old && request.has(UNHEARD);
+        if !(old || fresh) || [0, ECANCELED].contains(&status) {
             return false;
         }
         request.set(RECOVERED, false);
-        if refused {
+        if !old {
             request.set(UNHEARD, true);
         }
         let key = request.key();
@@ -480,11 +475,12 @@ impl Coordinator {
 
     /// A doubtful request has ended with an error.
     fn end_doubtful(&mut self, handle: Handle, status: i32, effects: &mut Effects) {
-        let class = self.requests.at(handle).class;
+        let (class, target) = (self.requests.at(handle).class, self.target(handle));
         self.unqueue(handle);
         self.refresh_class(class);
         self.note_fate(handle, Outcome::Done, status);
         self.forget(handle, effects);
+        self.not_alive(target, effects);
         self.arm_doubts();
     }
 

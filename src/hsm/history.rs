@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::Coordinator;
 use super::action::Action;
 use super::cancel::ENOENT;
@@ -149,7 +151,7 @@ impl Coordinator {
             key,
             action: kind.action(),
             archive_id,
-            data: data[..data.len().min(MOST_DATA)].into(),
+            data: SmallVec::from_slice(&data[..data.len().min(MOST_DATA)]),
             sent: fate.ran.is_some().then(|| Wall(queued.0.saturating_add(sent.as_nanos() as i64))),
             mover: fate.ran.map(|(mover, _)| mover),
             queued,

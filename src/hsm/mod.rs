@@ -84,6 +84,7 @@ pub use event::{ConnId, Event};
 pub use locations::{Located, Location, Sought};
 pub use lustre_call::{FileState, LustreAnswer, LustreCall};
 pub use operator::{AskId, CancelReport, OperatorReply, Order};
+pub use recovery::SETTLING;
 pub use stranded::Stranded;
 pub use time::{Mono, Now, Wall};
 pub use top::TopWalk;

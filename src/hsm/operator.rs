@@ -132,6 +132,7 @@ impl Coordinator {
                 || self.recovered_movable(&name)
                 || self.recovered_removed(&name, &value)
                 || self.recovered_owed(&name, &value)
+                || name == super::recovery::SETTLING
             {
                 continue;
             }

@@ -90,20 +90,8 @@ fn from_note(key: RequestKey, value: &str) -> Option<(ActionItem, i32)> {
     }
     let action = Action::from_hsma(words.next()?.parse().ok()?)?;
     let errno = words.next()?.parse().ok().filter(|errno| *errno > 0)?;
-    let item = ActionItem {
-        action,
-        fid: key.fid,
-        dfid: key.fid,
-        extent_offset: words.next()?.parse().ok()?,
-        extent_length: words.next()?.parse().ok()?,
-        cookie: key.cookie,
-        gid: 0,
-        archive_id: 0,
-        flags: 0,
-        data: Box::default(),
-        timestamp: 0,
-        extra: Box::default(),
-    };
+    let (extent_offset, extent_length) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let item = ActionItem { extent_offset, extent_length, ..ActionItem::new(action, key.fid, key.cookie, 0) };
     words.next().is_none().then_some((item, errno))
 }
 

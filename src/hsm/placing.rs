@@ -363,7 +363,7 @@ impl Coordinator {
         self.counts.running[kind.at()] += 1;
         if durable {
             self.requests.at_mut(handle).set(ASSIGNED, true);
-            let mover = self.movers.at(mover).id.to_string();
+            let mover = String::from(&*self.movers.at(mover).id);
             effects.store.push(StoreOp::Assign { key, mover });
         }
         self.refresh_mover(mover);

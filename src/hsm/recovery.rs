@@ -6,6 +6,10 @@ use super::effect::{Effects, StoreOp};
 use super::requests::{ASSIGNED, CLAIMED, Handle, Kind, RECOVERED, STORED, State};
 use super::timers::Timer;
 
+/// Name of the note that is in a store while what it held is suspect: a daemon that stops before movers could claim what
+/// they have leaves it, and the next one must not take that stop for a clean one.
+pub const SETTLING: &str = "settling";
+
 impl Coordinator {
     /// What a store held. Assigned requests belong to their mover, which has its full grace to come back; the others are
     /// queued in the order in which they came.
@@ -20,6 +24,7 @@ impl Coordinator {
         let suspect = suspect && !self.config.settle.is_zero();
         if suspect && !requests.is_empty() && !self.timers.is_set(Timer::Settle) {
             self.timers.set(Timer::Settle, self.now.mono + self.config.settle);
+            effects.store.push(StoreOp::Note { name: SETTLING.to_owned(), value: Some("1".to_owned()) });
         }
         for (mut item, mover) in requests {
             let key = item.key();
@@ -94,13 +99,14 @@ impl Coordinator {
     }
 
     /// The time for claims is over.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(&mut self, effects: &mut Effects) {
+        effects.store.push(StoreOp::Note { name: SETTLING.to_owned(), value: None });
         self.slice_later();
     }
 
     /// Lets recovered requests go, the newest first and each to the front, so that they are before what came since.
     pub(super) fn settle_slice(&mut self, left: &mut usize, effects: &mut Effects) {
-        if self.timers.is_set(Timer::Settle) {
+        if self.settling.is_empty() || self.timers.is_set(Timer::Settle) {
             return;
         }
         while *left > 0 && !self.settling.is_empty() {

@@ -107,7 +107,7 @@ pub(super) const ENDED_BEFORE: u16 = 0x4000;
 pub(super) const RECOVERED: u16 = 0x2000;
 /// It was with another mover before.
 pub(super) const MOVED: u16 = 0x1000;
-/// A restore whose end the MDT refused once.
+/// A restore that a mover has failed, and that was run again since its MDT still had it.
 pub(super) const UNHEARD: u16 = 0x800;
 /// It runs, and the MDT has said that it knows nothing of it.
 pub(super) const FORGOTTEN: u16 = 512;

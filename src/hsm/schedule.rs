@@ -569,6 +569,10 @@ impl Coordinator {
         let item = self.item(handle, false);
         self.log_sent(handle);
         self.tell_request(handle, None, RequestChange::Sent);
+        if draft.list.is_empty() {
+            // For what it will have, as a rule.
+            draft.list.reserve_exact(1 + self.movers.at(mover).room(kind.at()).min(15) as usize);
+        }
         draft.list.push(item);
         true
     }
@@ -576,8 +580,7 @@ impl Coordinator {
     /// Gives work to movers that wait: first to those whose own situation changed, then to the least loaded of those
     /// who can take what is new.
     pub(super) fn dispatch(&mut self, effects: &mut Effects) {
-        let later = std::mem::take(&mut self.later_movers);
-        self.fresh_movers.extend(later);
+        self.fresh_movers.append(&mut self.later_movers);
         while let Some(mover) = self.fresh_movers.pop_first() {
             self.serve(mover, effects);
         }

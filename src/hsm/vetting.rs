@@ -418,6 +418,7 @@ impl Coordinator {
         let cancelled = errno == super::cancel::ECANCELED;
         self.note_fate(handle, if cancelled { Outcome::Cancelled } else { Outcome::Dropped }, errno);
         self.report_done(handle, &Done { cookie, dfid, status: errno }, effects);
+        let errno = self.harmless_error(handle, errno);
         self.owe(&item, errno, effects);
         self.drop_waiting(handle, effects);
         self.end_at_lustre(item, errno, true, effects);

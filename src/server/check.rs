@@ -1,12 +1,14 @@
 //! What `--check-config` says: what was set where, and what follows from it, in words of the configuration file.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::hsm::config::{HostChoice, HostMapping};
+use crate::security::FileError;
 
 use super::api;
 use super::config::{Loaded, Lustre, Note, Redis, Settings, StoreKind};
+use super::security::Credentials;
 
 /// The report for an administrator.
 pub fn report(loaded: &Loaded) -> String {
@@ -25,6 +27,15 @@ pub fn report(loaded: &Loaded) -> String {
         let _ = writeln!(out, "{what:<22} {says}");
     }
     out
+}
+
+/// Reads the files that the configuration names: certificates and keys. Gives what an operator should know about them.
+///
+/// # Errors
+/// Names the file.
+pub fn files(settings: &Settings, now: SystemTime) -> Result<Vec<String>, FileError> {
+    let security = &settings.security;
+    Ok(Credentials::open(security.sources(), security.policy.clone())?.warnings(now))
 }
 
 fn facts(settings: &Settings) -> Vec<(&'static str, String)> {
@@ -180,6 +191,15 @@ mod tests {
         }
         assert!(text.starts_with("/x:1: host set"), "{text}");
         assert!(text.contains("\nwarning: /x:7: "), "{text}");
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_named() {
+        let file = File("tls on\ntls_ca /no/ca\ntls_cert /no/cert\ntls_key /no/key\n");
+        let loaded = load(&Options::parse_from(["coordinatool", "/mnt"]), &file).unwrap();
+        let error = files(&loaded.settings, SystemTime::UNIX_EPOCH).unwrap_err().to_string();
+        assert!(error.contains("/no/"), "{error}");
+        assert!(files(&Settings::default(), SystemTime::UNIX_EPOCH).unwrap().is_empty());
     }
 
     #[test]

@@ -89,17 +89,17 @@ impl Committer {
     /// Hands over a commit. Numbers must increase.
     pub fn commit(&self, number: u64, ops: Vec<StoreOp>) {
         // The thread only goes away after `close`, or with the whole process.
-        self.jobs.send(Job::Commit(number, ops));
+        self.jobs.send(ops.len().max(1), Job::Commit(number, ops));
     }
 
     /// Hands over a part of the snapshot that the store wants. It must be as it is after the commits handed over so far.
     pub fn snapshot(&self, part: Snapshot) {
-        self.jobs.send(Job::Snapshot(part));
+        self.jobs.send(jobs::URGENT, Job::Snapshot(part));
     }
 
     /// Makes everything durable, marks the store as cleanly closed and ends the thread. [`Report::Closed`] follows.
     pub fn close(&self) {
-        self.jobs.send(Job::Close);
+        self.jobs.send(jobs::URGENT, Job::Close);
     }
 
     /// Waits for the thread to end after [`Committer::close`].
@@ -186,13 +186,8 @@ impl Worker {
     fn next(&self, queue: &Reader<Job>, until: Option<Instant>) -> Next<Job> {
         let Some(syncs) = self.store.under_way() else { return queue.next(until) };
         let at = until.map_or(syncs.until, |until| until.min(syncs.until));
-        let next = if !syncs.full {
-            queue.next_or_readable(syncs.descriptor, Some(at))
-        } else if jobs::readable(syncs.descriptor, Some(at)) {
-            Next::Readable
-        } else {
-            Next::Time
-        };
+        // It is not woken for each commit: few would have to wait anyhow.
+        let next = queue.next_or_readable(syncs.descriptor, syncs.enough, Some(at));
         // It may have waited too long.
         if matches!(next, Next::Time) && Instant::now() >= syncs.until { Next::Readable } else { next }
     }

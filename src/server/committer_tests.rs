@@ -431,7 +431,7 @@ impl Store for LateStore {
         under_way.then(|| crate::store::UnderWay {
             descriptor: self.readable.as_fd(),
             until: Instant::now() + Duration::from_secs(60),
-            full: false,
+            enough: 1,
         })
     }
 

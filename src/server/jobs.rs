@@ -3,25 +3,32 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
+/// The weight of a job that wakes the reader in any case.
+pub(super) const URGENT: usize = 1 << 40;
+
 /// Wakes a reader that waits for its descriptor.
 #[derive(Debug)]
 struct Bell {
-    /// Whether it does. A writer that finds it so rings, once.
-    wanted: AtomicBool,
+    /// How much must wait for it to be worth waking the reader; 0 while it need not be. A writer that finds that so rings, once.
+    wanted: AtomicUsize,
+    /// The weight of all that waits.
+    waiting: AtomicUsize,
     event: OwnedFd,
 }
 
 impl Bell {
-    fn ring(&self) {
+    fn ring_if_wanted(&self) {
         // Pairs with the one of the reader: either it finds the job, or we find that it waits.
         fence(Ordering::SeqCst);
-        if self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed) {
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        let enough = wanted > 0 && self.waiting.load(Ordering::Relaxed) >= wanted;
+        if enough && self.wanted.swap(0, Ordering::Relaxed) > 0 {
             // It only fails when it was rung more often than a number can say.
             let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
         }
@@ -31,14 +38,14 @@ impl Bell {
 /// The end that puts jobs in.
 #[derive(Debug)]
 pub(super) struct Writer<J> {
-    jobs: Sender<J>,
+    jobs: Sender<(usize, J)>,
     bell: Arc<Bell>,
 }
 
 /// The end that takes them out.
 #[derive(Debug)]
 pub(super) struct Reader<J> {
-    jobs: Receiver<J>,
+    jobs: Receiver<(usize, J)>,
     bell: Arc<Bell>,
 }
 
@@ -62,15 +69,18 @@ pub(super) enum Next<J> {
 pub(super) fn queue<J>() -> io::Result<(Writer<J>, Reader<J>)> {
     let (send, jobs) = mpsc::channel();
     let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let bell = Arc::new(Bell { wanted: AtomicBool::new(false), event });
+    let bell = Arc::new(Bell { wanted: AtomicUsize::new(0), waiting: AtomicUsize::new(0), event });
     Ok((Writer { jobs: send, bell: Arc::clone(&bell) }, Reader { jobs, bell }))
 }
 
 impl<J> Writer<J> {
-    /// Puts a job in. It is lost when the reader is gone.
-    pub(super) fn send(&self, job: J) {
-        if self.jobs.send(job).is_ok() {
-            self.bell.ring();
+    /// Puts a job in that weighs so much. It is lost when the reader is gone.
+    pub(super) fn send(&self, weight: usize, job: J) {
+        // More than all that can wait in memory is as urgent as can be.
+        let weight = weight.min(URGENT);
+        self.bell.waiting.fetch_add(weight, Ordering::Relaxed);
+        if self.jobs.send((weight, job)).is_ok() {
+            self.bell.ring_if_wanted();
         }
     }
 }
@@ -80,14 +90,20 @@ impl<J> Drop for Writer<J> {
         // The reader looks and finds the queue closed, once that is so.
         let (closed, _) = mpsc::channel();
         self.jobs = closed;
-        self.bell.ring();
+        self.bell.waiting.fetch_add(URGENT, Ordering::Relaxed);
+        self.bell.ring_if_wanted();
     }
 }
 
 impl<J> Reader<J> {
+    fn taken(&self, (weight, job): (usize, J)) -> J {
+        self.bell.waiting.fetch_sub(weight, Ordering::Relaxed);
+        job
+    }
+
     /// A job that is there.
     pub(super) fn try_next(&self) -> Option<J> {
-        self.jobs.try_recv().ok()
+        self.jobs.try_recv().ok().map(|job| self.taken(job))
     }
 
     /// Waits for a job, at most until some time.
@@ -97,33 +113,47 @@ impl<J> Reader<J> {
             Some(at) => self.jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         match job {
-            Ok(job) => Next::Job(job),
+            Ok(job) => Next::Job(self.taken(job)),
             Err(RecvTimeoutError::Timeout) => Next::Time,
             Err(RecvTimeoutError::Disconnected) => Next::Gone,
         }
     }
 
-    /// Waits for a job or until there is something to read, at most until some time. A job that is there comes first.
-    pub(super) fn next_or_readable(&self, descriptor: BorrowedFd<'_>, until: Option<Instant>) -> Next<J> {
-        use mpsc::TryRecvError;
-
-        self.bell.wanted.store(true, Ordering::Relaxed);
+    /// Waits until there is something to read or until jobs of `enough` weight wait, at most until some time. Such jobs come
+    /// first.
+    pub(super) fn next_or_readable(
+        &self,
+        descriptor: BorrowedFd<'_>,
+        enough: usize,
+        until: Option<Instant>,
+    ) -> Next<J> {
+        let enough = enough.max(1);
+        self.bell.wanted.store(enough, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let next = match self.jobs.try_recv() {
-            Ok(job) => Next::Job(job),
-            Err(TryRecvError::Disconnected) => Next::Gone,
-            Err(TryRecvError::Empty) => match wait([descriptor, self.bell.event.as_fd()], until) {
+        let next = if self.bell.waiting.load(Ordering::Relaxed) >= enough {
+            // One that is just being put in is there in a moment.
+            self.look()
+        } else {
+            match wait([descriptor, self.bell.event.as_fd()], until) {
                 [true, _] => Next::Readable,
                 [_, true] => {
                     // It may have been rung for a job that is taken already.
                     let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
-                    self.jobs.try_recv().map_or(Next::Time, Next::Job)
+                    self.look()
                 }
                 _ => Next::Time,
-            },
+            }
         };
-        self.bell.wanted.store(false, Ordering::Relaxed);
+        self.bell.wanted.store(0, Ordering::Relaxed);
         next
+    }
+
+    fn look(&self) -> Next<J> {
+        match self.jobs.try_recv() {
+            Ok(job) => Next::Job(self.taken(job)),
+            Err(TryRecvError::Empty) => Next::Time,
+            Err(TryRecvError::Disconnected) => Next::Gone,
+        }
     }
 }
 
@@ -157,23 +187,26 @@ mod tests {
         let other = std::thread::spawn(move || {
             for job in 0..JOBS {
                 asked.recv().unwrap();
-                writer.send(job);
+                writer.send(1, (job, 1));
+                writer.send(2, (job, 2));
             }
         });
         for job in 0..JOBS {
             ask.send(()).unwrap();
-            loop {
-                match reader.next_or_readable(silent.as_fd(), None) {
-                    Next::Time => {}
-                    next => {
-                        assert_eq!(next, Next::Job(job));
-                        break;
+            for (weight, enough) in [(1, 3), (2, 2)] {
+                loop {
+                    match reader.next_or_readable(silent.as_fd(), enough, None) {
+                        Next::Time => {}
+                        next => {
+                            assert_eq!(next, Next::Job((job, weight)));
+                            break;
+                        }
                     }
                 }
             }
         }
         other.join().unwrap();
-        while reader.next_or_readable(silent.as_fd(), None) != Next::Gone {}
+        while reader.next_or_readable(silent.as_fd(), 1, None) != Next::Gone {}
     }
 
     #[test]
@@ -181,20 +214,22 @@ mod tests {
         let (writer, reader) = queue().unwrap();
         let (read, write) = rustix::pipe::pipe().unwrap();
         let at = Some(Instant::now() + Duration::from_millis(1));
-        assert_eq!((reader.next(at), reader.next_or_readable(read.as_fd(), at)), (Next::Time, Next::Time));
+        let both = |until| reader.next_or_readable(read.as_fd(), 10, until);
+        assert_eq!((reader.next(at), both(at)), (Next::Time, Next::Time));
         assert!(!readable(read.as_fd(), at));
+        writer.send(9, 1);
+        assert_eq!(both(at), Next::Time, "not enough");
+        writer.send(1, 2);
+        assert_eq!(both(None), Next::Job(1));
         rustix::io::write(&write, b"x").unwrap();
         assert!(readable(read.as_fd(), None));
-        assert_eq!(reader.next_or_readable(read.as_fd(), None), Next::Readable);
-        writer.send(1);
-        assert_eq!(reader.next_or_readable(read.as_fd(), None), Next::Job(1));
-        assert_eq!(reader.try_next(), None);
-        writer.send(2);
-        assert_eq!((reader.next(None), reader.try_next()), (Next::Job(2), None));
+        assert_eq!(both(None), Next::Readable);
+        assert_eq!((reader.try_next(), reader.try_next()), (Some(2), None));
+        writer.send(URGENT, 3);
+        assert_eq!(both(None), Next::Job(3));
+        writer.send(1, 4);
+        assert_eq!((reader.next(None), reader.try_next()), (Next::Job(4), None));
         drop(writer);
-        assert_eq!(
-            (reader.next(None), reader.next_or_readable(read.as_fd(), None)),
-            (Next::Gone, Next::Gone)
-        );
+        assert_eq!((reader.next(None), both(None)), (Next::Gone, Next::Gone));
     }
 }

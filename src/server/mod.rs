@@ -75,8 +75,17 @@ pub fn main() -> ExitCode {
     };
     if options.check_config {
         print!("{}", check::report(&loaded));
-        println!("The configuration is good.");
-        return ExitCode::SUCCESS;
+        return match check::files(&loaded.settings, std::time::SystemTime::now()) {
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| println!("warning: {warning}"));
+                println!("The configuration is good.");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("coordinatool: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let _flush = crate::system::logging::Flush;
     let logging = crate::system::logging::Logging::start(loaded.settings.verbose);

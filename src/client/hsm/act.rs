@@ -189,10 +189,11 @@ pub async fn limit(api: &Api, options: &LimitOptions) -> Run {
     Ok(Outcome::Done)
 }
 
-/// How much a mover runs; `None` when nobody has heard of it.
+/// How much a mover runs; `None` when nobody has heard of it, but that it is drained or limited.
 async fn running(api: &Api, id: &str) -> Result<Option<u64>, ApiError> {
     let movers: Vec<Mover> = api.get("/api/v1/hsm/movers").await?;
-    Ok(movers.iter().find(|mover| mover.id == id).map(|mover| mover.running.sum()))
+    let known = |mover: &&Mover| mover.id == id && (mover.connected || mover.away_until.is_some());
+    Ok(movers.iter().find(known).map(|mover| mover.running.sum()))
 }
 
 /// Gives an order about failed requests. Returns the answer, and how many it was about.

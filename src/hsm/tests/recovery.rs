@@ -69,6 +69,22 @@ fn suspect_requests_wait_for_claims() {
     assert_eq!(s.core.counters().running[2] + s.core.counters().pending[2], 6);
 }
 
+/// Found by the simulator: a daemon that was stopped at once left a store that was not suspect any more.
+#[test]
+fn a_store_is_suspect_until_movers_could_claim() {
+    for (settle, suspect, noted) in [(12, true, true), (12, false, false), (0, true, false)] {
+        let mut s = Session::new(HsmConfig { settle: Duration::from_secs(settle), ..config() });
+        recover(&mut s, vec![(stored(1, "", 1), Some("m0")), (stored(2, "", 1), None)], suspect);
+        assert_eq!(notes(&s).contains_key(crate::hsm::SETTLING), noted);
+        s.pass(11);
+        assert_eq!(notes(&s).contains_key(crate::hsm::SETTLING), noted);
+        s.pass(2);
+        assert_eq!(notes(&s).len(), 0);
+    }
+    let mut s = Session::new(config());
+    s.event(Event::RecoveredNotes(vec![(crate::hsm::SETTLING.into(), "1".into())]));
+}
+
 /// A store that lost its last changes may name the mover before the one that has it: that one coming back without it says
 /// nothing.
 #[test]

@@ -7,7 +7,7 @@ use super::values::{
     INT_MAX, adopt, api_socket, at_least, command, fsname, host_mapping, metrics_listen, seconds, store, text,
 };
 use super::{Loader, Lustre, Note, Redis, work_limits};
-use crate::config::{parse_int, parse_size, parse_switch};
+use crate::config::{parse_int, parse_port, parse_size, parse_switch};
 use crate::store::redis;
 
 /// `LONG_MAX / NS_IN_SEC`: the longest time in seconds that C takes.
@@ -23,12 +23,19 @@ impl Loader {
         let millis = |max| parse_int(value, 0, max).map(Duration::from_millis);
         match key {
             "host" => settings.host = text(value)?,
-            "port" => settings.port = text(value)?,
+            "port" => settings.port = parse_port(value)?,
             "verbose" => settings.verbose = value.parse()?,
             "redis_host" => {
                 let empty = value.is_empty() || value == "\"\"";
                 settings.redis = if empty { Redis::Disabled } else { Redis::Configured };
                 if !empty {
+                    if let Some((host, port)) = value.split_once(':')
+                        && port.parse::<u16>().is_ok()
+                    {
+                        return Err(format!(
+                            "`{value}` has a port: set `{host}` here and `redis_port {port}`"
+                        ));
+                    }
                     settings.redis_server.host = value.to_owned();
                 }
             }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::credentials::Sources;
 use super::policy::{Access, Policy};
-use crate::config::{Problem, parse_switch};
+use crate::config::{Problem, parse_port, parse_switch};
 use crate::security::{DEFAULT_TLS_PORT, PREFIX, SOCKETS};
 use crate::tls::Paths;
 
@@ -81,11 +81,7 @@ impl SecuritySettings {
             "tls" => parse_switch(value).map(|on| (self.tls, self.tls_place) = (on, place.to_owned())),
             "plain" => parse_switch(value).map(|on| (self.plain, self.plain_place) = (on, place.to_owned())),
             "bind_ids" => parse_switch(value).map(|on| self.policy.bind_ids = on),
-            "tls_port" if value.is_empty() => Err("must not be empty".to_owned()),
-            "tls_port" => {
-                value.clone_into(&mut self.tls_port);
-                Ok(())
-            }
+            "tls_port" => parse_port(value).map(|port| self.tls_port = port),
             "tls_ca" => path(value).map(|path| self.ca = path),
             "tls_cert" => path(value).map(|path| self.certificate = path),
             "tls_key" => path(value).map(|path| self.key = path),

@@ -1,6 +1,6 @@
 //! What movers do in the world: their connections, and copies step by step.
 
-use lustre_sim::mdt::{self, Call, CopyEnd, CopyStart, Extent, NewFile, Progress, mdt_index_of};
+use lustre_sim::mdt::{self, Call, CopyEnd, CopyStart, Extent, NewFile, Progress};
 use lustreapi_sys::Fid;
 use lustreapi_sys::abi::HP_FLAG_COMPLETED;
 use lustreapi_sys::hal::ActionList;
@@ -267,7 +267,7 @@ impl World {
                 }
                 Action::Restore => {
                     let file = NewFile { volatile: true, ..NewFile::default() };
-                    let create = Call::Create { mdt: mdt_index_of(item.fid).unwrap_or(0), file };
+                    let create = Call::Create { mdt: self.volatile_mdt(mover, item.key()), file };
                     self.call(client, create, Then::Volatile { mover, life, attempt: number });
                 }
                 Action::Remove | Action::Cancel => self.plan_step(mover, number),
@@ -420,7 +420,11 @@ impl World {
         }
         // C movers cannot say it.
         let c = self.movers.get(mover).is_some_and(|mover| mover.plan.c);
-        let unheard = attempt.error == 0 && status != 0 && !c;
+        let refused = attempt.error == 0 && status != 0;
+        let unheard = refused && !c;
+        if refused && c {
+            self.unsaid.insert(key);
+        }
         self.shim(mover, Event::Ended(EndOf { key, dfid, status, unheard, cancel: false }))
     }
 

@@ -2,12 +2,15 @@
 //!
 //! All of it has a random stream of its own.
 
+use lustre_sim::mdt::{self, mdt_index_of};
 use lustreapi_sys::Fid;
 
 use super::mover::Mover;
-use super::scenario::SECOND;
+use super::scenario::{SECOND, Scenario};
 use super::world::{Task, World};
+use crate::hsm::RequestKey;
 use crate::sim::network::LinkId;
+use crate::sim::rng::Rng;
 
 /// What the C version's library would have sent: it offers no lease, and cuts cookies in `done` to 32 bits, with their sign.
 pub(super) fn as_c(bytes: &[u8]) -> Vec<u8> {
@@ -27,7 +30,39 @@ pub(super) fn as_c(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Which movers take MDTs for one another.
+pub(super) fn draw(seed: u64, scenario: &mut Scenario) {
+    let mut rng = Rng::stream(seed, "strays");
+    for mover in &mut scenario.movers {
+        mover.strays = rng.one_in(6) && scenario.mdts > 1;
+    }
+}
+
 impl World {
+    /// On which MDT a copytool makes the volatile file of a restore. Where that is not the file's, the end goes to an MDT that
+    /// knows nothing of the request (its FID is the volatile file's), and the right one hears nothing. Where that MDT has, or
+    /// is going to have, a request with the same cookie it takes it for that one's end: nobody could prevent that but the
+    /// copytool, so these are left out.
+    pub(super) fn volatile_mdt(&mut self, mover: usize, key: RequestKey) -> u32 {
+        let right = mdt_index_of(key.fid).unwrap_or(0);
+        let wrong = (right + 1) % self.scenario.mdts;
+        let strays = self.movers.get(mover).is_some_and(|m| m.plan.strays);
+        if self.calm || !strays || !self.habit_rng.one_in(4) {
+            return right;
+        }
+        let mut there = self.fs.ledger().filter(|e| e.mdt == wrong && e.action != mdt::Action::Cancel);
+        let (mut passed, mut has) = (false, false);
+        for entry in &mut there {
+            passed |= entry.cookie > key.cookie && !entry.status.is_final();
+            has |= entry.cookie == key.cookie && !entry.status.is_final();
+        }
+        if has || !passed {
+            return right;
+        }
+        self.report.strayed += 1;
+        wrong
+    }
+
     /// Whether an archive cannot read its file now: its data is in the archive only, so that reading it waits for a restore.
     pub(super) fn blocks_archive(&mut self, fid: Fid) -> bool {
         let blocked = self.fs.file(fid).is_some_and(|file| file.released());
@@ -75,7 +110,7 @@ impl World {
 
     /// An MDT is about to be up again: what ends it refuses then are told only after it has sent again what it still wants.
     pub(super) fn stop_movers_of(&mut self, mdt: u32) {
-        let of_mdt = |fid| lustre_sim::mdt::mdt_index_of(fid) == Some(mdt);
+        let of_mdt = |fid| mdt_index_of(fid) == Some(mdt);
         for mover in 0..self.movers.len() {
             let busy = |m: &Mover| m.attempts.values().any(|a| of_mdt(a.item.fid));
             if self.movers.get(mover).is_some_and(busy) {

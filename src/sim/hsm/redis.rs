@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::hsm::effect::StoreOp;
-use crate::hsm::{ActionItem, RequestKey};
+use crate::hsm::{ActionItem, RequestKey, SETTLING};
 use crate::store::memory_disk::MemoryDisk;
 use crate::store::{EmbeddedStore, Recovery, Snapshot, Store, StoreError};
 
@@ -200,7 +200,7 @@ impl Redis {
 
 impl Store for Redis {
     fn recover(&mut self, found: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError> {
-        let suspect = self.tables.clean != Some(self.life) || !self.spill.is_empty();
+        let mut suspect = self.tables.clean != Some(self.life) || !self.spill.is_empty();
         if std::mem::take(&mut self.anew) {
             self.tables = Tables::default();
         } else {
@@ -213,6 +213,7 @@ impl Store for Redis {
         let count = requests.len() as u64;
         requests.into_iter().for_each(|(item, mover)| found(item, mover));
         self.notes = self.tables.notes.clone();
+        suspect |= self.notes.contains_key(SETTLING);
         Ok(Recovery { requests: count, quarantined: Vec::new(), suspect })
     }
 

@@ -135,6 +135,8 @@ report! {
     orphan_ends: "  ended at the MDT", true;
     /// Copies that hung for minutes.
     hung: "copies that hung for minutes", true;
+    /// Restores that a copytool worked on at the wrong MDT.
+    strayed: "restores at the wrong MDT", true;
     /// Archives that were blocked reading a released file.
     blocked_archives: "archives blocked by a released file", true;
     /// Ends that movers of the C version never reported.

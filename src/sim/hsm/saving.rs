@@ -109,9 +109,7 @@ impl World {
         if !file.has(HS_DIRTY) || !file.released() || !self.locked.insert(fid) {
             return Ok(());
         }
-        // Of a cancel of what it never got it cannot know what kind of request it is about.
-        let unknown = self.daemon.as_ref().is_some_and(|d| d.core.counters().unknown_cancels > 0);
-        if by_daemon && !unknown {
+        if by_daemon {
             return Err(format!("the daemon's end made {fid} dirty, which is released"));
         }
         self.report.locked_by_lustre += 1;

@@ -67,6 +67,8 @@ pub struct MoverPlan {
     pub hangs: bool,
     /// Whether each of its copies has a process of its own.
     pub forks: bool,
+    /// Whether it now and then makes the volatile file of a restore on another MDT than the file's.
+    pub strays: bool,
     /// Longest time of one step of a copy, in nanoseconds.
     pub step: u64,
     /// Most steps of a copy.
@@ -134,6 +136,7 @@ impl Scenario {
         super::site::draw(seed, &mut scenario);
         super::outages::draw(seed, &mut scenario);
         super::orphans::draw(seed, &mut scenario.movers);
+        super::habits::draw(seed, &mut scenario);
         scenario
     }
 
@@ -187,6 +190,7 @@ impl MoverPlan {
             silent_on_missing: !c && rng.one_in(3),
             hangs: number > 0 && rng.one_in(4),
             forks: false,
+            strays: false,
             step: rng.between(1, 4000) * MILLI,
             steps: rng.between(1, 6),
         }

@@ -129,10 +129,13 @@ impl World {
         let key = RequestKey { cookie: entry.cookie, fid: entry.fid };
         let excused = cancelled || self.given_up.contains(&key) || (!self.scenario.store && self.boots > 1);
         // A file whose request was looked into after an end with ENOENT is not looked into again for a day: a copytool that
-        // always says so would be asked for ever.
-        let twice = self.fs.ledger().any(|other| {
-            same(other) && other.cookie != entry.cookie && self.forgotten.contains(&(other.mdt, other.cookie))
-        });
+        // always says so would be asked for ever. Only movers of the C version cannot say that it was the MDT that refused.
+        let twice = self.unsaid.contains(&key)
+            && self.fs.ledger().any(|other| {
+                same(other)
+                    && other.cookie != entry.cookie
+                    && self.forgotten.contains(&(other.mdt, other.cookie))
+            });
         // The user had its copy removed after that: another archive would bring it back.
         let removed = self.fs.ledger().any(|other| {
             other.fid == entry.fid

@@ -196,6 +196,8 @@ pub(super) struct World {
     pub forgotten: BTreeSet<(u32, u64)>,
     /// Requests that the daemon cannot know of any more, or need not.
     pub given_up: BTreeSet<RequestKey>,
+    /// Requests whose end an MDT refused, and whose mover could not say so.
+    pub unsaid: BTreeSet<RequestKey>,
     pub calm: bool,
     pub rng: Rng,
     /// For comparisons with what the MDTs list.
@@ -286,6 +288,7 @@ impl World {
             bound_unknown: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            unsaid: BTreeSet::new(),
             calm: false,
             report: Report { fingerprint: 0xcbf2_9ce4_8422_2325, ..Report::default() },
             trace,
@@ -465,6 +468,9 @@ impl World {
         }
         match task {
             Task::Frozen { link, arrival } => return self.arrival(link, End::Peer, arrival),
+            // Whoever wanted to register is dead: the kernel would end that registration, not make it after its end.
+            Task::Call { then: Then::Registered { boot }, .. }
+                if self.daemon.as_ref().is_none_or(|daemon| daemon.boot != boot) => {}
             Task::Call { client, call, then } => {
                 self.calls += 1;
                 let id = CallId(self.calls);

@@ -64,7 +64,11 @@ impl<S: Segments> Journal<S> {
         if full != std::mem::replace(&mut self.is_full, full) {
             let store = self.describe();
             if full {
-                warn!(store, "no room for another segment: new requests cannot be stored");
+                let needs = self.options.segment_bytes;
+                warn!(
+                    store,
+                    needs, "no room for another segment of so many bytes: new requests cannot be stored"
+                );
             } else {
                 info!(store, "there is room again");
             }

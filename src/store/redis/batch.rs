@@ -34,7 +34,8 @@ enum Before {
 impl Places {
     /// Where a request is.
     pub fn of(&self, key: &RequestKey) -> Place {
-        self.unusual.get(key).copied().unwrap_or(Place::usual(key))
+        let unusual = if self.unusual.is_empty() { None } else { self.unusual.get(key) };
+        unusual.copied().unwrap_or(Place::usual(key))
     }
 
     /// Notes where a request is from now on; returns where it was.
@@ -44,6 +45,9 @@ impl Places {
     }
 
     fn change(&mut self, key: RequestKey, place: Option<Place>) -> Option<Place> {
+        if place.is_none() && self.unusual.is_empty() {
+            return None;
+        }
         let old = self.replace(key, place);
         if old != place {
             self.before.push_back(Before::Place(key, old));

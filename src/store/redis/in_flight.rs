@@ -110,8 +110,8 @@ impl RedisStore {
     pub(super) fn waits_for(&self) -> Option<UnderWay<'_>> {
         let link = self.link.as_ref().filter(|_| !self.in_flight.is_empty())?;
         let until = self.in_flight.heard.unwrap_or_else(Instant::now) + ANSWER;
-        let full = self.pending_ops >= OPERATIONS && !self.may_send();
-        Some(UnderWay { descriptor: link.descriptor(), until, full })
+        let enough = if self.may_send() { OPERATIONS.saturating_sub(self.pending_ops) } else { usize::MAX };
+        Some(UnderWay { descriptor: link.descriptor(), until, enough })
     }
 
     /// Takes the answers that have come, or waits for some. Returns how many syncs are done with them.
@@ -173,5 +173,132 @@ impl RedisStore {
         }
         // Only now: redis has all that was on its way as well.
         Ok(if std::mem::take(&mut in_flight.lost) { Found::Other } else { Found::Intact })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+    use std::thread::JoinHandle;
+
+    use lustreapi_sys::Fid;
+    use redis::Value;
+
+    use super::super::link::Server;
+    use super::super::resp::Reader;
+    use super::super::store::Options;
+    use super::*;
+    use crate::hsm::{Action, ActionItem};
+    use crate::store::Store;
+
+    /// What a played server does with a transaction.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Play {
+        Run,
+        Refuse,
+        HangUp,
+    }
+    use Play::{HangUp, Refuse, Run};
+
+    /// Plays these transactions to whoever comes first. Returns which of them were carried out, and the last stamp.
+    fn play(
+        listener: UnixListener,
+        mut stamp: String,
+        script: Vec<Play>,
+    ) -> JoinHandle<(Vec<usize>, String)> {
+        let word = |value: &Value| match value {
+            Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            other => panic!("{other:?}"),
+        };
+        std::thread::spawn(move || {
+            let mut input = Reader::new(listener.accept().unwrap().0);
+            let mut run = Vec::new();
+            for (number, play) in script.into_iter().enumerate() {
+                let (mut commands, mut new) = (0, String::new());
+                loop {
+                    let Ok(Value::Array(command)) = input.value() else { return (run, stamp) };
+                    match (word(&command[0]).as_str(), command.last().map(word)) {
+                        ("MULTI", _) => input.stream().write_all(b"+OK\r\n").unwrap(),
+                        ("EXEC", _) => break,
+                        (_, last) => {
+                            (commands, new) = (commands + 1, last.unwrap());
+                            input.stream().write_all(b"+QUEUED\r\n").unwrap();
+                        }
+                    }
+                }
+                match play {
+                    Run => {
+                        run.push(number + 1);
+                        let (others, len) = (":1\r\n".repeat(commands - 1), stamp.len());
+                        let answer = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
+                        input.stream().write_all(answer.as_bytes()).unwrap();
+                        stamp = new;
+                    }
+                    Refuse => input.stream().write_all(b"-EXECABORT out of memory\r\n").unwrap(),
+                    HangUp => break,
+                }
+            }
+            (run, stamp)
+        })
+    }
+
+    fn put(cookie: u64) -> StoreOp {
+        let fid = Fid::new(1, cookie as u32, 0);
+        StoreOp::Put(ActionItem { timestamp: 1, ..ActionItem::new(Action::Archive, fid, cookie, 1) })
+    }
+
+    /// Five syncs are begun before the first is answered. Whatever becomes of them: what redis has not confirmed is in the
+    /// spill, in order and without a gap, before it is said to be durable; and whether redis can just be given that is known.
+    #[test]
+    fn what_redis_did_not_confirm_is_spilled_in_order() {
+        /// What redis does and holds, what it ran, what is spilled, whether redis is written anew.
+        type Case = (&'static [Play], &'static str, &'static [usize], std::ops::Range<u64>, bool);
+        let cases: [Case; 6] = [
+            (&[Run, Run, Run, Run, Run], "0 0000000000000007 0", &[1, 2, 3, 4, 5], 0..0, false),
+            (&[Run, Run, Refuse, Run, Run], "0 0000000000000007 0", &[1, 2, 4, 5], 3..6, false),
+            (&[Run, HangUp], "0 0000000000000007 0", &[1], 2..6, false),
+            (&[HangUp], "0 0000000000000007 0", &[], 1..6, false),
+            // It was emptied before: all five are in it, and it is written anew.
+            (&[Run, Run, Run, Run, Run], "nothing", &[1, 2, 3, 4, 5], 0..0, true),
+            (&[Run, Run, HangUp], "nothing", &[1, 2], 3..6, true),
+        ];
+        for (script, stamp, run, spilled, anew) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let socket = directory.path().join("socket");
+            let listener = UnixListener::bind(&socket).unwrap();
+            let server = play(listener, stamp.to_owned(), script.to_vec());
+            let host = socket.to_str().unwrap().to_owned();
+            let server_at = Server { host, port: 0, user: None, password: None };
+            let (namespace, fsname) = ("n".to_owned(), "lus".to_owned());
+            let options = Options { server: server_at, namespace, fsname, run: 7 };
+            let mut store = RedisStore::open(options, &directory.path().join("spill")).unwrap().unwrap();
+            let mut done = 0;
+            for cookie in 1..=5 {
+                store.append(&[put(cookie)]).unwrap();
+                done += store.begin_sync().unwrap();
+            }
+            while !store.in_flight.is_empty() {
+                assert!(store.under_way().is_some());
+                done += store.take_answers(true).unwrap();
+                // None is said to be durable before redis has it, but for what is spilled.
+                assert!(store.behind.is_some() || done as u64 == store.confirmed.sequence);
+            }
+            assert_eq!(done, 5, "{script:?}");
+            let last = store.confirmed.sequence;
+            store.link = None;
+            let (was_run, stamp) = server.join().unwrap();
+            assert_eq!(was_run, run);
+            assert_eq!(last, if spilled.is_empty() { 5 } else { spilled.start - 1 }, "{script:?}");
+            let ops = store.spill.files().into_iter().flat_map(|number| {
+                let file = store.spill.read(number).unwrap();
+                (0..file.len()).filter_map(|frame| file.op(frame)).collect::<Vec<_>>()
+            });
+            assert_eq!(ops.collect::<Vec<_>>(), spilled.clone().map(put).collect::<Vec<_>>(), "{script:?}");
+            assert_eq!(store.behind.is_some(), !spilled.is_empty() || anew, "{script:?}");
+            assert!(store.spill_head().follows(Stamp::parse(&stamp)), "{script:?} {stamp}");
+            store.tend();
+            assert_eq!(store.wants_snapshot().is_some(), anew, "{script:?}");
+        }
     }
 }
