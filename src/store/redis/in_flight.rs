@@ -34,6 +34,8 @@ struct Sync {
 struct Sent {
     /// What it leaves.
     stamp: Stamp,
+    /// Where requests are after it, by [`super::batch::Places::now`].
+    places: u64,
     answer: Answer,
 }
 
@@ -73,8 +75,8 @@ impl InFlight {
     }
 
     /// A transaction with some of them was sent.
-    pub fn add(&mut self, stamp: Stamp, commands: usize) {
-        self.sent.push_back(Sent { stamp, answer: Answer::of_transaction(commands) });
+    pub fn add(&mut self, stamp: Stamp, places: u64, commands: usize) {
+        self.sent.push_back(Sent { stamp, places, answer: Answer::of_transaction(commands) });
         if let Some(sync) = self.syncs.back_mut() {
             sync.left += 1;
         }
@@ -131,6 +133,7 @@ impl RedisStore {
     pub(super) fn give_up(&mut self, reason: &str) -> Result<(), StoreError> {
         let lost = self.in_flight.lost;
         let all = self.in_flight.take();
+        self.places.take_back();
         self.fall_behind(reason, lost);
         self.link = None;
         // What of it redis has got nevertheless is written again, which changes nothing.
@@ -154,7 +157,7 @@ impl RedisStore {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into());
         }
         while let Some(sent) = in_flight.sent.front_mut() {
-            let stamp = sent.stamp;
+            let (stamp, places) = (sent.stamp, sent.places);
             let Some(results) = link.next_of(&mut sent.answer)? else { return Ok(Found::Intact) };
             let found = meta::stamp_read(results);
             let ours = self.confirmed;
@@ -165,6 +168,7 @@ impl RedisStore {
             }
             in_flight.lost |= found != Some(ours);
             self.confirmed = stamp;
+            self.places.confirm(places);
             in_flight.answered();
         }
         // Only now: redis has all that was on its way as well.
