@@ -32,6 +32,10 @@ impl Coordinator {
     /// A mover has finished a request that nobody cancelled.
     pub(super) fn judge_mover(&mut self, mover: u32, handle: Handle, errno: i32) {
         self.count_result(mover, handle, errno);
+        if errno != 0 && errno != ECANCELED {
+            // Whoever's fault it is: a mover whose archive is not mounted fails with ENOENT.
+            self.duties.get_mut(&self.movers.at(mover).id).failed += 1;
+        }
         if [ECANCELED, ENOENT, ENOSYS, EBUSY].contains(&errno) {
             return;
         }
@@ -41,7 +45,6 @@ impl Coordinator {
         if errno == 0 && duty.quarantine.is_none() {
             return;
         }
-        duty.failed += u64::from(errno != 0);
         let name = self.movers.at(mover).id.clone();
         if duty.quarantine == Some(Quarantine::Trial(handle)) {
             if errno == 0 {

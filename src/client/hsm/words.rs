@@ -273,6 +273,9 @@ fn note(mover: &Mover, now: i64) -> String {
     if mover.cancels > 0 {
         notes.push(format!("{} to be sent", count(mover.cancels, "cancel")));
     }
+    if let Some(most) = mover.errors.iter().max_by_key(|error| error.count).filter(|_| mover.failed > 0) {
+        notes.push(format!("{} ended with {}", most.count, errno(most.errno)));
+    }
     if mover.recent_errors > 0 {
         notes.push(format!("{} lately", count(u64::from(mover.recent_errors), "error")));
     }

@@ -131,6 +131,18 @@ fn errors_that_lead_to_quarantine() {
     }
 }
 
+/// A mover whose archive is not mounted fails with ENOENT. That may be the file's as well, so it is shown, and no quarantine.
+#[test]
+fn what_may_be_the_files_fault_is_shown_as_failed() {
+    let mut s = Session::new(strict(3));
+    s.mover(1, "m0");
+    s.mover(2, "m1");
+    ends(&mut s, 1, 1, &[2, 2, 2, 125, 0]);
+    let seen = view(&s, "m0");
+    assert_eq!((seen.failed, seen.quarantined, seen.recent.0), (3, None, 0));
+    assert!(seen.errors.contains(&(2, 3)), "{:?}", seen.errors);
+}
+
 #[test]
 fn errors_of_long_ago_do_not_count() {
     let mut s = Session::new(strict(3));

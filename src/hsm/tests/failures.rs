@@ -303,7 +303,7 @@ fn history_tells_what_ended_and_how() {
     assert_eq!(s.core.errors(), [(2, 1), (EIO, 1)]);
     let top = s.walk(10).0.top;
     assert_eq!(top.movers.len(), 1);
-    assert_eq!((top.movers[0].1.running, top.movers[0].1.done, top.movers[0].1.failed), (1, 3, 1));
+    assert_eq!((top.movers[0].1.running, top.movers[0].1.done, top.movers[0].1.failed), (1, 2, 2));
     assert!((top.classes[0].2.rate - 1.0 / 60.0).abs() < 1e-9);
 }
 
