@@ -6,13 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::config::{self, Redis, RedisServer, Settings, StoreKind};
+use crate::hsm::Event;
 use crate::hsm::effect::StoreOp;
-use crate::hsm::{ActionItem, Event};
 use crate::store::redis::{self, RedisStore, Server};
-use crate::store::{EmbeddedStore, Store, StoreError};
+use crate::store::{EmbeddedStore, PART, Recovered, Store, StoreError};
 
-/// Requests that are recovered in one step.
-const RECOVERY_STEP: usize = 1000;
 /// Longest password, in bytes.
 const PASSWORD: u64 = 4096;
 /// Where changes wait for redis, below the state directory.
@@ -186,38 +184,6 @@ fn read_password(path: &Path) -> Result<String, OpenError> {
     }
 }
 
-/// A request, and the mover it is assigned to.
-type Found = (ActionItem, Option<String>);
-
-/// Requests, as many together as are recovered in one step.
-#[derive(Default)]
-struct Parts(Vec<Vec<Found>>);
-
-impl Parts {
-    fn push(&mut self, found: Found) {
-        match self.0.last_mut() {
-            Some(part) if part.len() < RECOVERY_STEP => part.push(found),
-            _ => {
-                let mut part = Vec::with_capacity(RECOVERY_STEP);
-                part.push(found);
-                self.0.push(part);
-            }
-        }
-    }
-
-    fn into_inner(self) -> Vec<Vec<Found>> {
-        self.0
-    }
-}
-
-impl FromIterator<Found> for Parts {
-    fn from_iter<I: IntoIterator<Item = Found>>(all: I) -> Self {
-        let mut parts = Self::default();
-        all.into_iter().for_each(|found| parts.push(found));
-        parts
-    }
-}
-
 /// Reads what an earlier run left and hands it over in parts, [`Event::RecoveryEnded`] at the end. `take` says whether it goes on.
 ///
 /// # Errors
@@ -227,9 +193,16 @@ pub fn read(
     embedded: Option<&Path>,
     take: &mut dyn FnMut(Event) -> bool,
 ) -> Result<(), StoreError> {
-    // Whether the requests are suspect is known when all are read.
-    let mut parts = Parts::default();
-    let found = store.recover(&mut |item, mover| parts.push((item, mover)))?;
+    let adopt = embedded.filter(|directory| EmbeddedStore::is_at(directory));
+    let (mut wanted, mut kept) = (true, Vec::new());
+    let found = store.recover_in_parts(&mut |requests, suspect| {
+        if adopt.is_some() {
+            kept.extend(requests);
+        } else {
+            wanted = take(Event::Recovered { requests, suspect });
+        }
+        wanted
+    })?;
     for place in &found.quarantined {
         tracing::error!("{}: a damaged record was set aside: {place}", store.describe());
     }
@@ -242,15 +215,16 @@ pub fn read(
         );
     }
     let mut notes = store.take_notes();
-    if let Some(directory) = embedded.filter(|directory| EmbeddedStore::is_at(directory)) {
-        let mut requests = parts.into_inner().into_iter().flatten().collect();
-        adopt_embedded(directory, store, &mut requests, &mut notes)?;
-        parts = requests.into_iter().collect();
-    }
-    for requests in parts.into_inner() {
-        if !take(Event::Recovered { requests, suspect: found.suspect }) {
-            return Ok(());
+    if let Some(directory) = adopt {
+        adopt_embedded(directory, store, &mut kept, &mut notes)?;
+        let mut kept = kept.into_iter();
+        while wanted && kept.len() > 0 {
+            let requests = kept.by_ref().take(PART).collect();
+            wanted = take(Event::Recovered { requests, suspect: found.suspect });
         }
+    }
+    if !wanted {
+        return Ok(());
     }
     let _ = (notes.is_empty() || take(Event::RecoveredNotes(notes))) && take(Event::RecoveryEnded);
     Ok(())
@@ -260,7 +234,7 @@ pub fn read(
 fn adopt_embedded(
     directory: &Path,
     store: &mut dyn Store,
-    requests: &mut Vec<Found>,
+    requests: &mut Vec<Recovered>,
     notes: &mut Vec<(String, String)>,
 ) -> Result<(), StoreError> {
     let mut embedded = EmbeddedStore::open(directory)?;

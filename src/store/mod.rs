@@ -26,11 +26,37 @@ use crate::hsm::{ActionItem, RequestKey};
 pub use embedded::EmbeddedStore;
 pub use none::NoStore;
 
+/// A request that an earlier run left, and the mover it is assigned to.
+pub type Recovered = (ActionItem, Option<String>);
+
+/// Requests in a part of [`Store::recover_in_parts`].
+pub const PART: usize = 1000;
+
 /// Keeps requests and assignments across crashes.
 pub trait Store: Send {
     /// Reads what an earlier run left, in the order in which it was first admitted. A damaged record is set aside, counted
     /// in the summary and logged; it never prevents a start.
     fn recover(&mut self, found: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError>;
+
+    /// The same in parts, each as early as can be, and with it whether its requests are suspect ([`Recovery::suspect`]). No
+    /// more are given once `take` has returned `false`.
+    fn recover_in_parts(
+        &mut self,
+        take: &mut dyn FnMut(Vec<Recovered>, bool) -> bool,
+    ) -> Result<Recovery, StoreError> {
+        // Whether the requests are suspect is known when all are read.
+        let mut parts = vec![Vec::with_capacity(PART)];
+        let recovery = self.recover(&mut |item, mover| {
+            if parts.last().is_none_or(|part: &Vec<Recovered>| part.len() == PART) {
+                parts.push(Vec::with_capacity(PART));
+            }
+            if let Some(part) = parts.last_mut() {
+                part.push((item, mover));
+            }
+        })?;
+        let _ = parts.into_iter().filter(|part| !part.is_empty()).all(|part| take(part, recovery.suspect));
+        Ok(recovery)
+    }
 
     /// Takes operations, all or none. They are durable only after the next [`Store::sync`].
     fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError>;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use harness::{Peer, Redis, Settings, json};
+use harness::{Daemon, Peer, Redis, Settings, Testbed, json};
 
 use super::{item, queue, serve_all, small_bed, start_alone};
 
@@ -72,6 +72,18 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut slowly: impl FnMut(&[u8]) ->
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
+/// Starts the daemon with a redis that is slow from the beginning; returns when it listens.
+fn start_behind_slow<'bed>(bed: &'bed Testbed, redis: &Redis<'_>) -> (Daemon<'bed>, SlowRedis) {
+    let proxy = SlowRedis::start(redis);
+    proxy.slow.store(true, Ordering::SeqCst);
+    let arguments = proxy.arguments();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    bed.configure(&Settings::new().line("settle_ms 100"));
+    let daemon = Daemon::start_without_waiting(bed, &arguments);
+    bed.wait("it listens", || Peer::connect(bed.address()).is_ok());
+    (daemon, proxy)
+}
+
 #[test]
 fn movers_are_taken_in_before_redis_was_read() {
     let bed = small_bed("redis-early");
@@ -85,13 +97,7 @@ fn movers_are_taken_in_before_redis_was_read() {
     assert_eq!(work.len(), 2);
     drop(first);
 
-    let proxy = SlowRedis::start(&redis);
-    proxy.slow.store(true, Ordering::SeqCst);
-    let arguments = proxy.arguments();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    bed.configure(&Settings::new().line("settle_ms 100"));
-    let mut daemon = harness::Daemon::start_without_waiting(&bed, &arguments);
-    bed.wait("it listens", || Peer::connect(bed.address()).is_ok());
+    let (mut daemon, proxy) = start_behind_slow(&bed, &redis);
 
     // The mover still has one of its two; another asks for all; somebody queues one that is known and one that is not.
     let mut mover = daemon.connect();
@@ -141,13 +147,7 @@ fn a_stop_while_redis_is_read_loses_nothing() {
     let first = start_alone(&bed, &redis, &Settings::new());
     queue(&first, 0..10);
     drop(first);
-    let proxy = SlowRedis::start(&redis);
-    proxy.slow.store(true, Ordering::SeqCst);
-    let arguments = proxy.arguments();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    bed.configure(&Settings::new().line("settle_ms 100"));
-    let mut daemon = harness::Daemon::start_without_waiting(&bed, &arguments);
-    bed.wait("it listens", || Peer::connect(bed.address()).is_ok());
+    let (mut daemon, proxy) = start_behind_slow(&bed, &redis);
     daemon.signal(harness::Signal::TERM);
     bed.wait("it was told", || daemon.log().contains("exiting when the store was read"));
     proxy.slow.store(false, Ordering::SeqCst);

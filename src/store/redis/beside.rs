@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::recovery::{in_order, not_connected};
+use super::recovery::not_connected;
 use super::replay::{Plan, Refused};
+use super::requests::Requests;
 use super::store::RedisStore;
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
@@ -52,7 +53,8 @@ impl RedisStore {
             let Some(mut link) = self.link.take() else {
                 return Err(self.error("cannot be read", not_connected()));
             };
-            let take = &mut |item: ActionItem, mover| drop(known.requests.insert(item.key(), (item, mover)));
+            let take =
+                &mut |item: ActionItem, mover, _| drop(known.requests.insert(item.key(), (item, mover)));
             let handed = self.hand_out(&mut link, false, recovery, take);
             handed.map_err(|error| self.error("cannot be read", error))?;
         }
@@ -69,16 +71,16 @@ impl RedisStore {
             self.spill.drop_before(numbers[plan.skip()]);
         }
 
-        let (items, mut movers): (Vec<_>, Vec<_>) = known.requests.into_values().unzip();
-        let order = in_order(&items);
-        let mut items: Vec<_> = items.into_iter().map(Some).collect();
-        recovery.requests = items.len() as u64;
-        // Whoever was given something is known, but for what an old redis may have lost.
-        recovery.suspect = true;
-        for at in order {
-            if let Some(item) = items[at as usize].take() {
-                found(item, movers[at as usize].take());
-            }
+        recovery.requests = known.requests.len() as u64;
+        let mut movers = BTreeMap::new();
+        let mut requests = Requests::default();
+        for (key, (item, mover)) in known.requests {
+            requests.push(item);
+            movers.extend(mover.map(|mover| (key, mover)));
+        }
+        for item in requests.in_order() {
+            let mover = movers.remove(&item.key());
+            found(item, mover);
         }
         // We go on as the run that left the changes, so that they still follow what redis says.
         (self.confirmed, self.attempted) = (about.confirmed, about.attempted);

@@ -34,6 +34,8 @@ struct Sync {
 struct Sent {
     /// What it leaves.
     stamp: Stamp,
+    /// Where requests are after it, by [`super::batch::Places::now`].
+    places: u64,
     answer: Answer,
 }
 
@@ -73,8 +75,8 @@ impl InFlight {
     }
 
     /// A transaction with some of them was sent.
-    pub fn add(&mut self, stamp: Stamp, commands: usize) {
-        self.sent.push_back(Sent { stamp, answer: Answer::of_transaction(commands) });
+    pub fn add(&mut self, stamp: Stamp, places: u64, commands: usize) {
+        self.sent.push_back(Sent { stamp, places, answer: Answer::of_transaction(commands) });
         if let Some(sync) = self.syncs.back_mut() {
             sync.left += 1;
         }
@@ -131,6 +133,7 @@ impl RedisStore {
     pub(super) fn give_up(&mut self, reason: &str) -> Result<(), StoreError> {
         let lost = self.in_flight.lost;
         let all = self.in_flight.take();
+        self.places.take_back();
         self.fall_behind(reason, lost);
         self.link = None;
         // What of it redis has got nevertheless is written again, which changes nothing.
@@ -154,7 +157,7 @@ impl RedisStore {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into());
         }
         while let Some(sent) = in_flight.sent.front_mut() {
-            let stamp = sent.stamp;
+            let (stamp, places) = (sent.stamp, sent.places);
             let Some(results) = link.next_of(&mut sent.answer)? else { return Ok(Found::Intact) };
             let found = meta::stamp_read(results);
             let ours = self.confirmed;
@@ -165,6 +168,7 @@ impl RedisStore {
             }
             in_flight.lost |= found != Some(ours);
             self.confirmed = stamp;
+            self.places.confirm(places);
             in_flight.answered();
         }
         // Only now: redis has all that was on its way as well.
@@ -175,7 +179,7 @@ impl RedisStore {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::thread::JoinHandle;
 
     use lustreapi_sys::Fid;
@@ -207,6 +211,8 @@ mod tests {
             Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             other => panic!("{other:?}"),
         };
+        // Whoever has sent all this may be gone: what it sent is carried out all the same.
+        let answer = |input: &mut Reader<UnixStream>, text: &[u8]| drop(input.stream().write_all(text));
         std::thread::spawn(move || {
             let mut input = Reader::new(listener.accept().unwrap().0);
             let mut run = Vec::new();
@@ -215,11 +221,11 @@ mod tests {
                 loop {
                     let Ok(Value::Array(command)) = input.value() else { return (run, stamp) };
                     match (word(&command[0]).as_str(), command.last().map(word)) {
-                        ("MULTI", _) => input.stream().write_all(b"+OK\r\n").unwrap(),
+                        ("MULTI", _) => answer(&mut input, b"+OK\r\n"),
                         ("EXEC", _) => break,
                         (_, last) => {
                             (commands, new) = (commands + 1, last.unwrap());
-                            input.stream().write_all(b"+QUEUED\r\n").unwrap();
+                            answer(&mut input, b"+QUEUED\r\n");
                         }
                     }
                 }
@@ -227,11 +233,11 @@ mod tests {
                     Run => {
                         run.push(number + 1);
                         let (others, len) = (":1\r\n".repeat(commands - 1), stamp.len());
-                        let answer = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
-                        input.stream().write_all(answer.as_bytes()).unwrap();
+                        let text = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
+                        answer(&mut input, text.as_bytes());
                         stamp = new;
                     }
-                    Refuse => input.stream().write_all(b"-EXECABORT out of memory\r\n").unwrap(),
+                    Refuse => answer(&mut input, b"-EXECABORT out of memory\r\n"),
                     HangUp => break,
                 }
             }

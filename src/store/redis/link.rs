@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use redis::{RedisError, Value};
+use rustix::net::sockopt::{self, Timeout};
 
 use super::resp::Reader;
 use super::scan::Scanner;
@@ -34,26 +35,30 @@ pub(super) enum Socket {
 impl Socket {
     /// Connects to a host and a port, or to the absolute path of a unix socket.
     fn connect(host: &str, port: u16) -> io::Result<Self> {
-        if host.starts_with('/') {
-            let stream = UnixStream::connect(host)?;
-            stream.set_read_timeout(Some(ANSWER))?;
-            stream.set_write_timeout(Some(ANSWER))?;
-            return Ok(Self::Unix(stream));
+        let socket = if host.starts_with('/') {
+            Self::Unix(UnixStream::connect(host)?)
+        } else {
+            Self::Tcp(connect_tcp(host, port)?)
+        };
+        for direction in [Timeout::Recv, Timeout::Send] {
+            sockopt::set_socket_timeout(&socket, direction, Some(ANSWER))?;
         }
-        let mut last = None;
-        for address in (host, port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(ANSWER))?;
-                    stream.set_write_timeout(Some(ANSWER))?;
-                    return Ok(Self::Tcp(stream));
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| io::Error::other(format!("{host} has no address"))))
+        Ok(socket)
     }
+}
+
+fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = None;
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::other(format!("{host} has no address"))))
 }
 
 impl Read for Socket {

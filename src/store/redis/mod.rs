@@ -12,6 +12,7 @@ pub mod names;
 mod quick;
 mod recovery;
 mod replay;
+mod requests;
 mod resp;
 mod scan;
 pub mod spill;

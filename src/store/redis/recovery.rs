@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use redis::RedisError;
 
-use super::link::{Link, once_loaded, takes_nothing};
+use super::link::{Link, Socket, once_loaded, takes_nothing};
 use super::meta::{self, Meta, Stamp};
 use super::names::{CANARY, Hash, parse_field};
 use super::replay::Earlier;
+use super::requests::Requests;
+use super::scan::Scanner;
 use super::store::RedisStore;
 use super::values::{self, Place};
 use crate::hsm::{ActionItem, SETTLING};
@@ -18,11 +20,18 @@ const SCAN: usize = 2000;
 /// Bad values that are logged one by one.
 const LOGGED: u64 = 100;
 
+/// Where hashes are read from.
+struct Source<'a> {
+    link: &'a mut Link,
+    scanner: Scanner<Socket>,
+    recovery: &'a mut Recovery,
+}
+
 impl RedisStore {
-    /// Reads everything and takes the namespace over.
+    /// Reads everything and takes the namespace over. `found` is told with each request whether all of them are suspect.
     pub(super) fn recover_all(
         &mut self,
-        found: &mut dyn FnMut(ActionItem, Option<String>),
+        found: &mut dyn FnMut(ActionItem, Option<String>, bool),
     ) -> Result<Recovery, StoreError> {
         let Some(mut link) = self.link.take() else {
             return Err(self.error("cannot be read", not_connected()));
@@ -35,7 +44,7 @@ impl RedisStore {
         let mut recovery = Recovery::default();
         let earlier = self.replay_earlier(&meta, &mut recovery)?;
         if let Earlier::Refused(refused) = earlier {
-            self.start_beside(&refused, &mut recovery, found)?;
+            self.start_beside(&refused, &mut recovery, &mut |item, mover| found(item, mover, true))?;
             return Ok(recovery);
         }
         let spilled = if let Earlier::Written(generation) = earlier { Some(generation) } else { None };
@@ -45,7 +54,6 @@ impl RedisStore {
         recovery.suspect = !meta.is_clean(process.as_deref()) || spilled.is_some();
         let handed = self.hand_out(&mut link, true, &mut recovery, found);
         handed.map_err(|error| self.error("cannot be read", error))?;
-        recovery.suspect |= self.notes.contains_key(SETTLING);
         self.link = Some(link);
         self.take_over(&meta, spilled)?;
         let store = format!("{} ({}_...)", self.server, self.names.namespace());
@@ -79,26 +87,25 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Gives all requests that redis holds, in order. Assignments of others are dropped if they are `ours_alone`: if nothing is
+    /// Gives all requests that redis holds, in order, with each whether they are suspect. Assignments of others are dropped if they are `ours_alone`: if nothing is
     /// known beside redis.
     pub(super) fn hand_out(
         &mut self,
         link: &mut Link,
         ours_alone: bool,
         recovery: &mut Recovery,
-        found: &mut dyn FnMut(ActionItem, Option<String>),
+        found: &mut dyn FnMut(ActionItem, Option<String>, bool),
     ) -> Result<(), RedisError> {
-        let mut movers = self.read_assigned(link, Hash::Assigned, recovery)?;
-        let own = self.read_assigned(link, Hash::OwnAssigned, recovery)?;
-        let mut items = self.read_requests(link, Hash::Requests, recovery)?;
-        items.extend(self.read_requests(link, Hash::OwnRequests, recovery)?);
-        self.read_notes(link)?;
-        let mut own = own;
+        let mut from = Source { link, scanner: self.server.scanner()?, recovery };
+        let mut movers = self.read_assigned(&mut from, Hash::Assigned)?;
+        let mut own = self.read_assigned(&mut from, Hash::OwnAssigned)?;
+        let mut requests = Requests::default();
+        self.read_requests(&mut from, Hash::Requests, &mut requests)?;
+        self.read_requests(&mut from, Hash::OwnRequests, &mut requests)?;
+        self.read_notes(&mut from)?;
+        recovery.suspect |= self.notes.contains_key(SETTLING);
         let mut last = None;
-        let order = in_order(&items);
-        let mut items: Vec<_> = items.into_iter().map(Some).collect();
-        for at in order {
-            let Some(item) = items[at as usize].take() else { continue };
+        for item in requests.in_order() {
             let key = item.key();
             // A scan may give the same field twice.
             if last.replace(key) == Some(key) {
@@ -119,8 +126,9 @@ impl RedisStore {
                 Place::Own => kept_apart,
             };
             recovery.requests += 1;
-            found(item, mover);
+            found(item, mover, recovery.suspect);
         }
+        self.places.confirm(self.places.now());
         if !ours_alone {
             return Ok(());
         }
@@ -154,19 +162,17 @@ impl RedisStore {
 
     fn read_assigned(
         &mut self,
-        link: &mut Link,
+        from: &mut Source<'_>,
         hash: Hash,
-        recovery: &mut Recovery,
     ) -> Result<HashMap<String, String>, RedisError> {
         let mut movers = HashMap::new();
-        self.scan(link, hash, recovery, |field, value| {
+        self.scan(from, hash, |field, value| {
             if field == CANARY.as_bytes() {
                 return Ok(());
             }
-            let name = || std::str::from_utf8(field).map(str::to_owned);
-            match (parse_field(field), name()) {
+            match (parse_field(field), std::str::from_utf8(field)) {
                 (Some(_), Ok(name)) => {
-                    movers.insert(name, values::read_mover(value)?.to_owned());
+                    movers.insert(name.to_owned(), values::read_mover(value)?.to_owned());
                     Ok(())
                 }
                 _ => Err("the field is not a cookie and a FID".to_owned()),
@@ -175,32 +181,50 @@ impl RedisStore {
         Ok(movers)
     }
 
-    pub(super) fn read_requests(
+    fn read_requests(
         &mut self,
-        link: &mut Link,
+        from: &mut Source<'_>,
         hash: Hash,
-        recovery: &mut Recovery,
-    ) -> Result<Vec<ActionItem>, RedisError> {
-        // What is too little grows.
-        const MOST: usize = 1 << 24;
+        requests: &mut Requests,
+    ) -> Result<(), RedisError> {
         let mut count = redis::cmd("HLEN");
-        let count: usize = link.ask(count.arg(self.names.hash(hash)))?;
-        let mut items = Vec::with_capacity(count.min(MOST));
-        self.scan(link, hash, recovery, |field, value| {
+        requests.expect(from.link.ask(count.arg(self.names.hash(hash)))?);
+        self.scan(from, hash, |field, value| {
             let item = values::read_item(hash == Hash::OwnRequests, field, value)?;
             // Something that an earlier version wrote apart, or C could not have written: it would not be found again.
             if (values::place_of(&item) == Place::Own) != (hash == Hash::OwnRequests) {
                 return Err("it belongs into the other hash".to_owned());
             }
-            items.push(item);
+            requests.push(item);
             Ok(())
-        })?;
-        Ok(items)
+        })
     }
 
-    fn read_notes(&mut self, link: &mut Link) -> Result<(), RedisError> {
+    /// Finds the requests that are not in the usual place: changes of an earlier run do not say where they are.
+    pub(super) fn learn_places(&mut self, recovery: &mut Recovery) -> Result<(), RedisError> {
+        let Some(mut link) = self.link.take() else { return Err(not_connected()) };
+        let mut from = Source { link: &mut link, scanner: self.server.scanner()?, recovery };
+        let mut requests = Requests::default();
+        self.read_requests(&mut from, Hash::Requests, &mut requests)?;
+        self.read_requests(&mut from, Hash::OwnRequests, &mut requests)?;
+        let kept_apart = self.read_assigned(&mut from, Hash::OwnAssigned)?;
+        for item in requests.in_order() {
+            let (key, place) = (item.key(), values::place_of(&item));
+            self.places.set(key, place);
+            if !kept_apart.is_empty()
+                && place != Place::Own
+                && kept_apart.contains_key(&Place::Own.field(&key))
+            {
+                self.places.set_odd_mover(key);
+            }
+        }
+        self.link = Some(link);
+        Ok(())
+    }
+
+    fn read_notes(&mut self, from: &mut Source<'_>) -> Result<(), RedisError> {
         let mut notes = Vec::new();
-        self.scan(link, Hash::Notes, &mut Recovery::default(), |field, value| {
+        self.scan(from, Hash::Notes, |field, value| {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string());
             notes.push((text(field)?, text(value)?));
             Ok(())
@@ -212,15 +236,15 @@ impl RedisStore {
     /// Walks over a hash. What `take` refuses is moved where neither version looks, so that both can start.
     fn scan(
         &mut self,
-        link: &mut Link,
+        from: &mut Source<'_>,
         hash: Hash,
-        recovery: &mut Recovery,
         mut take: impl FnMut(&[u8], &[u8]) -> Result<(), String>,
     ) -> Result<(), RedisError> {
         let key = self.names.hash(hash);
         let mut bad = Vec::new();
         let mut moved = Ok(());
-        self.server.scanner()?.scan(&key, |field, value| {
+        let Source { link, scanner, recovery } = from;
+        scanner.scan(&key, |field, value| {
             let (true, Err(reason)) = (moved.is_ok(), take(field, value)) else { return };
             bad.push((field.to_vec(), value.to_vec(), reason));
             if bad.len() >= SCAN {
@@ -265,21 +289,6 @@ impl RedisStore {
         }
         Ok(())
     }
-}
-
-/// Where the requests are, in the order in which they came. C gives all requests of one list the same timestamp; their
-/// cookies rise.
-pub(super) fn in_order(items: &[ActionItem]) -> Vec<u32> {
-    let key = |at: u32| {
-        let item = &items[at as usize];
-        (item.fid, item.dfid)
-    };
-    // Short keys are sorted much faster than requests.
-    let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-    let mut order: Vec<(i64, u64, u32)> =
-        items.iter().zip(0..count).map(|(item, at)| (item.timestamp, item.cookie, at)).collect();
-    order.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| key(a.2).cmp(&key(b.2))));
-    order.into_iter().map(|(_, _, at)| at).collect()
 }
 
 pub(super) fn not_connected() -> RedisError {

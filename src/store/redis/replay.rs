@@ -8,8 +8,6 @@ use super::names::Hash;
 use super::recovery::not_connected;
 use super::spill::{SpillFile, SpillHead};
 use super::store::{BATCH_BYTES, RedisStore};
-use super::values::{self, Place};
-use crate::hsm::RequestKey;
 use crate::hsm::effect::StoreOp;
 use crate::store::{Recovery, StoreError};
 
@@ -98,7 +96,7 @@ impl RedisStore {
         // The last snapshot that is complete.
         let end = files.iter().rposition(|(_, end)| *end);
         let begin = end.and_then(|end| files[..=end].iter().rposition(|(begin, _)| *begin));
-        let plan = match (begin, meta.stamp) {
+        let plan = match (begin, meta.stamp_of_all()) {
             // Redis went on without us after all.
             (_, Some(stamp))
                 if stamp.at(0) == about.confirmed.at(0) && stamp.sequence > about.attempted + 1 =>
@@ -202,21 +200,5 @@ impl RedisStore {
             Some(link) => link.ask(&unlink),
             None => Err(not_connected()),
         }
-    }
-
-    /// Finds the requests that are not in the usual place: changes of an earlier run do not say where they are.
-    fn learn_places(&mut self, recovery: &mut Recovery) -> Result<(), RedisError> {
-        let Some(mut link) = self.link.take() else { return Err(not_connected()) };
-        let mut places: Vec<(RequestKey, Place)> = Vec::new();
-        for hash in [Hash::Requests, Hash::OwnRequests] {
-            for item in self.read_requests(&mut link, hash, recovery)? {
-                places.push((item.key(), values::place_of(&item)));
-            }
-        }
-        for (key, place) in places {
-            self.places.set(key, place);
-        }
-        self.link = Some(link);
-        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use super::transaction::Transaction;
 use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
 use crate::store::segments::is_full;
-use crate::store::{Health, Recovery, Snapshot, Store, StoreError, UnderWay, record};
+use crate::store::{Health, PART, Recovered, Recovery, Snapshot, Store, StoreError, UnderWay, record};
 
 /// Bytes of one transaction; a single request may be longer.
 pub(super) const BATCH_BYTES: usize = 1 << 20;
@@ -184,7 +184,7 @@ impl RedisStore {
             transaction.add_batch(&mut batch);
             transaction.add_pipe(&after);
             transaction.end();
-            self.in_flight.add(stamp, transaction.commands());
+            self.in_flight.add(stamp, self.places.now(), transaction.commands());
             self.linked()?.begin(&transaction)?;
         }
         self.making = Some((batch, transaction));
@@ -236,7 +236,26 @@ impl RedisStore {
 
 impl Store for RedisStore {
     fn recover(&mut self, found: &mut dyn FnMut(ActionItem, Option<String>)) -> Result<Recovery, StoreError> {
-        self.recover_all(found)
+        self.recover_all(&mut |item, mover, _| found(item, mover))
+    }
+
+    fn recover_in_parts(
+        &mut self,
+        take: &mut dyn FnMut(Vec<Recovered>, bool) -> bool,
+    ) -> Result<Recovery, StoreError> {
+        let mut part = Vec::with_capacity(PART);
+        let mut wanted = true;
+        let recovery = self.recover_all(&mut |item, mover, suspect| {
+            part.push((item, mover));
+            if part.len() == PART {
+                let part = std::mem::replace(&mut part, Vec::with_capacity(PART));
+                wanted = wanted && take(part, suspect);
+            }
+        })?;
+        if wanted && !part.is_empty() {
+            take(part, recovery.suspect);
+        }
+        Ok(recovery)
     }
 
     fn append(&mut self, ops: &[StoreOp]) -> Result<(), StoreError> {

@@ -41,15 +41,12 @@ impl Place {
 /// C 0.4 does not start when a request has no archive id (`hai did not contain archive_id`), and its JSON strings hold
 /// UTF-8 only. Every number fits: it reads negative ones as unsigned.
 pub fn place_of(item: &ActionItem) -> Place {
-    let readable = item.archive_id != 0 && is_text(&item.data);
+    // Most data is ASCII, which is found out faster.
+    let text = item.data.is_ascii() || std::str::from_utf8(&item.data).is_ok();
+    let readable = item.archive_id != 0 && text;
     // The field that looks like no request's, [`names::CANARY`], stands for something else.
     let canary = item.cookie == u64::MAX && item.dfid == Fid::new(u64::MAX, u32::MAX, u32::MAX);
     if readable && !canary { Place::Shared(item.dfid) } else { Place::Own }
-}
-
-/// Whether bytes are UTF-8. Most are ASCII, which is found out faster.
-pub(super) fn is_text(bytes: &[u8]) -> bool {
-    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }
 
 /// The text of a request: compact, and with its exact data where that is no text.
@@ -61,9 +58,7 @@ pub fn item_text(item: &ActionItem) -> Vec<u8> {
 
 /// Appends the text of a request.
 pub fn write_item_text(item: &ActionItem, text: &mut Vec<u8>) {
-    if !quick::write(item, text) {
-        write_item(item, ItemStyle { binary_data: true, ..ItemStyle::STORED }, text);
-    }
+    write_item(item, ItemStyle { binary_data: true, ..ItemStyle::STORED }, text);
 }
 
 /// Whether C reads the id of a mover as we wrote it: it ends strings at a NUL.
@@ -85,7 +80,7 @@ pub fn read_item(own: bool, field: &[u8], text: &[u8]) -> Result<ActionItem, Str
         },
     };
     let fid = if own { item.fid } else { item.dfid };
-    if names::parse_field(field) != Some((item.cookie, fid)) {
+    if field != names::field_bytes(item.cookie, fid) {
         return Err(format!("it belongs under {}", names::field(item.cookie, fid)));
     }
     Ok(item)
