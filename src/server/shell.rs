@@ -794,6 +794,40 @@ mod tests {
         assert!(!queuer.outbox.borrow().is_empty());
     }
 
+    /// One event may be work for very many: whoever else is to be served must not wait until all of it is sent.
+    #[tokio::test]
+    async fn a_step_sends_to_few_and_leaves_the_others_to_their_tasks() {
+        let clock = Clock::new();
+        let core =
+            Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
+        let shell = Shell::new(core, clock, "lus".into(), None, None, 1 << 20);
+        let count = SENT_AT_ONCE as u32 + 4;
+        let (mut movers, mut peers) = (Vec::new(), Vec::new());
+        for number in 1..=count {
+            let (mover, peer) = connection_with(number.into()).await;
+            shell.connected(Rc::clone(&mover), "a:1".into());
+            let recv =
+                Recv { max_archive: Some(1), max_restore: Some(0), max_remove: Some(0), max_bytes: 1 << 20 };
+            let ehlo = Ehlo { id: Some(format!("m{number}")), ..Ehlo::default() };
+            hear(
+                &shell,
+                number.into(),
+                vec![Said::Message(Message::Ehlo(ehlo)), Said::Message(Message::Recv(recv))],
+            );
+            mover.send_soon(0, &mut 1);
+            assert!(mover.outbox.borrow().is_empty());
+            movers.push(mover);
+            peers.push(peer);
+        }
+        let items = (1..=count).map(|oid| {
+            let fid = Fid::new(0x2_0000_0401, oid, 0);
+            ActionItem { fid, dfid: fid, cookie: oid.into(), ..item() }
+        });
+        shell.handle(Event::Lustre { items: items.collect() });
+        let left = movers.iter().filter(|mover| !mover.outbox.borrow().is_empty()).count();
+        assert_eq!(left, 4);
+    }
+
     #[tokio::test]
     async fn ends_in_a_bunch_are_one_commit_with_what_follows_them() {
         let clock = Clock::new();
