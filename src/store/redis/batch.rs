@@ -1,5 +1,7 @@
 //! What operations of the coordinator change in the hashes.
 
+use std::collections::VecDeque;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::commands::{Commands, Name};
@@ -9,11 +11,24 @@ use crate::hsm::effect::StoreOp;
 use crate::hsm::{ActionItem, RequestKey};
 
 /// Where requests are that are not in the usual place, and assignments of which C could not read the mover.
+///
+/// It is changed as transactions are put together. What redis does not confirm is put together again: from where it was then.
 #[derive(Debug, Default)]
 pub struct Places {
     unusual: FxHashMap<RequestKey, Place>,
     own: u64,
     odd_movers: FxHashSet<RequestKey>,
+    /// What is not confirmed, as it was before, oldest first.
+    before: VecDeque<Before>,
+    /// How much of it was confirmed, ever.
+    confirmed: u64,
+}
+
+/// How something was.
+#[derive(Debug)]
+enum Before {
+    Place(RequestKey, Option<Place>),
+    OddMover(RequestKey, bool),
 }
 
 impl Places {
@@ -25,27 +40,68 @@ impl Places {
 
     /// Notes where a request is from now on; returns where it was.
     pub fn set(&mut self, key: RequestKey, place: Place) -> Place {
-        let usual = place == Place::usual(&key);
-        if usual && self.unusual.is_empty() {
-            return place;
-        }
-        let old = if usual { self.unusual.remove(&key) } else { self.unusual.insert(key, place) };
-        self.own -= u64::from(old == Some(Place::Own));
-        self.own += u64::from(place == Place::Own);
+        let old = self.change(key, (place != Place::usual(&key)).then_some(place));
         old.unwrap_or(Place::usual(&key))
+    }
+
+    fn change(&mut self, key: RequestKey, place: Option<Place>) -> Option<Place> {
+        if place.is_none() && self.unusual.is_empty() {
+            return None;
+        }
+        let old = self.replace(key, place);
+        if old != place {
+            self.before.push_back(Before::Place(key, old));
+        }
+        old
+    }
+
+    fn replace(&mut self, key: RequestKey, place: Option<Place>) -> Option<Place> {
+        let old = match place {
+            Some(place) => self.unusual.insert(key, place),
+            None => self.unusual.remove(&key),
+        };
+        self.own -= u64::from(old == Some(Place::Own));
+        self.own += u64::from(place == Some(Place::Own));
+        old
     }
 
     /// Notes that the mover of a request is kept apart.
     pub fn set_odd_mover(&mut self, key: RequestKey) {
-        self.odd_movers.insert(key);
+        if self.odd_movers.insert(key) {
+            self.before.push_back(Before::OddMover(key, false));
+        }
     }
 
-    fn forget(&mut self, key: &RequestKey) {
-        if self.unusual.is_empty() && self.odd_movers.is_empty() {
-            return;
+    /// Notes that it is not any more. Returns whether it was.
+    fn forget_odd_mover(&mut self, key: &RequestKey) -> bool {
+        let was = !self.odd_movers.is_empty() && self.odd_movers.remove(key);
+        if was {
+            self.before.push_back(Before::OddMover(*key, true));
         }
-        self.own -= u64::from(self.unusual.remove(key) == Some(Place::Own));
-        self.odd_movers.remove(key);
+        was
+    }
+
+    /// A moment, for [`Places::confirm`].
+    pub fn now(&self) -> u64 {
+        self.confirmed + self.before.len() as u64
+    }
+
+    /// What was noted until that moment is so in redis.
+    pub fn confirm(&mut self, until: u64) {
+        let count = until.saturating_sub(self.confirmed).min(self.before.len() as u64);
+        self.before.drain(..count as usize);
+        self.confirmed += count;
+    }
+
+    /// What was not confirmed may not be so: back to what was.
+    pub fn take_back(&mut self) {
+        while let Some(before) = self.before.pop_back() {
+            match before {
+                Before::Place(key, place) => drop(self.replace(key, place)),
+                Before::OddMover(key, true) => drop(self.odd_movers.insert(key)),
+                Before::OddMover(key, false) => drop(self.odd_movers.remove(&key)),
+            }
+        }
     }
 
     /// How many requests C would not see.
@@ -55,7 +111,7 @@ impl Places {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { confirmed: self.now(), ..Self::default() };
     }
 }
 
@@ -109,7 +165,7 @@ impl Batch {
                 self.drop(requests, name.clone());
                 self.drop(assigned, name);
                 self.forget_odd_mover(key, places);
-                places.forget(key);
+                places.change(*key, None);
             }
             StoreOp::Note { name, value } => {
                 let name = Name::Note(name.as_str().into());
@@ -147,7 +203,7 @@ impl Batch {
     }
 
     fn forget_odd_mover(&mut self, key: &RequestKey, places: &mut Places) {
-        if !places.odd_movers.is_empty() && places.odd_movers.remove(key) {
+        if places.forget_odd_mover(key) {
             self.drop(Table::OwnAssigned, name_of(Place::Own, key));
         }
     }
@@ -320,5 +376,28 @@ mod tests {
         assert_eq!(commands(&[StoreOp::Put(moved)], &mut places), want);
         assert_eq!(commands(&[remove(1)], &mut places), ["HDEL n_requests 1moved", "HDEL n_assigned 1moved"]);
         assert_eq!(commands(&[remove(1)], &mut places), ["HDEL n_requests 1", "HDEL n_assigned 1"]);
+    }
+
+    #[test]
+    fn what_redis_did_not_confirm_is_put_together_again_from_where_it_was() {
+        let mut places = Places::default();
+        let moved = || StoreOp::Put(ActionItem { dfid: Fid::new(9, 9, 9), ..item(1, 1) });
+        commands(&[moved(), put(2), StoreOp::Put(item(3, 0)), assign(2, "m\x001")], &mut places);
+        places.confirm(places.now());
+        let ops = [remove(1), StoreOp::Put(item(2, 0)), remove(3), put(3), moved(), unassign(2)];
+        let first = commands(&ops, &mut places);
+        places.take_back();
+        assert_eq!(places.own(), 1);
+        assert_eq!(commands(&ops, &mut places), first);
+        places.take_back();
+        // What is confirmed is not taken back.
+        let gone = ["HDEL n_requests 1moved", "HDEL n_assigned 1moved"];
+        assert_eq!(commands(&ops[..1], &mut places), gone);
+        places.confirm(places.now());
+        commands(&ops[1..], &mut places);
+        places.take_back();
+        assert_eq!(commands(&[remove(1)], &mut places), ["HDEL n_requests 1", "HDEL n_assigned 1"]);
+        let gone = ["HDEL n_requests 2", "HDEL n_assigned 2", "HDEL n_rs_assigned 2"];
+        assert_eq!(commands(&[remove(2)], &mut places), gone);
     }
 }

@@ -157,6 +157,7 @@ impl RedisStore {
                     behind.reason = error;
                 }
                 self.link = None;
+                self.places.take_back();
                 (behind.checked, behind.replay) = (false, None);
                 behind.next_try = now + RETRY;
                 self.behind = Some(behind);
@@ -235,7 +236,7 @@ impl RedisStore {
             return Ok(LATER);
         }
         behind.checked = true;
-        if behind.anew == Anew::No && !self.spill_head().follows(found.stamp) {
+        if behind.anew == Anew::No && !self.spill_head().follows(found.stamp_of_all()) {
             behind.reason = "it came back without what it had confirmed, and is written anew".to_owned();
             tracing::error!("{}: {}", self.server, behind.reason);
             behind.anew = Anew::Due(now);
@@ -360,9 +361,9 @@ impl RedisStore {
             meta::write_all(&self.names, &self.fsname, stamp, &mut pipe);
             self.linked()?.send(&pipe)?;
         } else {
-            meta::read_stamp(&self.names, &mut pipe);
+            meta::read_stamp_of_all(&self.names, &mut pipe);
             meta::write_stamp(&self.names, stamp, &mut pipe);
-            let before = meta::stamp_read(self.linked()?.send(&pipe)?);
+            let before = meta::stamp_of_all_read(self.linked()?.send(&pipe)?);
             if !self.spill_head().follows(before) {
                 // Our stamp must not stand there as if nothing had happened.
                 let mut forget = redis::cmd("DEL");
@@ -376,6 +377,7 @@ impl RedisStore {
         }
         self.attempted += 1;
         self.confirmed = stamp;
+        self.places.confirm(self.places.now());
         if !self.spill.clear() {
             tracing::warn!("cannot sync {}", self.spill.path().display());
         }

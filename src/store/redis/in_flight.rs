@@ -38,6 +38,8 @@ struct Sync {
 struct Sent {
     /// What it leaves.
     stamp: Stamp,
+    /// Where requests are after it, by [`super::batch::Places::now`].
+    places: u64,
     answer: Answer,
 }
 
@@ -80,8 +82,8 @@ impl InFlight {
     }
 
     /// A transaction with some of them was sent.
-    pub fn add(&mut self, stamp: Stamp, commands: usize) {
-        self.sent.push_back(Sent { stamp, answer: Answer::of_transaction(commands) });
+    pub fn add(&mut self, stamp: Stamp, places: u64, commands: usize) {
+        self.sent.push_back(Sent { stamp, places, answer: Answer::of_transaction(commands) });
         if let Some(sync) = self.syncs.back_mut() {
             sync.left += 1;
         }
@@ -156,6 +158,7 @@ impl RedisStore {
     pub(super) fn give_up(&mut self, reason: &str) -> Result<(), StoreError> {
         let lost = self.in_flight.lost;
         let all = self.in_flight.take();
+        self.places.take_back();
         self.fall_behind(reason, lost);
         self.link = None;
         // What of it redis has got nevertheless is written again, which changes nothing.
@@ -179,7 +182,7 @@ impl RedisStore {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into());
         }
         while let Some(sent) = in_flight.sent.front_mut() {
-            let stamp = sent.stamp;
+            let (stamp, places) = (sent.stamp, sent.places);
             let Some(results) = link.next_of(&mut sent.answer)? else { return Ok(Found::Intact) };
             let found = meta::stamp_read(results);
             let ours = self.confirmed;
@@ -190,6 +193,7 @@ impl RedisStore {
             }
             in_flight.lost |= found != Some(ours);
             self.confirmed = stamp;
+            self.places.confirm(places);
             in_flight.answered();
         }
         // Only now: redis has all that was on its way as well.
@@ -228,12 +232,12 @@ mod tests {
         mut stamp: String,
         script: Vec<Play>,
     ) -> JoinHandle<(Vec<usize>, String)> {
-        // It goes on when nobody hears the answers any more, as redis does.
-        let say = |input: &mut Reader<UnixStream>, answer: &[u8]| drop(input.stream().write_all(answer));
         let word = |value: &Value| match value {
             Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             other => panic!("{other:?}"),
         };
+        // Whoever has sent all this may be gone: what it sent is carried out all the same.
+        let answer = |input: &mut Reader<UnixStream>, text: &[u8]| drop(input.stream().write_all(text));
         std::thread::spawn(move || {
             let mut input = Reader::new(listener.accept().unwrap().0);
             let mut run = Vec::new();
@@ -242,11 +246,11 @@ mod tests {
                 loop {
                     let Ok(Value::Array(command)) = input.value() else { return (run, stamp) };
                     match (word(&command[0]).as_str(), command.last().map(word)) {
-                        ("MULTI", _) => say(&mut input, b"+OK\r\n"),
+                        ("MULTI", _) => answer(&mut input, b"+OK\r\n"),
                         ("EXEC", _) => break,
                         (_, last) => {
                             (commands, new) = (commands + 1, last.unwrap());
-                            say(&mut input, b"+QUEUED\r\n");
+                            answer(&mut input, b"+QUEUED\r\n");
                         }
                     }
                 }
@@ -254,11 +258,11 @@ mod tests {
                     Run => {
                         run.push(number + 1);
                         let (others, len) = (":1\r\n".repeat(commands - 1), stamp.len());
-                        let answer = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
-                        say(&mut input, answer.as_bytes());
+                        let text = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
+                        answer(&mut input, text.as_bytes());
                         stamp = new;
                     }
-                    Refuse => say(&mut input, b"-EXECABORT out of memory\r\n"),
+                    Refuse => answer(&mut input, b"-EXECABORT out of memory\r\n"),
                     HangUp => break,
                 }
             }
@@ -303,7 +307,7 @@ mod tests {
             store.in_flight = InFlight::default();
             for _ in 0..sent {
                 store.in_flight.begin(Vec::new());
-                store.in_flight.add(store.confirmed, 1);
+                store.in_flight.add(store.confirmed, 0, 1);
             }
             (store.in_flight.heard, store.in_flight.last, store.pending_ops) = (heard, last, pending);
             assert_eq!((store.wants_sync(false), store.wants_sync(true)), (alone, with_more), "{case:?}");

@@ -100,6 +100,12 @@ impl Meta {
         })
     }
 
+    /// The last commit, of a server that has all that came before it. One that was emptied lacks what is written only when a
+    /// run begins, also when a commit came to it afterwards.
+    pub fn stamp_of_all(&self) -> Option<Stamp> {
+        self.stamp.filter(|_| self.version.is_some() && self.fsname.is_some())
+    }
+
     /// Whether we may use the namespace.
     ///
     /// # Errors
@@ -161,6 +167,21 @@ pub fn stamp_read(results: Vec<Value>) -> Option<Stamp> {
     Stamp::parse(&text?)
 }
 
+/// Adds the commands that read [`Meta::stamp_of_all`].
+pub fn read_stamp_of_all(names: &Names, pipe: &mut Pipeline) {
+    read_stamp(names, pipe);
+    for field in [FIELD_VERSION, FIELD_FSNAME] {
+        pipe.cmd("HEXISTS").arg(names.meta()).arg(field);
+    }
+}
+
+/// What these commands read.
+pub fn stamp_of_all_read(results: Vec<Value>) -> Option<Stamp> {
+    let is_there = |value: &Value| matches!(value, Value::Int(1));
+    let all = results.get(1..3).is_some_and(|fields| fields.iter().all(is_there));
+    stamp_read(results).filter(|_| all)
+}
+
 /// Adds the command that writes the stamp.
 pub fn write_stamp(names: &Names, stamp: Stamp, pipe: &mut Pipeline) {
     pipe.cmd("HSET").arg(names.meta()).arg(FIELD_STAMP).arg(stamp.to_string());
@@ -219,6 +240,21 @@ mod tests {
             assert_eq!(got.is_some(), want.is_some(), "{got:?}");
             assert!(want.is_none_or(|want| got.unwrap_or_default().contains(want)));
         }
+    }
+
+    #[test]
+    fn a_stamp_on_a_server_that_was_emptied_stands_for_nothing() {
+        let stamp = Stamp { generation: 1, run: 2, sequence: 3 };
+        let (version, fsname) = (Some("1".to_owned()), Some("lus".to_owned()));
+        let meta = Meta { version, fsname, stamp: Some(stamp), ..Meta::default() };
+        assert_eq!(meta.stamp_of_all(), Some(stamp));
+        assert_eq!(Meta { version: None, ..meta.clone() }.stamp_of_all(), None);
+        assert_eq!(Meta { fsname: None, ..meta }.stamp_of_all(), None);
+        let read = |version, fsname| {
+            let text = Value::BulkString(stamp.to_string().into_bytes());
+            stamp_of_all_read(vec![text, Value::Int(version), Value::Int(fsname)])
+        };
+        assert_eq!((read(1, 1), read(1, 0), read(0, 1)), (Some(stamp), None, None));
     }
 
     #[test]

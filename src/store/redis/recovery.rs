@@ -128,6 +128,7 @@ impl RedisStore {
             recovery.requests += 1;
             found(item, mover, recovery.suspect);
         }
+        self.places.confirm(self.places.now());
         if !ours_alone {
             return Ok(());
         }
@@ -206,8 +207,16 @@ impl RedisStore {
         let mut requests = Requests::default();
         self.read_requests(&mut from, Hash::Requests, &mut requests)?;
         self.read_requests(&mut from, Hash::OwnRequests, &mut requests)?;
+        let kept_apart = self.read_assigned(&mut from, Hash::OwnAssigned)?;
         for item in requests.in_order() {
-            self.places.set(item.key(), values::place_of(&item));
+            let (key, place) = (item.key(), values::place_of(&item));
+            self.places.set(key, place);
+            if !kept_apart.is_empty()
+                && place != Place::Own
+                && kept_apart.contains_key(&Place::Own.field(&key))
+            {
+                self.places.set_odd_mover(key);
+            }
         }
         self.link = Some(link);
         Ok(())

@@ -96,7 +96,7 @@ impl RedisStore {
         // The last snapshot that is complete.
         let end = files.iter().rposition(|(_, end)| *end);
         let begin = end.and_then(|end| files[..=end].iter().rposition(|(begin, _)| *begin));
-        let plan = match (begin, meta.stamp) {
+        let plan = match (begin, meta.stamp_of_all()) {
             // Redis went on without us after all.
             (_, Some(stamp))
                 if stamp.at(0) == about.confirmed.at(0) && stamp.sequence > about.attempted + 1 =>

@@ -184,7 +184,7 @@ impl RedisStore {
             transaction.add_batch(&mut batch);
             transaction.add_pipe(&after);
             transaction.end();
-            self.in_flight.add(stamp, transaction.commands());
+            self.in_flight.add(stamp, self.places.now(), transaction.commands());
             self.linked()?.begin(&transaction)?;
         }
         self.making = Some((batch, transaction));
