@@ -68,7 +68,7 @@ pub struct RedisStore {
     pub(super) quarantined: u64,
     pub(super) durability: Durability,
     /// When redis was last looked at.
-    watched: Option<Instant>,
+    pub(super) watched: Option<Instant>,
     /// Another daemon that uses our keys since we did. Only a new start ends that.
     pub(super) stranger: Option<Stamp>,
 }
@@ -313,8 +313,9 @@ impl Store for RedisStore {
 
     fn wants_sync(&self, more: bool) -> bool {
         // Few operations wait for others while there is something on its way.
-        let alone = self.in_flight.is_empty();
-        (alone && !more || self.pending_ops >= OPERATIONS) && self.may_send()
+        let few = self.pending_ops < OPERATIONS;
+        let waits = more || !self.in_flight.is_empty() || self.gathers().is_some();
+        !(few && waits) && self.may_send()
     }
 
     fn under_way(&self) -> Option<UnderWay<'_>> {
