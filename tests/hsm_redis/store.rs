@@ -383,9 +383,12 @@ impl<'bed> Run<'bed> {
             _ => {}
         }
         self.what = format!("{}, {round}", self.what.split(',').next().unwrap_or_default());
+        let whole = self.durable == self.groups.len();
         self.die();
         self.start();
-        self.check_redis();
+        if whole {
+            self.check_redis();
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! it carries out one, the next is put together.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use redis::RedisError;
 use super::link::{ANSWER, Answer};
 use super::meta::{self, Stamp};
 use super::recovery::not_connected;
+use super::resp::too_late;
 use super::store::{Found, RedisStore};
 use crate::hsm::effect::StoreOp;
 use crate::store::{StoreError, UnderWay};
@@ -134,8 +134,10 @@ impl RedisStore {
         let lost = self.in_flight.lost;
         let all = self.in_flight.take();
         self.places.take_back();
+        if let Some(link) = self.link.take() {
+            link.abandon();
+        }
         self.fall_behind(reason, lost);
-        self.link = None;
         // What of it redis has got nevertheless is written again, which changes nothing.
         let spilled = self.sync_to_spill(&all);
         if spilled.is_err() {
@@ -151,14 +153,20 @@ impl RedisStore {
         let in_flight = &mut self.in_flight;
         if wait {
             link.wait()?;
-        } else if link.read_what_is_there()? {
-            in_flight.heard = Some(Instant::now());
-        } else if in_flight.heard.is_some_and(|heard| heard.elapsed() >= ANSWER) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into());
+        } else {
+            link.read_what_is_there()?;
         }
         while let Some(sent) = in_flight.sent.front_mut() {
-            let (stamp, places) = (sent.stamp, sent.places);
-            let Some(results) = link.next_of(&mut sent.answer)? else { return Ok(Found::Intact) };
+            let (stamp, places, left) = (sent.stamp, sent.places, sent.answer.left());
+            let results = link.next_of(&mut sent.answer)?;
+            // Single bytes are no answer.
+            if sent.answer.left() < left {
+                in_flight.heard = Some(Instant::now());
+            }
+            let Some(results) = results else {
+                let late = in_flight.heard.is_some_and(|heard| heard.elapsed() >= ANSWER);
+                return if late { Err(too_late().into()) } else { Ok(Found::Intact) };
+            };
             let found = meta::stamp_read(results);
             let ours = self.confirmed;
             if let Some(stranger) = found.filter(|found| found.is_strange_to(ours)) {
@@ -179,7 +187,7 @@ impl RedisStore {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::thread::JoinHandle;
 
     use lustreapi_sys::Fid;
@@ -211,6 +219,8 @@ mod tests {
             Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             other => panic!("{other:?}"),
         };
+        // The store may have given up by then.
+        let say = |to: &mut Reader<UnixStream>, bytes: &[u8]| drop(to.stream().write_all(bytes));
         std::thread::spawn(move || {
             let mut input = Reader::new(listener.accept().unwrap().0);
             let mut run = Vec::new();
@@ -219,11 +229,11 @@ mod tests {
                 loop {
                     let Ok(Value::Array(command)) = input.value() else { return (run, stamp) };
                     match (word(&command[0]).as_str(), command.last().map(word)) {
-                        ("MULTI", _) => input.stream().write_all(b"+OK\r\n").unwrap(),
+                        ("MULTI", _) => say(&mut input, b"+OK\r\n"),
                         ("EXEC", _) => break,
                         (_, last) => {
                             (commands, new) = (commands + 1, last.unwrap());
-                            input.stream().write_all(b"+QUEUED\r\n").unwrap();
+                            say(&mut input, b"+QUEUED\r\n");
                         }
                     }
                 }
@@ -232,10 +242,10 @@ mod tests {
                         run.push(number + 1);
                         let (others, len) = (":1\r\n".repeat(commands - 1), stamp.len());
                         let answer = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
-                        input.stream().write_all(answer.as_bytes()).unwrap();
+                        say(&mut input, answer.as_bytes());
                         stamp = new;
                     }
-                    Refuse => input.stream().write_all(b"-EXECABORT out of memory\r\n").unwrap(),
+                    Refuse => say(&mut input, b"-EXECABORT out of memory\r\n"),
                     HangUp => break,
                 }
             }
