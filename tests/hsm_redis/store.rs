@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coordinatool::hsm::effect::StoreOp;
 use coordinatool::hsm::{Action, ActionItem, RequestKey};
+use coordinatool::store::redis::values::Place;
 use coordinatool::store::redis::{Options, RedisStore, Server};
 use coordinatool::store::{Snapshot, Store};
 use harness::{Random, Redis, patience, poll};
@@ -403,4 +404,42 @@ fn the_store_keeps_its_word_whatever_happens_on_the_way() {
     for round in 0..rounds {
         run.round(round);
     }
+}
+
+/// What a daemon sent before it was killed can come after the next one has read everything.
+#[test]
+fn a_transaction_that_comes_late_leaves_nothing() {
+    let bed = small_bed("redis-late");
+    let redis = Redis::start_with(&bed, 6379, &[]);
+    let mut run = Run::new(&redis, bed.directory().join("spill"), 1);
+    let late = item(1, 0, &mut Random::new(1));
+    for item in [item(0, 0, &mut Random::new(1)), late.clone()] {
+        run.store().append(&[StoreOp::Put(item)]).unwrap();
+    }
+    run.store().sync().unwrap();
+    let stamp = |at: u64| format!("1 {:016x} {at}", 1);
+    assert_eq!(redis.hash("coordinatool_rs_meta")["stamp"], stamp(1));
+    run.die();
+
+    let server = Server { host: redis.host(), port: 6379, user: None, password: None };
+    let (namespace, fsname) = ("coordinatool".to_owned(), "lus".to_owned());
+    let options = Options { server, namespace, fsname, run: 2 };
+    let mut store = RedisStore::open(options, &run.spill).unwrap().unwrap();
+    let mut known = Vec::new();
+    let field = Place::usual(&late.key()).field(&late.key());
+    let mut found = |item: ActionItem, mover| {
+        known.push((item, mover));
+        redis.ask::<()>(&["HDEL", harness::REQUESTS, &field]);
+        redis.ask::<()>(&["HSET", "coordinatool_rs_meta", "stamp", &stamp(2)]);
+    };
+    store.recover(&mut found).unwrap();
+    assert_eq!((known.len(), redis.requests().len()), (2, 1));
+    let healed = poll(patience(), || {
+        store.tend();
+        if let Some(number) = store.wants_snapshot() {
+            store.snapshot(&Snapshot { number, requests: known.clone(), last: true }).unwrap();
+        }
+        store.health().trouble.is_none().then_some(())
+    });
+    assert!(healed.is_some() && redis.requests().len() == 2, "what is known is there again");
 }

@@ -73,9 +73,16 @@ impl RedisStore {
         let stamp = Stamp { generation, sequence: 0, ..self.confirmed };
         let mut pipe = redis::pipe();
         pipe.atomic();
+        meta::read_stamp(&self.names, &mut pipe);
         meta::write_all(&self.names, &self.fsname, stamp, &mut pipe);
         match self.linked().and_then(|link| link.send(&pipe)) {
-            Ok(_) => (self.confirmed, self.attempted) = (stamp, 0),
+            Ok(found) => {
+                (self.confirmed, self.attempted) = (stamp, 0);
+                // A daemon that was killed can have left a transaction on its way.
+                if meta::stamp_read(found) != meta.stamp {
+                    self.fall_behind("it was written to while it was read, and is written anew", true);
+                }
+            }
             Err(error) if takes_nothing(&error) => {
                 // We go on as the run before, which is what redis says.
                 self.confirmed = meta.stamp.unwrap_or(self.confirmed);
