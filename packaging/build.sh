@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds packages from the tree.
 #
-#   packaging/build.sh deb|rpm [--profile release|dev] [--out DIR]
+#   packaging/build.sh deb|rpm [--profile dist|release|dev] [--out DIR]
 #
 # Needs Rust 1.88 or later (of rustup: no distribution's is new enough for all), a C compiler, and for `deb` debhelper and
 # dpkg-dev, for `rpm` rpm-build (on Debian: rpm). The packages end in DIR (default: target/packages).
@@ -11,7 +11,7 @@ here=$PWD
 
 kind=${1:-}
 case $kind in deb | rpm) shift ;; *) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 2 ;; esac
-profile=release out=
+profile=dist out=
 while (($#)); do
 	case $1 in
 	--profile) profile=${2:?--profile needs a name}; shift 2 ;;

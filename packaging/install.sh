@@ -3,7 +3,7 @@
 #
 #   packaging/install.sh [--from DIR] [--part daemon|client|lib|agent|halo]...
 #
-# --from DIR   where cargo put the programs (default: target/release)
+# --from DIR   where cargo put the programs (default: target/dist)
 # --part NAME  only this part (repeatable; default: all)
 #
 # Environment, with defaults: DESTDIR (none), PREFIX=/usr, LIBDIR=$PREFIX/lib64 where that exists, else $PREFIX/lib,
@@ -11,7 +11,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
-from=$here/target/release parts=()
+from=$here/target/dist parts=()
 while (($#)); do
 	case $1 in
 	--from) from=${2:?--from needs a directory}; shift 2 ;;

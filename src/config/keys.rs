@@ -191,6 +191,22 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_in_the_sample_and_in_the_manual() {
+        let sample = include_str!("../../conf/coordinatool.conf");
+        let manual = include_str!("../../docs/man/coordinatool.conf.5");
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for key in KEYS {
+            let in_sample = sample.lines().any(|line| {
+                let line = line.trim_start_matches('#');
+                line.strip_prefix(key.name).is_some_and(|rest| !rest.starts_with(is_word))
+            });
+            assert!(in_sample, "conf/coordinatool.conf lacks {}", key.name);
+            let mut words = manual.split(|c| !is_word(c));
+            assert!(words.any(|word| word == key.name), "coordinatool.conf(5) lacks {}", key.name);
+        }
+    }
+
+    #[test]
     fn misspelt_keys_get_a_suggestion_their_reader_knows() {
         let cases = [
             ("client_grace", Owner::Server, Some("client_grace_ms")),

@@ -202,8 +202,15 @@ impl Coordinator {
     /// Takes one event and appends to `effects` what follows from it.
     pub fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
         self.now = now;
-        let Some(event) = self.while_reading(event, effects) else { return };
-        self.expire(effects);
+        let event = if self.reading.is_none() {
+            event
+        } else {
+            let Some(event) = self.while_reading(event, effects) else { return };
+            event
+        };
+        if self.timers.next().is_some_and(|due| due <= now.mono) {
+            self.expire(effects);
+        }
         // What is asked while the store is read is not carried out.
         let may_ask = !matches!(event, Event::Recovered { .. } | Event::RecoveredNotes(_));
         match event {

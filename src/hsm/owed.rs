@@ -5,11 +5,17 @@
 //! for good, a note in the store says that it is owed, also over restarts. Otherwise a request that nobody has any more
 //! would block its file until its MDT times it out.
 //!
+//! While the end of an archive is owed no other archive of its file is given out: where that one has succeeded, the error that
+//! comes late would make an archived file dirty, and nothing brings its data back once it is released (Lustre
+//! `hsm_cdt_request_completed`). EALREADY does no harm.
+//!
 //! The note is older than the removal of the request in the store, so that no crash comes between them. Bound restores need
 //! none: the store has them until the MDT has taken the new request ([`super::bound`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use lustreapi_sys::Fid;
 
 use super::Coordinator;
 use super::action::{Action, ActionItem, RequestKey};
@@ -48,6 +54,15 @@ pub(super) struct Endings {
     again: BTreeSet<RequestKey>,
     /// Notes that mean nothing, since the store has the request as well.
     void: Vec<RequestKey>,
+    /// How many of these ends would harm a file that is archived before the MDT takes them.
+    harmful: BTreeMap<Fid, u32>,
+}
+
+impl Ending {
+    /// Of a cancel nobody knows here what it ends.
+    fn is_harmful(&self) -> bool {
+        matches!(self.item.action, Action::Archive | Action::Cancel) && self.errno != EALREADY
+    }
 }
 
 impl Endings {
@@ -57,6 +72,32 @@ impl Endings {
 
     pub(super) fn contains(&self, key: &RequestKey) -> bool {
         self.of.contains_key(key)
+    }
+
+    /// Whether an end is owed that would harm this file if it was archived before.
+    pub(super) fn would_harm(&self, fid: Fid) -> bool {
+        !self.harmful.is_empty() && self.harmful.contains_key(&fid)
+    }
+
+    fn insert(&mut self, key: RequestKey, ending: Ending) {
+        if ending.is_harmful() {
+            *self.harmful.entry(key.fid).or_insert(0) += 1;
+        }
+        self.of.insert(key, ending);
+    }
+
+    fn remove(&mut self, key: &RequestKey) -> Option<Ending> {
+        self.again.remove(key);
+        let ending = self.of.remove(key)?;
+        if ending.is_harmful()
+            && let Some(count) = self.harmful.get_mut(&key.fid)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.harmful.remove(&key.fid);
+            }
+        }
+        Some(ending)
     }
 
     /// Counts the end as that of a cancel.
@@ -70,6 +111,11 @@ impl Endings {
     /// When an invariant is broken.
     pub(super) fn check(&self) {
         assert!(self.again.iter().all(|key| self.of.contains_key(key)), "what is to be ended again is known");
+        let mut harmful = BTreeMap::new();
+        for (key, _) in self.of.iter().filter(|(_, ending)| ending.is_harmful()) {
+            *harmful.entry(key.fid).or_insert(0) += 1;
+        }
+        assert_eq!(harmful, self.harmful, "ends that would harm files");
     }
 }
 
@@ -122,7 +168,7 @@ impl Coordinator {
         }
         effects.visible.push(Effect::EndAtLustre { item: Box::new(item.clone()), errno });
         let cancelled = errno == ECANCELED;
-        self.endings.of.insert(key, Ending { item, errno, cancelled, noted, tries: 1 });
+        self.endings.insert(key, Ending { item, errno, cancelled, noted, tries: 1 });
     }
 
     /// The MDT's answer.
@@ -149,8 +195,7 @@ impl Coordinator {
     }
 
     fn no_longer_owed(&mut self, key: RequestKey, effects: &mut Effects) {
-        self.endings.again.remove(&key);
-        if self.endings.of.remove(&key).is_some_and(|ending| ending.noted) {
+        if self.endings.remove(&key).is_some_and(|ending| ending.noted) {
             effects.store.push(StoreOp::Note { name: note_name(key), value: None });
         }
     }
@@ -187,12 +232,14 @@ impl Coordinator {
             self.endings.void.push(key);
             return true;
         }
-        // What happened to the file meanwhile is not known: no other error leaves an archived file as it is.
-        let errno = if item.action == Action::Archive && self.config.ask_lustre { EALREADY } else { errno };
+        // What happened to the file meanwhile is not known, nor what a cancel was about: no other error leaves an archived
+        // file as it is.
+        let harmless = matches!(item.action, Action::Archive | Action::Cancel) && self.config.ask_lustre;
+        let errno = if harmless { EALREADY } else { errno };
         // A mover that comes back with it is told that it has ended.
         self.tombstones.add(key, ());
         let cancelled = errno == ECANCELED;
-        self.endings.of.insert(key, Ending { item, errno, cancelled, noted: true, tries: 0 });
+        self.endings.insert(key, Ending { item, errno, cancelled, noted: true, tries: 0 });
         self.endings.again.insert(key);
         true
     }

@@ -85,9 +85,6 @@ impl Coordinator {
 
     /// Deals with what happens while the store is read. Gives back what is to be handled as always.
     pub(super) fn while_reading(&mut self, event: Event, effects: &mut Effects) -> Option<Event> {
-        if self.reading.is_none() {
-            return Some(event);
-        }
         match event {
             Event::Recovered { requests, suspect } => {
                 if let Some(reading) = &mut self.reading {

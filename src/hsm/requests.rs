@@ -194,7 +194,8 @@ impl List {
 /// The slab.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
-    chunks: Vec<Box<[Request]>>,
+    /// Of a length that the compiler knows: requests are looked at some seventy times in their life.
+    chunks: Vec<Box<[Request; CHUNK]>>,
     free: Handle,
     live: u64,
 }
@@ -225,7 +226,7 @@ impl Slab {
             let base = self.capacity();
             let last = base + CHUNK as u32;
             assert!(last < NIL, "more than 4 billion requests");
-            let chunk = (base..last)
+            let chunk: Vec<Request> = (base..last)
                 .map(|handle| Request {
                     cookie: 0,
                     fid: Fid::default(),
@@ -244,6 +245,7 @@ impl Slab {
                     bits: 0,
                 })
                 .collect();
+            let Ok(chunk) = chunk.try_into() else { unreachable!("it has as many as were put into it") };
             self.chunks.push(chunk);
             self.free = base;
         }

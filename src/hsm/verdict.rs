@@ -46,6 +46,8 @@ pub(super) struct Subject {
     pub(super) may_be_archived: bool,
     /// A REMOVE of a copy that is known to be gone.
     pub(super) removed: bool,
+    /// An ARCHIVE of a file that the MDT is about to be told an error of.
+    pub(super) must_wait: bool,
 }
 
 impl Subject {
@@ -53,7 +55,7 @@ impl Subject {
     pub(super) fn questions(&self) -> Questions {
         let state = match self.kind {
             Kind::Remove => true,
-            Kind::Archive => self.may_be_archived,
+            Kind::Archive => self.may_be_archived || self.must_wait,
             Kind::Restore => self.ended_before,
         };
         Questions { alive: self.kind == Kind::Remove || self.ended_before, state }
@@ -79,6 +81,9 @@ impl Subject {
                 };
             }
             Some(_) => return Verdict::Later,
+        }
+        if self.must_wait {
+            return Verdict::Later;
         }
         match (self.kind, state) {
             (_, None | Some(Err(ENOSYS))) => Verdict::Send,
@@ -128,7 +133,15 @@ mod tests {
     use super::*;
 
     fn subject(kind: Kind) -> Subject {
-        Subject { kind, archive_id: 1, flags: 0, ended_before: false, may_be_archived: false, removed: false }
+        Subject {
+            kind,
+            archive_id: 1,
+            flags: 0,
+            ended_before: false,
+            may_be_archived: false,
+            removed: false,
+            must_wait: false,
+        }
     }
 
     fn file(states: u32) -> Option<Result<FileState, i32>> {
@@ -203,6 +216,16 @@ mod tests {
         ] {
             assert_eq!(removed.judge(Some(alive), state), expected, "{alive} {state:?}");
         }
+    }
+
+    #[test]
+    fn an_archive_waits_while_an_error_is_owed_for_its_file() {
+        let archive = Subject { must_wait: true, ..subject(Kind::Archive) };
+        assert!(archive.questions().any());
+        for (alive, state) in [(None, file(0)), (Some(0), file(HS_ARCHIVED)), (None, None)] {
+            assert_eq!(archive.judge(alive, state), Verdict::Later);
+        }
+        assert_eq!(archive.judge(Some(ENOENT), file(0)), Verdict::Forgotten);
     }
 
     #[test]

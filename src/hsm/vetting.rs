@@ -185,6 +185,7 @@ impl Coordinator {
             may_be_archived: request.kind == Kind::Archive
                 && (request.has(RECOVERED) || self.late_archives.may_have(request.fid, request.queued)),
             removed: self.is_removed(handle),
+            must_wait: request.kind == Kind::Archive && self.endings.would_harm(request.fid),
         }
     }
 

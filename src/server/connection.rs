@@ -21,7 +21,7 @@ use crate::hsm::effect::Reply;
 use crate::hsm::event::Message;
 use crate::hsm::{ConnId, Event};
 use crate::wire::decoder::{DecodeError, Found};
-use crate::wire::{Decoder, Limits, parse_message_with};
+use crate::wire::{Decoder, Limits, next_known, parse_message_with};
 
 /// A peer is not read while this much waits to be sent to it.
 const PAUSE_BYTES: usize = 256 << 10;
@@ -505,6 +505,16 @@ impl Task {
         if self.connection.paused() {
             return None;
         }
+        let message = next_known(&mut self.decoder).or_else(|| self.read_message())?;
+        self.handshake = None;
+        if let Some(reply) = self.refusal(&message) {
+            return Some(Said::Refused(reply));
+        }
+        self.connection.remember_id(&message);
+        Some(Said::Message(message))
+    }
+
+    fn read_message(&mut self) -> Option<Message> {
         let label = &self.connection.label;
         let object = match self.decoder.next_object() {
             Ok(Some(object)) => object,
@@ -538,14 +548,7 @@ impl Task {
                 .log(format_args!("{}: {more} more invalid hai skipped in the same message", label.borrow()));
         }
         match parsed {
-            Ok(message) => {
-                self.handshake = None;
-                if let Some(reply) = self.refusal(&message) {
-                    return Some(Said::Refused(reply));
-                }
-                self.connection.remember_id(&message);
-                Some(Said::Message(message))
-            }
+            Ok(message) => Some(message),
             Err(error) => {
                 nonsense.log(format_args!("{}: {error}: closing", label.borrow()));
                 self.stop_reading();

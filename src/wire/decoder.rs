@@ -124,6 +124,9 @@ enum State {
     Escape,
 }
 
+/// How deep the objects are nested that are known by heart.
+const KNOWN_DEPTH: usize = 2;
+
 /// Buffers kept between messages are not larger than this.
 const KEEP: usize = 64 << 10;
 
@@ -196,6 +199,21 @@ impl Decoder {
                 Err(error)
             }
         }
+    }
+
+    /// What `read` knows by heart at the front of what is left, without a look for its end. `read` must take one whole
+    /// object, of at most [`KNOWN_DEPTH`] levels, and say how long it is.
+    pub(super) fn next_known<T>(&mut self, read: impl FnOnce(&[u8]) -> Option<(T, usize)>) -> Option<T> {
+        if self.state != State::Between || self.failed.is_some() || self.limits.depth < KNOWN_DEPTH {
+            return None;
+        }
+        let (known, length) = read(&self.buffer[self.scanned..])?;
+        if length > self.limits.message_bytes {
+            return None;
+        }
+        self.scanned += length;
+        self.taken = self.scanned;
+        Some(known)
     }
 
     /// Bytes of an object that is not complete. Not zero at the end of a stream means that the peer stopped midway.

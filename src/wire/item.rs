@@ -81,50 +81,53 @@ pub(super) fn write_fid(fid: Fid, spaced: bool, out: &mut Vec<u8>) {
         .end();
 }
 
-/// What stands before each number of an item.
-macro_rules! labels {
-    ($comma:literal, $colon:literal) => {
-        [
-            concat!("{\"hai_action\"", $colon),
-            concat!($comma, "\"hai_fid\"", $colon, "{\"f_seq\"", $colon),
-            concat!($comma, "\"f_oid\"", $colon),
-            concat!($comma, "\"f_ver\"", $colon),
-            concat!("}", $comma, "\"hai_dfid\"", $colon, "{\"f_seq\"", $colon),
-            concat!($comma, "\"f_oid\"", $colon),
-            concat!($comma, "\"f_ver\"", $colon),
-            concat!("}", $comma, "\"hai_extent_offset\"", $colon),
-            concat!($comma, "\"hai_extent_length\"", $colon),
-            concat!($comma, "\"hai_cookie\"", $colon),
-            concat!($comma, "\"hai_gid\"", $colon),
-            concat!($comma, "\"hal_archive_id\"", $colon),
-            concat!($comma, "\"hal_flags\"", $colon),
-        ]
+#[inline(always)]
+fn number(label: &str, value: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(label.as_bytes());
+    push_int(out, value);
+}
+
+/// Defines what appends the numbers of an item. Most of what the daemon writes are items: labels are constants with their
+/// separators, and the second FID is copied where it is the first.
+macro_rules! define_numbers {
+    ($name:ident, $comma:literal, $colon:literal) => {
+        fn $name(item: &ActionItem, out: &mut Vec<u8>) {
+            let fid = |fid: Fid, out: &mut Vec<u8>| {
+                number(concat!("{\"f_seq\"", $colon), fid.seq as i64, out);
+                number(concat!($comma, "\"f_oid\"", $colon), i64::from(fid.oid as i32), out);
+                number(concat!($comma, "\"f_ver\"", $colon), i64::from(fid.ver as i32), out);
+            };
+            number(concat!("{\"hai_action\"", $colon), i64::from(item.action.hsma()), out);
+            out.extend_from_slice(concat!($comma, "\"hai_fid\"", $colon).as_bytes());
+            let first = out.len();
+            fid(item.fid, out);
+            let end = out.len();
+            out.extend_from_slice(concat!("}", $comma, "\"hai_dfid\"", $colon).as_bytes());
+            if item.dfid == item.fid {
+                out.extend_from_within(first..end);
+            } else {
+                fid(item.dfid, out);
+            }
+            let offset = concat!("}", $comma, "\"hai_extent_offset\"", $colon);
+            number(offset, item.extent_offset as i64, out);
+            let length = concat!($comma, "\"hai_extent_length\"", $colon);
+            number(length, item.extent_length as i64, out);
+            number(concat!($comma, "\"hai_cookie\"", $colon), item.cookie as i64, out);
+            number(concat!($comma, "\"hai_gid\"", $colon), item.gid as i64, out);
+            number(concat!($comma, "\"hal_archive_id\"", $colon), i64::from(item.archive_id), out);
+            number(concat!($comma, "\"hal_flags\"", $colon), item.flags as i64, out);
+        }
     };
 }
-const SPACED: [&str; 13] = labels!(", ", ": ");
-const COMPACT: [&str; 13] = labels!(",", ":");
+define_numbers!(spaced_numbers, ", ", ": ");
+define_numbers!(compact_numbers, ",", ":");
 
 /// Appends an item. `timestamp` is left out when it is 0.
 pub fn write_item(item: &ActionItem, style: ItemStyle, out: &mut Vec<u8>) {
-    // Most of what the daemon writes are items: in as few pieces as possible.
-    let numbers = [
-        i64::from(item.action.hsma()),
-        item.fid.seq as i64,
-        i64::from(item.fid.oid as i32),
-        i64::from(item.fid.ver as i32),
-        item.dfid.seq as i64,
-        i64::from(item.dfid.oid as i32),
-        i64::from(item.dfid.ver as i32),
-        item.extent_offset as i64,
-        item.extent_length as i64,
-        item.cookie as i64,
-        item.gid as i64,
-        i64::from(item.archive_id),
-        item.flags as i64,
-    ];
-    for (label, number) in if style.spaced { SPACED } else { COMPACT }.iter().zip(numbers) {
-        out.extend_from_slice(label.as_bytes());
-        push_int(out, number);
+    if style.spaced {
+        spaced_numbers(item, out)
+    } else {
+        compact_numbers(item, out)
     }
     let mut object = ObjectWriter::inside(out, style.spaced);
     object.string("hai_data", &item.data);

@@ -27,7 +27,7 @@ pub use client::{Failure, ReceivedList, ReplyError, ServerMessage, parse_reply};
 pub use decoder::{DecodeError, Decoder, Limits};
 pub use item::{Accept, ItemError, ItemStyle, parse_item, write_item};
 pub use reply::{write_reply, write_work};
-pub use request::{RequestError, parse_message, parse_message_with};
+pub use request::{RequestError, next_known, parse_message, parse_message_with};
 
 /// Version of our extensions of the protocol.
 pub const EXTENSION_VERSION: i64 = 1;

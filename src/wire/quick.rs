@@ -10,15 +10,25 @@ use crate::hsm::event::{Done, Message, Recv};
 
 /// Reads a `done`, a `recv` or a `queue`, if it is written as usual.
 pub(super) fn message(object: &[u8]) -> Option<Message> {
-    let mut text = Text::new(object);
-    match text.literal("{\"command\": \"").and_then(|()| text.first()) {
-        Some(b'd') => done(text),
-        Some(b'r') => recv(text),
-        _ => quick_queue::message(object),
+    match front(object) {
+        Some((message, length)) => (length == object.len()).then_some(message),
+        None => quick_queue::message(object),
     }
 }
 
-fn done(mut text: Text<'_>) -> Option<Message> {
+/// Reads a `done` or a `recv` at the front of a stream, if all of it is there and written as usual. Returns its length too.
+pub(super) fn front(bytes: &[u8]) -> Option<(Message, usize)> {
+    let mut text = Text::new(bytes);
+    text.literal("{\"command\": \"")?;
+    let message = match text.first()? {
+        b'd' => done(&mut text)?,
+        b'r' => recv(&mut text)?,
+        _ => return None,
+    };
+    Some((message, bytes.len() - text.len()))
+}
+
+fn done(text: &mut Text<'_>) -> Option<Message> {
     text.literal("done\", \"hai_cookie\": ")?;
     let cookie = Number::Signed(text.int()?).wide()?;
     text.literal(", \"hai_dfid\": {\"f_seq\": ")?;
@@ -29,11 +39,11 @@ fn done(mut text: Text<'_>) -> Option<Message> {
     let ver = Number::Signed(text.int()?).narrow()?;
     text.literal("}, \"status\": ")?;
     let status = i32::try_from(text.int()?).ok()?;
-    text.last("}")?;
+    text.literal("}")?;
     Some(Message::Done(Done { cookie, dfid: Fid::new(seq, oid, ver), status }))
 }
 
-fn recv(mut text: Text<'_>) -> Option<Message> {
+fn recv(text: &mut Text<'_>) -> Option<Message> {
     // Negative is no limit; one beyond 32 bits is for the other reader.
     let limit = |value: i64| if value < 0 { Some(None) } else { u32::try_from(value).ok().map(Some) };
     text.literal("recv\", \"max_archive\": ")?;
@@ -44,14 +54,15 @@ fn recv(mut text: Text<'_>) -> Option<Message> {
     let max_remove = limit(text.int()?)?;
     text.literal(", \"max_bytes\": ")?;
     let max_bytes = Number::Signed(text.int()?).wide()?;
-    text.last("}")?;
+    text.literal("}")?;
     Some(Message::Recv(Recv { max_archive, max_restore, max_remove, max_bytes }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::client::{write_done, write_recv};
-    use super::super::request::parse_any;
+    use super::super::decoder::{DecodeError, Decoder, Limits};
+    use super::super::request::{next_known, parse_any};
     use super::*;
 
     fn done_text(cookie: &str, seq: &str, oid: &str, ver: &str, status: &str) -> String {
@@ -134,6 +145,52 @@ mod tests {
             }
         }
         assert!(quick > 50, "{quick}");
+    }
+
+    /// What a decoder finds in a stream that comes in two parts.
+    fn found(stream: &[u8], cut: usize, limits: Limits, known: bool) -> (Vec<Message>, Option<DecodeError>) {
+        let (mut decoder, mut messages) = (Decoder::new(limits), Vec::new());
+        for part in [&stream[..cut], &stream[cut..]] {
+            decoder.push(part);
+            loop {
+                if known && let Some(message) = next_known(&mut decoder) {
+                    messages.push(message);
+                    continue;
+                }
+                match decoder.next_object() {
+                    Ok(Some(object)) => messages.extend(parse_any(object, |_, _, _| ()).ok()),
+                    Ok(None) => break,
+                    Err(error) => return (messages, Some(error)),
+                }
+            }
+        }
+        (messages, None)
+    }
+
+    #[test]
+    fn what_is_known_at_the_front_of_a_stream_is_what_stands_there() {
+        let done = done_text("7", "8589935617", "1", "0", "0");
+        let recv = recv_text(["-1", "16", "0", "1048576"]);
+        let status = "{\"command\": \"status\"}";
+        let streams = [
+            format!("{done}{recv}{done}{done}"),
+            format!(" {done}\n{recv} {status}{done}"),
+            format!("{recv}{done}x{done}"),
+            format!("{done}}}{recv}"),
+            format!("{}{done}", done.replace("\"status\": 0", "\"status\": 0, \"goes_on\": 1")),
+        ];
+        let all = Limits::default();
+        let limits = [all, Limits { depth: 1, ..all }, Limits { message_bytes: recv.len(), ..all }];
+        for (stream, limits) in streams.iter().flat_map(|stream| limits.map(|limits| (stream, limits))) {
+            let want = found(stream.as_bytes(), 0, limits, false);
+            for cut in 0..=stream.len() {
+                assert_eq!(
+                    found(stream.as_bytes(), cut, limits, true),
+                    want,
+                    "{stream} cut at {cut}, {limits:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use lustreapi_sys::Fid;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 
+use super::decoder::Decoder;
 use super::item::{Accept, ItemError, ItemSeed, next_fid};
 use super::quick;
 use super::value::{AnyArray, AnyBool, AnyNumber, AnyObject, AnyString, Element, Member, Number};
@@ -59,6 +60,11 @@ pub fn parse_message_with(
         Some(message) => Ok(message),
         None => parse_any(object, bad_item),
     }
+}
+
+/// The next message, where it is one of those that come over and over, written as usual. [`Decoder::next_object`] has any.
+pub fn next_known(decoder: &mut Decoder) -> Option<Message> {
+    decoder.next_known(quick::front)
 }
 
 /// Reads any message.

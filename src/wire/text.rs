@@ -7,6 +7,12 @@ use std::borrow::Cow;
 /// As jansson 2.14 does by default: `"`, `\` and what is below 0x20 are escaped, with short forms where JSON has them and
 /// upper-case hexadecimal digits elsewhere; everything else goes out as it is.
 pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Most have nothing that needs a closer look.
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        return out.push(b'"');
+    }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(bytes),
@@ -41,6 +47,9 @@ pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends an integer in decimal.
 pub fn push_int(out: &mut Vec<u8>, value: i64) {
+    if let digit @ 0..=9 = value {
+        return out.push(b'0' + digit as u8);
+    }
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

@@ -1,6 +1,7 @@
 //! Memory that many peers hold together.
 
 use std::io::Write;
+use std::time::Instant;
 
 use crate::daemon_support::{Daemon, Peer, Setup, item};
 use crate::witness::{MIB, STATUS, Witness, forget_peak, peak, resident};
@@ -22,6 +23,7 @@ fn messages_that_do_not_end_have_a_bound_together() {
     let witness = Witness::start(&daemon);
     let before = resident(&daemon);
     forget_peak(&daemon);
+    let begun = Instant::now();
     let mut held: Vec<Peer> = (0..24).map(|_| midway(&daemon, 6 << 20)).collect();
     daemon.wait_for_log("more than max_input_buffers 33554432 bytes");
     witness.served(&daemon, "while messages do not end");
@@ -36,7 +38,9 @@ fn messages_that_do_not_end_have_a_bound_together() {
     let grown = peak(&daemon).saturating_sub(before);
     assert!(grown < 70 * MIB, "{} MiB", grown / MIB);
     let lines = daemon.log().lines().filter(|line| line.contains("max_input_buffers")).count();
-    assert!(lines <= 2, "{lines} lines");
+    // One in ten seconds.
+    let most = 2 + begun.elapsed().as_secs() / 10;
+    assert!(lines as u64 <= most, "{lines} lines, at most {most}");
     drop(held);
     witness.served(&daemon, "after messages that did not end");
     witness.end();

@@ -93,6 +93,8 @@ fn an_end_is_owed_until_the_mdt_has_it_over_restarts() {
         s.event(Event::LustreEnded { key: key(1), errno: EAGAIN });
         assert_eq!(owed(&s).len(), 1, "{how}");
 
+        // What a cancel was about is not known any more.
+        let errno = if action == Action::Cancel { 114 } else { errno };
         let mut next = restarted(&s, Vec::new());
         let given = next.event(Event::Tick);
         let told: Vec<_> = given
@@ -146,6 +148,29 @@ fn an_archive_is_ended_harmlessly_after_a_restart() {
     s.pass(120);
     assert_eq!(endings(&s.visible), [(1, 110)]);
     assert_eq!(endings(&restarted(&s, Vec::new()).event(Event::Tick)), [(1, 114)]);
+}
+
+/// Found by the simulator: an MDT was slow to take the error of a cancelled archive. The file was archived and released meanwhile,
+/// and the error made it dirty.
+#[test]
+fn no_archive_is_given_out_while_the_end_of_another_is_owed() {
+    for (next, waits) in [(Action::Archive, true), (Action::Restore, false)] {
+        let mut s = Session::new(asking());
+        s.mover(1, "m0");
+        s.lustre(vec![archive(1, ""), cancel(1)]);
+        assert_eq!(endings(&s.visible), [(1, 125)]);
+        s.lustre(vec![item(next, 1, 2, "")]);
+        let key = RequestKey { cookie: 2, fid: fid(1) };
+        let state = Ok(FileState { states: HS_EXISTS, archive_id: 1 });
+        let answer = || Event::LustreAnswered(LustreAnswer::State { key, number: u64::MAX, state });
+        assert_eq!(s.work(1, ANY), if waits { vec![] } else { vec![2] });
+        assert_eq!(cookies(&s.event(answer()), 1), [0; 0]);
+        s.event(Event::LustreEnded { key: super::key(1), errno: EAGAIN });
+        s.pass(40);
+        assert_eq!(cookies(&s.event(answer()), 1), [0; 0], "it is still owed");
+        s.event(Event::LustreEnded { key: super::key(1), errno: 0 });
+        assert_eq!(cookies(&s.pass(40), 1), if waits { vec![2] } else { vec![] });
+    }
 }
 
 /// A store that lost something may have the request and the note.

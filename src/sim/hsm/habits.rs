@@ -51,7 +51,13 @@ impl World {
             return right;
         }
         let mut there = self.fs.ledger().filter(|e| e.mdt == wrong && e.action != mdt::Action::Cancel);
-        let (mut passed, mut has) = (false, false);
+        // What was cancelled stays in its memory until it is ended.
+        let mut has = self
+            .fs
+            .mdts()
+            .get(wrong as usize)
+            .is_some_and(|mdt| mdt.running().any(|running| running.record.cookie == key.cookie));
+        let mut passed = false;
         for entry in &mut there {
             passed |= entry.cookie > key.cookie && !entry.status.is_final();
             has |= entry.cookie == key.cookie && !entry.status.is_final();

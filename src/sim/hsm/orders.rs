@@ -92,7 +92,8 @@ impl World {
             6 => Order::Retry { select: failed },
             7 => Order::Forget { select: failed },
             8 => Order::Cancel { select, preview: true, examples: 3 },
-            _ => Order::Cancel { select, preview: false, examples: 3 },
+            // All of them are to be named.
+            _ => Order::Cancel { select, preview: false, examples: 1000 },
         };
         self.order(order)
     }
@@ -111,6 +112,7 @@ impl World {
         match reply {
             OperatorReply::Cancel(report) if !report.preview => {
                 self.report.cancelled_by_operator += report.selected;
+                self.given_up.extend(report.examples.iter().map(|request| request.key));
             }
             OperatorReply::Reconciled(report) => self.report.adopted += report.adopted,
             OperatorReply::Letters(count) => self.report.letters += count,

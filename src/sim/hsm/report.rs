@@ -147,6 +147,8 @@ report! {
     lost_unseen: "crashes that lost what nobody had seen", true;
     /// Ends of its own that the MDTs had not taken when the daemon was gone: the next one gives them.
     ends_left: "ends left to the next daemon", true;
+    /// Of the calls for ends, those that died with the daemon before their MDT had them.
+    ends_died: "  of which no MDT heard", true;
     /// Restores that a question about an earlier request of the same cookie had bound.
     bound_by_reuse: "restores bound by a cookie used again", false;
     /// Outages of redis while it held requests.

@@ -74,7 +74,12 @@ impl World {
                     self.given_up.insert(item.key());
                 }
                 let end = super::copytool::end_of(&item, item.fid, errno, 0);
-                self.call(DAEMON, Call::CopyEnd(end), Then::DaemonEnd { boot, key: item.key() });
+                let mut delay = self.rng.below(2_000_000);
+                if self.now < self.slow_until {
+                    delay += self.habit_rng.below(40 * SECOND);
+                }
+                let then = Then::DaemonEnd { boot, key: item.key() };
+                self.after(delay, Task::Call { client: DAEMON, call: Call::CopyEnd(end), then });
             }
             Wish::AskLustre(call) => {
                 let Some(boot) = self.daemon.as_ref().map(|d| d.boot) else { return Ok(()) };

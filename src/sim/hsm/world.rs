@@ -469,8 +469,14 @@ impl World {
         match task {
             Task::Frozen { link, arrival } => return self.arrival(link, End::Peer, arrival),
             // Whoever wanted to register is dead: the kernel would end that registration, not make it after its end.
-            Task::Call { then: Then::Registered { boot }, .. }
-                if self.daemon.as_ref().is_none_or(|daemon| daemon.boot != boot) => {}
+            Task::Call { then: Then::Registered { boot }, .. } if !self.is_daemon(boot) => {}
+            // The call died with its process: it waited for the MDT, which may be down.
+            Task::Call { then: Then::DaemonEnd { boot, .. }, .. } if !self.is_daemon(boot) => {
+                self.report.ends_died += 1;
+            }
+            Task::Call { client, call, then: then @ Then::DaemonEnd { key, .. } } if !self.is_up(key.fid) => {
+                self.after(SECOND / 4, Task::Call { client, call, then });
+            }
             Task::Call { client, call, then } => {
                 self.calls += 1;
                 let id = CallId(self.calls);
@@ -562,6 +568,17 @@ impl World {
             Task::Calm => return self.calm_down(),
         }
         Ok(())
+    }
+
+    /// Whether this life of the daemon goes on.
+    fn is_daemon(&self, boot: u64) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| daemon.boot == boot)
+    }
+
+    /// Whether a file's MDT is up.
+    fn is_up(&self, fid: Fid) -> bool {
+        let index = mdt::mdt_index_of(fid).unwrap_or(0) as usize;
+        self.fs.mdts().get(index).is_none_or(|mdt| mdt.is_up())
     }
 
     fn answer(&mut self, then: Then, result: Result<mdt::Answer, mdt::Errno>) -> Result<(), String> {

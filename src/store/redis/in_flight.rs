@@ -219,8 +219,8 @@ mod tests {
             Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             other => panic!("{other:?}"),
         };
-        // The store may have given up by then.
-        let say = |to: &mut Reader<UnixStream>, bytes: &[u8]| drop(to.stream().write_all(bytes));
+        // Whoever has sent all this may be gone: what it sent is carried out all the same.
+        let answer = |input: &mut Reader<UnixStream>, text: &[u8]| drop(input.stream().write_all(text));
         std::thread::spawn(move || {
             let mut input = Reader::new(listener.accept().unwrap().0);
             let mut run = Vec::new();
@@ -229,11 +229,11 @@ mod tests {
                 loop {
                     let Ok(Value::Array(command)) = input.value() else { return (run, stamp) };
                     match (word(&command[0]).as_str(), command.last().map(word)) {
-                        ("MULTI", _) => say(&mut input, b"+OK\r\n"),
+                        ("MULTI", _) => answer(&mut input, b"+OK\r\n"),
                         ("EXEC", _) => break,
                         (_, last) => {
                             (commands, new) = (commands + 1, last.unwrap());
-                            say(&mut input, b"+QUEUED\r\n");
+                            answer(&mut input, b"+QUEUED\r\n");
                         }
                     }
                 }
@@ -241,11 +241,11 @@ mod tests {
                     Run => {
                         run.push(number + 1);
                         let (others, len) = (":1\r\n".repeat(commands - 1), stamp.len());
-                        let answer = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
-                        say(&mut input, answer.as_bytes());
+                        let text = format!("*{commands}\r\n${len}\r\n{stamp}\r\n{others}");
+                        answer(&mut input, text.as_bytes());
                         stamp = new;
                     }
-                    Refuse => say(&mut input, b"-EXECABORT out of memory\r\n"),
+                    Refuse => answer(&mut input, b"-EXECABORT out of memory\r\n"),
                     HangUp => break,
                 }
             }
