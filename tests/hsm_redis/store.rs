@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coordinatool::hsm::effect::StoreOp;
 use coordinatool::hsm::{Action, ActionItem, RequestKey};
-use coordinatool::store::redis::values::Place;
+use coordinatool::store::redis::values::{Place, item_text, place_of};
 use coordinatool::store::redis::{Options, RedisStore, Server};
 use coordinatool::store::{Snapshot, Store};
 use harness::{Random, Redis, patience, poll};
@@ -199,6 +199,7 @@ impl<'bed> Run<'bed> {
         for _ in 0..=self.random.below(many) {
             let op = next_op(&known, &mut self.random);
             known.apply(&op);
+            println!("  {}: {op:?}", self.groups.len() + 1);
             group.push(op);
         }
         self.states.push(known);
@@ -442,4 +443,30 @@ fn a_transaction_that_comes_late_leaves_nothing() {
         store.health().trouble.is_none().then_some(())
     });
     assert!(healed.is_some() && redis.requests().len() == 2, "what is known is there again");
+}
+
+/// As when redis refused to take it away from one place, and then put it elsewhere.
+#[test]
+fn a_request_in_two_places_ends_in_both() {
+    let bed = small_bed("redis-twice");
+    let redis = Redis::start_with(&bed, 6379, &[]);
+    let random = &mut Random::new(1);
+    let shapes = [item(0, 0, random), item(0, 1, random), item(0, 4, random), item(0, 5, random)];
+    let texts = shapes.map(|item| (place_of(&item), item.key(), item_text(&item)));
+    for (first, second) in [(0, 1), (1, 2), (1, 3), (0, 3)] {
+        for (place, key, text) in [&texts[first], &texts[second]] {
+            let hash = if *place == Place::Own { "coordinatool_rs_requests" } else { harness::REQUESTS };
+            redis.set(hash, &place.field(key), text);
+        }
+        let server = Server { host: redis.host(), port: 6379, user: None, password: None };
+        let (namespace, fsname) = ("coordinatool".to_owned(), "lus".to_owned());
+        let options = Options { server, namespace, fsname, run: 2 };
+        let mut store = RedisStore::open(options, &bed.directory().join("spill")).unwrap().unwrap();
+        store.recover(&mut |_, _| ()).unwrap();
+        store.append(&[StoreOp::Remove { key: texts[0].1 }]).unwrap();
+        store.sync().unwrap();
+        let left: [usize; 2] =
+            [harness::REQUESTS, "coordinatool_rs_requests"].map(|hash| redis.ask(&["HLEN", hash]));
+        assert_eq!(left, [0, 0], "{first} and {second}");
+    }
 }
