@@ -110,7 +110,8 @@ fn api_socket(settings: &Settings) -> String {
 
 fn store(settings: &Settings) -> String {
     let server = &settings.redis_server;
-    let redis = || format!("the redis at {}:{} (keys `{}_...`)", server.host, server.port, server.namespace);
+    let port = if server.host.starts_with('/') { String::new() } else { format!(":{}", server.port) };
+    let redis = || format!("the redis at {}{port} (keys `{}_...`)", server.host, server.namespace);
     let state = || match &settings.state_dir {
         Some(dir) => format!("files in {}", dir.display()),
         None => "files of this node".to_owned(),
@@ -219,5 +220,20 @@ mod tests {
             let loaded = load(&Options::parse_from(options), &File(file)).unwrap();
             assert_eq!(store(&loaded.settings), want);
         }
+    }
+
+    #[test]
+    fn a_redis_behind_a_socket_has_no_port() {
+        let file = File("redis_host /run/redis.sock\n");
+        let loaded = load(&Options::parse_from(["coordinatool", "-c", "/x", "/mnt/lustre"]), &file).unwrap();
+        let text = report(&loaded);
+        assert!(text.contains("the redis at /run/redis.sock (keys"), "{text}");
+    }
+
+    #[test]
+    fn a_file_without_end_is_refused() {
+        let options = Options::parse_from(["coordinatool", "-c", "/dev/zero", "/mnt/lustre"]);
+        let error = load(&options, &super::super::config::System).unwrap_err().to_string();
+        assert!(error.contains("more than"), "{error}");
     }
 }

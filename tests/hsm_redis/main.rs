@@ -3,8 +3,10 @@
 
 mod c_reader;
 mod early;
+mod faulty;
 mod outages;
 mod rows;
+mod store;
 mod takeover;
 mod wiring;
 

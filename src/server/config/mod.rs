@@ -71,8 +71,21 @@ impl Sources for System {
     }
 
     fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        read_file(path)
     }
+}
+
+/// The longest configuration file, in bytes: longer ones are a mistake, as is a device without end.
+const LONGEST_FILE: u64 = 16 << 20;
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(path)?, LONGEST_FILE + 1), &mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        let text = format!("it has more than {LONGEST_FILE} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes)
 }
 
 /// Puts command line, environment, file and defaults together, in this order of precedence.

@@ -2,7 +2,6 @@
 //! it carries out one, the next is put together.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use redis::RedisError;
 use super::link::{ANSWER, Answer};
 use super::meta::{self, Stamp};
 use super::recovery::not_connected;
+use super::resp::too_late;
 use super::store::{Found, RedisStore};
 use crate::hsm::effect::StoreOp;
 use crate::store::{StoreError, UnderWay};
@@ -159,8 +159,10 @@ impl RedisStore {
         let lost = self.in_flight.lost;
         let all = self.in_flight.take();
         self.places.take_back();
+        if let Some(link) = self.link.take() {
+            link.abandon();
+        }
         self.fall_behind(reason, lost);
-        self.link = None;
         // What of it redis has got nevertheless is written again, which changes nothing.
         let spilled = self.sync_to_spill(&all);
         if spilled.is_err() {
@@ -176,14 +178,20 @@ impl RedisStore {
         let in_flight = &mut self.in_flight;
         if wait {
             link.wait()?;
-        } else if link.read_what_is_there()? {
-            in_flight.heard = Some(Instant::now());
-        } else if in_flight.heard.is_some_and(|heard| heard.elapsed() >= ANSWER) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into());
+        } else {
+            link.read_what_is_there()?;
         }
         while let Some(sent) = in_flight.sent.front_mut() {
-            let (stamp, places) = (sent.stamp, sent.places);
-            let Some(results) = link.next_of(&mut sent.answer)? else { return Ok(Found::Intact) };
+            let (stamp, places, left) = (sent.stamp, sent.places, sent.answer.left());
+            let results = link.next_of(&mut sent.answer)?;
+            // Single bytes are no answer.
+            if sent.answer.left() < left {
+                in_flight.heard = Some(Instant::now());
+            }
+            let Some(results) = results else {
+                let late = in_flight.heard.is_some_and(|heard| heard.elapsed() >= ANSWER);
+                return if late { Err(too_late().into()) } else { Ok(Found::Intact) };
+            };
             let found = meta::stamp_read(results);
             let ours = self.confirmed;
             if let Some(stranger) = found.filter(|found| found.is_strange_to(ours)) {

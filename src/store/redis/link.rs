@@ -243,6 +243,11 @@ impl Answer {
         Self { left: commands + 2, results: Vec::new(), refused: None, transaction: true }
     }
 
+    /// Values that have not come.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
     fn take(&mut self, value: Value) {
         self.left -= 1;
         match value {
@@ -334,6 +339,13 @@ impl Link {
     /// Of the connection.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         self.input.fill()
+    }
+
+    /// What was sent and is not answered is not wanted any more: it must not come to the server after what the next
+    /// connection sends.
+    pub(super) fn abandon(mut self) {
+        // The system throws away what it has not sent, and tells the server.
+        let _ = rustix::net::sockopt::set_socket_linger(self.input.stream().as_fd(), Some(Duration::ZERO));
     }
 
     /// Takes what was read of an answer. Gives the results when it is complete.

@@ -12,7 +12,7 @@ use super::requests::Requests;
 use super::scan::Scanner;
 use super::store::RedisStore;
 use super::values::{self, Place};
-use crate::hsm::{ActionItem, SETTLING};
+use crate::hsm::{ActionItem, RequestKey, SETTLING};
 use crate::store::{Recovery, StoreError};
 
 /// Fields that are taken out of a hash at a time.
@@ -73,9 +73,16 @@ impl RedisStore {
         let stamp = Stamp { generation, sequence: 0, ..self.confirmed };
         let mut pipe = redis::pipe();
         pipe.atomic();
+        meta::read_stamp(&self.names, &mut pipe);
         meta::write_all(&self.names, &self.fsname, stamp, &mut pipe);
         match self.linked().and_then(|link| link.send(&pipe)) {
-            Ok(_) => (self.confirmed, self.attempted) = (stamp, 0),
+            Ok(found) => {
+                (self.confirmed, self.attempted) = (stamp, 0);
+                // A daemon that was killed can have left a transaction on its way.
+                if meta::stamp_read(found) != meta.stamp {
+                    self.fall_behind("it was written to while it was read, and is written anew", true);
+                }
+            }
             Err(error) if takes_nothing(&error) => {
                 // We go on as the run before, which is what redis says.
                 self.confirmed = meta.stamp.unwrap_or(self.confirmed);
@@ -87,8 +94,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Gives all requests that redis holds, in order, with each whether they are suspect. Assignments of others are dropped if they are `ours_alone`: if nothing is
-    /// known beside redis.
+    /// Gives all requests that redis holds, in order, with each whether they are suspect. Assignments of others are dropped if
+    /// they are `ours_alone`: if nothing is known beside redis.
     pub(super) fn hand_out(
         &mut self,
         link: &mut Link,
@@ -104,15 +111,25 @@ impl RedisStore {
         self.read_requests(&mut from, Hash::OwnRequests, &mut requests)?;
         self.read_notes(&mut from)?;
         recovery.suspect |= self.notes.contains_key(SETTLING);
+        // Of two transactions redis can have refused the first, which took a request away from where it was, and taken the
+        // second, which put it elsewhere.
+        let suspect = recovery.suspect;
+        let mut stale = Vec::new();
         let mut last = None;
         for item in requests.in_order() {
             let key = item.key();
+            let place = values::place_of(&item);
             // A scan may give the same field twice.
             if last.replace(key) == Some(key) {
+                if place != self.places.of(&key) {
+                    stale.push((key, place));
+                }
                 continue;
             }
-            let place = values::place_of(&item);
-            self.places.set(key, place);
+            let before = self.places.set(key, place);
+            if place != before && suspect {
+                stale.push((key, before));
+            }
             // Most starts find few assignments: no names are put together in vain.
             let taken = |movers: &mut HashMap<String, String>, place: Place| {
                 if movers.is_empty() { None } else { movers.remove(&place.field(&key)) }
@@ -132,8 +149,33 @@ impl RedisStore {
         if !ours_alone {
             return Ok(());
         }
+        self.drop_stale(link, &stale)?;
         self.drop_orphans(link, Hash::Assigned, movers)?;
         self.drop_orphans(link, Hash::OwnAssigned, own)
+    }
+
+    /// Takes requests away from where they are not, or not any more.
+    fn drop_stale(&self, link: &mut Link, stale: &[(RequestKey, Place)]) -> Result<(), RedisError> {
+        for part in stale.chunks(SCAN) {
+            let mut pipe = redis::pipe();
+            for (key, place) in part {
+                let (requests, assigned) = match place {
+                    Place::Shared(_) => (Hash::Requests, Hash::Assigned),
+                    Place::Own => (Hash::OwnRequests, Hash::OwnAssigned),
+                };
+                pipe.cmd("HDEL").arg(self.names.hash(requests)).arg(place.field(key));
+                // Movers that C could not read are kept where requests are that it could not.
+                if matches!(place, Place::Shared(_)) {
+                    pipe.cmd("HDEL").arg(self.names.hash(assigned)).arg(place.field(key));
+                }
+            }
+            match link.send(&pipe) {
+                // They are dropped at the next start.
+                Err(error) if takes_nothing(&error) => return Ok(()),
+                result => drop(result?),
+            }
+        }
+        Ok(())
     }
 
     /// Assignments of requests that are not there: as in C 0.4, they are removed.

@@ -3,14 +3,21 @@
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use redis::{RedisError, Value};
 use rustix::net::RecvFlags;
+
+use super::link::ANSWER;
 
 /// Bytes that are read at a time.
 const READ: usize = 256 << 10;
 /// The longest string that redis keeps.
 const LONGEST: usize = 512 << 20;
+/// The longest line: a number, or what redis has against a command.
+const LONGEST_LINE: usize = 64 << 10;
+/// The longest answer that is looked at as a whole: all but those to `HSCAN`.
+const LONGEST_ANSWER: usize = 4 << 20;
 
 /// An answer that nothing can be made of.
 pub(super) fn odd(what: &[u8]) -> io::Error {
@@ -18,10 +25,19 @@ pub(super) fn odd(what: &[u8]) -> io::Error {
     io::Error::other(format!("it answers {shown:?}"))
 }
 
-/// The line at the beginning, without its end, and how long it is with it.
-fn line(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let end = memchr::memchr(b'\n', bytes)?;
-    Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), end + 1))
+/// There is no answer, or none that comes to an end.
+pub(super) fn too_late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it does not answer")
+}
+
+/// The line at the beginning, without its end, and how long it is with it. `None` when it is not all there.
+fn line(bytes: &[u8]) -> io::Result<Option<(&[u8], usize)>> {
+    let bytes = &bytes[..bytes.len().min(LONGEST_LINE)];
+    match memchr::memchr(b'\n', bytes) {
+        Some(end) => Ok(Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), end + 1))),
+        None if bytes.len() == LONGEST_LINE => Err(odd(bytes)),
+        None => Ok(None),
+    }
 }
 
 /// A length, in decimal digits.
@@ -33,7 +49,7 @@ fn number(text: &[u8]) -> Option<usize> {
 
 /// The string at the beginning: where it is, and where the next thing begins. `None` when it is not all there.
 fn string(bytes: &[u8]) -> io::Result<Option<(Range<usize>, usize)>> {
-    let Some((head, begin)) = line(bytes) else { return Ok(None) };
+    let Some((head, begin)) = line(bytes)? else { return Ok(None) };
     let len = head.strip_prefix(b"$").and_then(number).filter(|len| *len <= LONGEST);
     let end = begin + len.ok_or_else(|| odd(head))?;
     if bytes.len() < end + 2 {
@@ -49,7 +65,7 @@ fn string(bytes: &[u8]) -> io::Result<Option<(Range<usize>, usize)>> {
 fn value_len(bytes: &[u8]) -> io::Result<Option<usize>> {
     let (mut at, mut values) = (0, 1);
     while values > 0 {
-        let Some((head, used)) = line(&bytes[at..]) else { return Ok(None) };
+        let Some((head, used)) = line(&bytes[at..])? else { return Ok(None) };
         values -= 1;
         match head.first() {
             Some(b'+' | b'-' | b':') => at += used,
@@ -109,7 +125,13 @@ impl<S> Reader<S> {
     /// # Errors
     /// When it is none.
     pub(super) fn next(&mut self) -> Result<Option<Value>, RedisError> {
-        let Some(len) = value_len(&self.bytes[self.at..self.end])? else { return Ok(None) };
+        let there = &self.bytes[self.at..self.end];
+        let Some(len) = value_len(there)? else {
+            if there.len() >= LONGEST_ANSWER {
+                return Err(io::Error::other("its answer does not end").into());
+            }
+            return Ok(None);
+        };
         let value = redis::parse_redis_value(&self.bytes[self.at..self.at + len])?;
         self.at += len;
         Ok(Some(value))
@@ -157,7 +179,7 @@ impl<S: Read> Reader<S> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+                    return Err(too_late());
                 }
                 Err(error) => return Err(error),
             }
@@ -167,11 +189,15 @@ impl<S: Read> Reader<S> {
     /// Waits for a value.
     ///
     /// # Errors
-    /// Of the connection, or when it is no value. An error that redis answers is a value.
+    /// Of the connection, or when it is no value, or takes too long to come. An error that redis answers is a value.
     pub(super) fn value(&mut self) -> Result<Value, RedisError> {
+        let until = Instant::now() + ANSWER;
         loop {
             if let Some(value) = self.next()? {
                 return Ok(value);
+            }
+            if Instant::now() >= until {
+                return Err(too_late().into());
             }
             self.fill()?;
         }
@@ -179,7 +205,7 @@ impl<S: Read> Reader<S> {
 
     fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
-            if let Some((text, used)) = line(&self.bytes[self.at..self.end]) {
+            if let Some((text, used)) = line(&self.bytes[self.at..self.end])? {
                 let text = text.to_vec();
                 self.at += used;
                 return Ok(text);
@@ -271,5 +297,29 @@ mod tests {
             let error = Reader::new(Parts(nonsense.as_bytes(), 1000)).value().unwrap_err().to_string();
             assert!(error.contains("it answers"), "{nonsense:?}: {error}");
         }
+    }
+
+    /// A server that never comes to an end, and how much it was asked for.
+    struct Endless(&'static [u8], usize);
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            assert!(self.1 < 64 << 20, "it is believed for ever");
+            buffer.iter_mut().enumerate().for_each(|(at, byte)| *byte = self.0[(self.1 + at) % self.0.len()]);
+            self.1 += buffer.len();
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn what_never_ends_is_given_up_while_it_is_small() {
+        let error = Reader::new(Endless(b"+", 0)).value().unwrap_err().to_string();
+        assert!(error.contains("it answers"), "{error}");
+        assert!(Reader::new(Endless(b"*", 0)).count().unwrap_err().to_string().contains("it answers"));
+        assert!(Reader::new(Endless(b"$", 0)).string().unwrap_err().to_string().contains("it answers"));
+        let many = b"*999999999999\r\n";
+        let mut reader = Reader::new(Endless(many, 0));
+        assert!(reader.value().unwrap_err().to_string().contains("does not end"));
+        assert!(reader.bytes.len() < 2 * LONGEST_ANSWER);
     }
 }
