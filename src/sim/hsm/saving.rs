@@ -47,14 +47,14 @@ impl World {
             return Ok(());
         }
         let action = super::copytool::mdt_action(item.action);
-        // The last one: an MDT that starts with an empty log may use a cookie again.
+        // The last one: an MDT that starts with an empty log may use a cookie again. What the MDT ended by itself, as it had
+        // taken a cancel, is not known here before the cancel comes.
         let same = |e: &&LedgerEntry| e.fid == item.fid && e.cookie == item.cookie && e.action == action;
-        let entry = self.fs.ledger().filter(same).last().filter(|entry| entry.status.is_final());
-        let at = entry.and_then(|entry| entry.end.as_ref()).map(|end| end.at.mono);
-        match at {
-            Some(_) => Err(format!("{} {} is given out after its end", item.action, item.key())),
-            None => Ok(()),
+        let last = self.fs.ledger().filter(same).last();
+        if last.is_some_and(|entry| entry.status.is_final() && entry.accepted_ends > 0) {
+            return Err(format!("{} {} is given out after its end", item.action, item.key()));
         }
+        Ok(())
     }
 
     fn released_since(&self, fid: Fid) -> Option<u64> {
