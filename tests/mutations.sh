@@ -48,6 +48,10 @@ copy_if_changed() {
 copy_all() {
 	mkdir -p "$copy/tree"
 	git ls-files -z | while IFS= read -r -d '' path; do copy_if_changed "$path"; done
+	# What has been moved since must not be there twice.
+	(cd "$copy/tree" && find . -type f -print0) | while IFS= read -r -d '' path; do
+		[[ -f $path ]] || rm "$copy/tree/$path"
+	done
 }
 
 # Undoes a mutation.
