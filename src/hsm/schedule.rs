@@ -1,4 +1,6 @@
-//! Giving work to movers that wait: what goes into an answer, and who is asked for what is new. [`super::choice`] says what goes next.
+//! Giving work to movers that wait: what goes into an answer, and who is asked for what is new.
+//!
+//! What goes next of all that a mover may take is decided in [`super::choice`].
 
 use lustreapi_sys::Fid;
 
