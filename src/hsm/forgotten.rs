@@ -9,170 +9,29 @@
 //! file is looked at before each of these steps: where nothing is left to do, nothing is requested again. That matters
 //! most for what users asked since: an archive that was requested again would come after their remove.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use lustreapi_sys::Fid;
 use lustreapi_sys::abi::{HS_ARCHIVED, HS_DIRTY, HS_EXISTS, HS_RELEASED};
-use rustc_hash::FxHashMap;
 
 use super::Coordinator;
 use super::action::RequestKey;
-use super::cancel::{ECANCELED, ENOENT, ENOSYS, LATER};
+use super::cancel::{ENOENT, ENOSYS, LATER};
+use super::doubts::{ASKED_ALIVE, Doubt, Stage};
 use super::effect::{Effect, Effects};
 use super::lustre_call::{FileState, LustreCall};
-use super::requests::{
-    CLAIMED, ENDED_BEFORE, FORGOTTEN, Handle, Kind, RECOVERED, REDELIVERED, REJOINED, State, UNHEARD,
-};
+use super::requests::{ENDED_BEFORE, FORGOTTEN, Handle, Kind, State};
 use super::time::Mono;
 use super::timers::Timer;
 use super::views::Outcome;
 
-/// Requests in doubt at a time; more of them stay where they are until the next keepalive.
-const MOST: usize = 16_384;
 /// Questions about them that the MDTs have not answered yet.
 const MOST_ASKED: u32 = 128;
 /// How long after the first "unknown" the second question is asked: a list that the MDT could not deliver is unknown until
 /// it is sent again.
 const CONFIRM_AFTER: Duration = Duration::from_secs(30);
-/// How long the MDT may take to take a request again.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(7 * 86_400);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Requests of one file that are looked at.
 const MOST_OF_FILE: usize = 64;
-/// Requests remembered that movers ended with ENOENT and that were looked into.
-const MOST_LOOKED_INTO: usize = 65_536;
-
-/// What is done about a request in doubt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The MDT did not know it: is there anything left to do for the file?
-    First,
-    /// It is asked again before anything is done.
-    Confirm,
-    /// It did not know it again: is there still anything left to do?
-    Wanted,
-    /// A restore: the MDT will send it again, or has given it up.
-    Redelivery,
-    /// Its mover ended it with ENOENT, which may be the MDT's answer: is there anything left to do for the file?
-    Look,
-    /// A restore that a mover ended with an error: has the MDT heard that, or did it send the restore again?
-    Heard,
-    /// The MDT is to take it again.
-    Request,
-    /// A REMOVE whose copy is gone: the MDT is told that it succeeded.
-    End,
-}
-
-/// Those in which the MDT is asked whether it knows the request.
-const ASKED_ALIVE: [Stage; 3] = [Stage::Confirm, Stage::Redelivery, Stage::Heard];
-
-#[derive(Debug)]
-struct Doubt {
-    stage: Stage,
-    since: Mono,
-    due: Mono,
-    tries: u32,
-    /// Asked and not answered: the number of the question.
-    asked: Option<u64>,
-    /// It came again while the MDT was asked to take it again, or its file was looked at; or the MDT has said once that it heard
-    /// of its end.
-    back: bool,
-    /// With what error its mover ended it.
-    status: i32,
-    /// Its end was refused before: when the MDT still has it, it is ended there.
-    last: bool,
-}
-
-/// Requests in doubt.
-#[derive(Debug, Default)]
-pub(super) struct Doubts {
-    of: BTreeMap<Handle, Doubt>,
-    due: BTreeSet<(Mono, Handle)>,
-    asked: u32,
-    looked_into: LookedInto,
-}
-
-/// Requests that movers ended with ENOENT, by file and kind: the next such end is final, or a copytool that always says so
-/// would be asked for ever.
-#[derive(Debug, Default)]
-struct LookedInto {
-    ring: VecDeque<(Fid, Kind, Mono)>,
-    last: FxHashMap<(Fid, Kind), Mono>,
-}
-
-impl LookedInto {
-    /// Whether this file and kind was looked into not long ago. If not, it is now.
-    fn again(&mut self, fid: Fid, kind: Kind, now: Mono) -> bool {
-        const LONG_AGO: Duration = Duration::from_secs(86_400);
-        if self.last.get(&(fid, kind)).is_some_and(|&at| now.since(at) < LONG_AGO) {
-            return true;
-        }
-        self.last.insert((fid, kind), now);
-        self.ring.push_back((fid, kind, now));
-        if self.ring.len() > MOST_LOOKED_INTO
-            && let Some((fid, kind, at)) = self.ring.pop_front()
-            && self.last.get(&(fid, kind)) == Some(&at)
-        {
-            self.last.remove(&(fid, kind));
-        }
-        false
-    }
-}
-
-impl Doubts {
-    pub(super) fn len(&self) -> usize {
-        self.of.len()
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.of.len() >= MOST
-    }
-
-    /// Whether the MDT may still take its time over this one.
-    pub(super) fn is_young(&self, handle: Handle, now: Mono) -> bool {
-        self.of.get(&handle).is_some_and(|doubt| now.since(doubt.since) < GIVE_UP_AFTER)
-    }
-
-    pub(super) fn contains(&self, handle: Handle) -> bool {
-        self.of.contains_key(&handle)
-    }
-
-    fn plan(&mut self, handle: Handle, at: Mono) {
-        if let Some(doubt) = self.of.get_mut(&handle) {
-            self.due.remove(&(doubt.due, handle));
-            doubt.due = at;
-            self.due.insert((at, handle));
-        }
-    }
-
-    pub(super) fn remove(&mut self, handle: Handle) {
-        if let Some(doubt) = self.of.remove(&handle) {
-            self.due.remove(&(doubt.due, handle));
-            self.asked -= u32::from(doubt.asked.is_some());
-        }
-    }
-
-    /// Notes the answer to a question asked in one of these stages. Returns the stage; `None` when somebody else asked, or it
-    /// is older than the question.
-    pub(super) fn answered(&mut self, handle: Handle, number: u64, stages: &[Stage]) -> Option<Stage> {
-        let is_asked = |doubt: &&mut Doubt| doubt.asked.is_some_and(|asked| number >= asked);
-        let doubt =
-            self.of.get_mut(&handle).filter(|doubt| stages.contains(&doubt.stage)).filter(is_asked)?;
-        self.asked -= 1;
-        doubt.asked = None;
-        Some(doubt.stage)
-    }
-
-    /// Invariants, for tests and simulations.
-    pub(super) fn check(&self) {
-        let due: BTreeSet<_> =
-            self.of.iter().filter(|(_, d)| d.asked.is_none()).map(|(&h, d)| (d.due, h)).collect();
-        assert_eq!(due, self.due, "what is in doubt and not asked about has its time");
-        let asked = self.of.values().filter(|doubt| doubt.asked.is_some()).count();
-        assert_eq!(asked as u32, self.asked, "questions under way");
-    }
-}
 
 impl Coordinator {
     /// A loose request is not handed out until it is known whether the MDT still has it.
@@ -214,7 +73,7 @@ impl Coordinator {
         }
     }
 
-    fn arm_doubts(&mut self) {
+    pub(super) fn arm_doubts(&mut self) {
         if let Some(&(at, _)) = self.doubts.due.first().filter(|_| self.doubts.asked < MOST_ASKED) {
             // Later than now: what is due is looked at in a step of its own.
             self.timers.set(Timer::Doubt, at.max(Mono(self.now.mono.0 + 1)));
@@ -376,125 +235,6 @@ impl Coordinator {
         if self.doubts.answered(handle, number, &ASKED_ALIVE).is_some() {
             self.doubt_later(handle);
         }
-    }
-
-    /// A mover ended an archive or a remove with ENOENT, or with any error after the MDT had forgotten it, so that the MDT may
-    /// not know of it: returns whether it is looked into, and the request was taken from the mover. `told`: it was the MDT
-    /// that refused the end of a copytool that succeeded.
-    pub(super) fn ended_unknown(
-        &mut self,
-        handle: Handle,
-        mover: u32,
-        status: i32,
-        told: bool,
-        effects: &mut Effects,
-    ) -> bool {
-        let request = self.requests.at(handle);
-        let (key, kind, forgotten) = (request.key(), request.kind, request.has(FORGOTTEN));
-        // A copytool's own error never reaches an MDT that has forgotten the request.
-        let unheard = status == ENOENT || (forgotten && ![0, ECANCELED].contains(&status));
-        let forgotten = forgotten || told;
-        if self.keepalive_interval().is_none() || self.doubts.is_full() {
-            return false;
-        }
-        if kind == Kind::Restore {
-            return self.ended_unheard(handle, mover, status, effects);
-        }
-        if !unheard {
-            return false;
-        }
-        let again = self.doubts.looked_into.again(key.fid, kind, self.now.mono);
-        if again && !forgotten {
-            return false;
-        }
-        tracing::info!(%key, forgotten, "ended with an error: was it the MDT that did not know it?");
-        self.doubt_ended(handle, mover, Stage::Look, effects);
-        true
-    }
-
-    /// A mover has ended a request, and more is to be done about it.
-    pub(super) fn doubt_ended(&mut self, handle: Handle, mover: u32, stage: Stage, effects: &mut Effects) {
-        let request = self.requests.at(handle);
-        let (fid, kind) = (request.fid, request.kind);
-        self.stop(handle);
-        self.renew_class(handle);
-        self.unassign(handle, effects);
-        self.counts.done[kind.at()] += 1;
-        self.movers.at_mut(mover).done[kind.at()] += 1;
-        self.doubt(handle, stage, Duration::ZERO);
-        self.release_held(fid);
-    }
-
-    /// A mover ended a restore with an error, and the MDT may still wait for it: the MDT is asked. Returns whether it is.
-    ///
-    /// The error may be the MDT's own: it had restarted, or the copytool has worked at the wrong MDT; few movers can tell. Or the
-    /// mover began the restore before we started, or before it claimed it or came back with it: that the MDT sent it again
-    /// meanwhile was only remembered by who we were before, or when it waited, or was answered by an end that the mover sends once
-    /// more, since it lost the answer.
-    ///
-    /// A restore that the MDT still has is run again, once. When the MDT goes on waiting after that as well, it is told the error,
-    /// so that readers need not wait for its timeout.
-    fn ended_unheard(&mut self, handle: Handle, mover: u32, status: i32, effects: &mut Effects) -> bool {
-        let bound = self.was_refused_as_bound(handle, status);
-        let request = self.requests.at_mut(handle);
-        let old = request.has(RECOVERED) || request.has(CLAIMED) || request.has(REJOINED);
-        // What was sent again is run again without a question.
-        let fresh = !bound && !request.has(REDELIVERED);
-        let last = !old && request.has(UNHEARD);
-        if !(old || fresh) || [0, ECANCELED].contains(&status) {
-            return false;
-        }
-        request.set(RECOVERED, false);
-        if !old {
-            request.set(UNHEARD, true);
-        }
-        let key = request.key();
-        tracing::info!(%key, status, "ended with an error: has the MDT heard that?");
-        self.doubt_ended(handle, mover, Stage::Heard, effects);
-        if let Some(doubt) = self.doubts.of.get_mut(&handle) {
-            doubt.status = status;
-            doubt.last = last;
-        }
-        true
-    }
-
-    /// The MDT says that it knows a request.
-    pub(super) fn alive_at_mdt(&mut self, handle: Handle, number: u64, effects: &mut Effects) {
-        let last = |doubt: &Doubt| doubt.stage == Stage::Heard && doubt.last;
-        if !self.doubts.of.get(&handle).is_some_and(last)
-            || self.doubts.answered(handle, number, &[Stage::Heard]).is_none()
-        {
-            return self.known_at_mdt(handle, effects);
-        }
-        let status = self.doubts.of.get(&handle).map_or(ENOENT, |doubt| doubt.status);
-        let item = self.item(handle, true);
-        tracing::warn!(key = %item.key(), status, "the MDT waits for a restore whose end it has refused twice: it is told an error");
-        self.owe(&item, status, effects);
-        self.end_doubtful(handle, status, effects);
-        self.end_at_lustre(item, status, true, effects);
-    }
-
-    /// A doubtful request has ended with an error.
-    fn end_doubtful(&mut self, handle: Handle, status: i32, effects: &mut Effects) {
-        let (class, target) = (self.requests.at(handle).class, self.target(handle));
-        self.unqueue(handle);
-        self.refresh_class(class);
-        self.note_fate(handle, Outcome::Done, status);
-        self.forget(handle, effects);
-        self.not_alive(target, effects);
-        self.arm_doubts();
-    }
-
-    /// The MDT has heard of the end of a restore.
-    fn end_heard(&mut self, handle: Handle, effects: &mut Effects) {
-        if let Some(doubt) = self.doubts.of.get_mut(&handle).filter(|doubt| !doubt.back) {
-            // This may be the answer to a question of before the MDT sent it again.
-            doubt.back = true;
-            self.doubt_later(handle);
-            return;
-        }
-        let status = self.doubts.of.get(&handle).map_or(ENOENT, |doubt| doubt.status);
-        self.end_doubtful(handle, status, effects);
     }
 
     /// The MDT is asked once more, after a while.

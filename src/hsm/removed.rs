@@ -17,8 +17,8 @@ use lustreapi_sys::Fid;
 use super::Coordinator;
 use super::action::RequestKey;
 use super::cancel::{ENOENT, ENOSYS, LATER};
+use super::doubts::Stage;
 use super::effect::{Effects, StoreOp};
-use super::forgotten::Stage;
 use super::requests::{Handle, Kind};
 use super::views::Outcome;
 
