@@ -179,6 +179,7 @@ targets! {
     mdt_listing
     mdt_tunables
     redis_stamp
+    redis_answers
     locator_answer
     api_selection
     client_words

@@ -47,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     ("mdt_listing", lustre::listing),
     ("mdt_tunables", lustre::tunables),
     ("redis_stamp", store::redis_stamp),
+    ("redis_answers", store::redis_answers),
     ("locator_answer", operators::locator),
     ("api_selection", operators::selection),
     ("client_words", operators::words),

@@ -4,6 +4,7 @@ use coordinatool::hsm::effect::StoreOp;
 use coordinatool::store::journal::{Journal, JournalOptions};
 use coordinatool::store::memory_disk::{Crash, MemoryDisk};
 use coordinatool::store::record::{FIRST_FRAME, Kind, SegmentHead, decode, push_frame, push_payload, scan};
+use coordinatool::store::redis::resp::read_all;
 use coordinatool::store::segments::Segments;
 
 /// The head of the segment that the examples were written for.
@@ -150,4 +151,25 @@ pub fn store_frames(data: &[u8]) {
 /// [`redis_spill`], behind the checksums.
 pub fn spill_frames(data: &[u8]) {
     redis_spill(&frames(data));
+}
+
+/// What a server answers: the same values, however it comes.
+pub fn redis_answers(data: &[u8]) {
+    /// Gives a few bytes at a time.
+    struct Parts<'a>(&'a [u8], usize);
+
+    impl std::io::Read for Parts<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(buffer.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            Ok(count)
+        }
+    }
+
+    let whole = read_all(data);
+    // Each takes a byte at least, and what is in one as well.
+    assert!(whole.len() <= data.len());
+    let part = 1 + data.len() % 7;
+    assert_eq!(read_all(Parts(data, part)), whole);
 }

@@ -13,7 +13,7 @@ mod quick;
 mod recovery;
 mod replay;
 mod requests;
-mod resp;
+pub mod resp;
 mod scan;
 pub mod spill;
 mod store;

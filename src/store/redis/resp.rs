@@ -248,6 +248,12 @@ impl<S: Read> Reader<S> {
     }
 }
 
+/// All values that come through a stream, until it ends or something in it is no value. For tests.
+pub fn read_all(stream: impl Read) -> Vec<Value> {
+    let mut reader = Reader::new(stream);
+    std::iter::from_fn(|| reader.value().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
