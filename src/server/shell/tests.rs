@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::mpsc;
 
 use lustreapi_sys::Fid;
 
@@ -36,6 +35,17 @@ async fn connection_with(number: u64) -> (Rc<Connection>, TcpStream) {
     (Rc::new(connection), peer)
 }
 
+fn shell_with(committer: Option<Committer>) -> Shell {
+    let clock = Clock::new();
+    let core = Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
+    Shell::new(core, clock, "lus".into(), committer, None, 1 << 20)
+}
+
+/// What the store's thread reports does not reach the shell: nothing is durable until the test says so.
+fn silent_store() -> Committer {
+    Committer::start(Box::new(crate::store::NoStore), |_| {}).unwrap()
+}
+
 fn queue(shell: &Shell, conn: u64) {
     let queue = Queue { fsname: None, items: Some(vec![item()]), bad_items: 0 };
     shell.handle(Event::Message { conn: ConnId(conn), message: Message::Queue(queue) });
@@ -44,13 +54,7 @@ fn queue(shell: &Shell, conn: u64) {
 /// The second peer's request is the first one's, whose commit is not durable: a crash now would lose it for both.
 #[tokio::test]
 async fn a_duplicate_is_not_acknowledged_before_what_it_repeats_is_durable() {
-    let clock = Clock::new();
-    let core = Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
-    let (send, _reports) = mpsc::channel();
-    let store = Box::new(crate::store::NoStore);
-    // What the store's thread reports does not reach the shell: nothing is durable until the test says so.
-    let committer = Committer::start(store, move |report| drop(send.send(report))).unwrap();
-    let shell = Shell::new(core, clock, "lus".into(), Some(committer), None, 1 << 20);
+    let shell = shell_with(Some(silent_store()));
     let ((first, mut first_peer), (second, mut second_peer)) =
         (connection_with(1).await, connection_with(2).await);
     shell.connected(Rc::clone(&first), "a:1".into());
@@ -87,9 +91,7 @@ fn mover_says() -> (Message, Message, Message) {
 /// Nothing runs between the event and this test's look at the socket: the mover's task has had no turn.
 #[tokio::test]
 async fn a_mover_that_waits_is_sent_its_work_before_the_queuer_its_answer() {
-    let clock = Clock::new();
-    let core = Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
-    let shell = Shell::new(core, clock, "lus".into(), None, None, 1 << 20);
+    let shell = shell_with(None);
     let ((mover, mut peer), queuer) = (connection_with(1).await, connection(2).await);
     shell.connected(Rc::clone(&mover), "a:1".into());
     shell.connected(Rc::clone(&queuer), "b:1".into());
@@ -106,9 +108,7 @@ async fn a_mover_that_waits_is_sent_its_work_before_the_queuer_its_answer() {
 /// One event may be work for very many: whoever else is to be served must not wait until all of it is sent.
 #[tokio::test]
 async fn a_step_sends_to_few_and_leaves_the_others_to_their_tasks() {
-    let clock = Clock::new();
-    let core = Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
-    let shell = Shell::new(core, clock, "lus".into(), None, None, 1 << 20);
+    let shell = shell_with(None);
     let count = SENT_AT_ONCE as u32 + 4;
     let (mut movers, mut peers) = (Vec::new(), Vec::new());
     for number in 1..=count {
@@ -138,12 +138,7 @@ async fn a_step_sends_to_few_and_leaves_the_others_to_their_tasks() {
 
 #[tokio::test]
 async fn ends_in_a_bunch_are_one_commit_with_what_follows_them() {
-    let clock = Clock::new();
-    let core = Coordinator::new(HsmConfig { fsname: "lus".into(), ..HsmConfig::default() }, 1, clock.now());
-    let (send, _reports) = mpsc::channel();
-    let store = Box::new(crate::store::NoStore);
-    let committer = Committer::start(store, move |report| drop(send.send(report))).unwrap();
-    let shell = Shell::new(core, clock, "lus".into(), Some(committer), None, 1 << 20);
+    let shell = shell_with(Some(silent_store()));
     let (mover, mut peer) = connection_with(1).await;
     shell.connected(mover, "a:1".into());
     queue(&shell, 1);

@@ -233,20 +233,7 @@ mod tests {
 
     fn item(cookie: u64, archive_id: u32) -> ActionItem {
         let fid = Fid::new(0x2_0000_0401, cookie as u32, 0);
-        ActionItem {
-            action: Action::Remove,
-            fid,
-            dfid: fid,
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie,
-            gid: 0,
-            archive_id,
-            flags: 0,
-            data: [].into(),
-            timestamp: 1,
-            extra: "".into(),
-        }
+        ActionItem { timestamp: 1, ..ActionItem::new(Action::Remove, fid, cookie, archive_id) }
     }
 
     fn put(cookie: u64) -> StoreOp {

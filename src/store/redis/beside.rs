@@ -100,23 +100,7 @@ mod tests {
     fn changes_are_applied_to_what_is_known() {
         let item = |cookie: u64, archive_id| {
             let fid = Fid::new(1, 1, 0);
-            let (extent_offset, extent_length, gid, flags, timestamp) = (0, u64::MAX, 0, 0, 1);
-            let (data, extra) = (Box::default(), Box::default());
-            let action = Action::Archive;
-            ActionItem {
-                action,
-                fid,
-                dfid: fid,
-                extent_offset,
-                extent_length,
-                cookie,
-                gid,
-                archive_id,
-                flags,
-                data,
-                timestamp,
-                extra,
-            }
+            ActionItem { timestamp: 1, ..ActionItem::new(Action::Archive, fid, cookie, archive_id) }
         };
         let mut known = Known::default();
         let key = |cookie| item(cookie, 1).key();

@@ -106,9 +106,7 @@ impl RedisStore {
         let mut from = Source { link, scanner: self.server.scanner()?, recovery };
         let mut movers = self.read_assigned(&mut from, Hash::Assigned)?;
         let mut own = self.read_assigned(&mut from, Hash::OwnAssigned)?;
-        let mut requests = Requests::default();
-        self.read_requests(&mut from, Hash::Requests, &mut requests)?;
-        self.read_requests(&mut from, Hash::OwnRequests, &mut requests)?;
+        let requests = self.read_all_requests(&mut from)?;
         self.read_notes(&mut from)?;
         recovery.suspect |= self.notes.contains_key(SETTLING);
         // Of two transactions redis can have refused the first, which took a request away from where it was, and taken the
@@ -242,13 +240,19 @@ impl RedisStore {
         })
     }
 
+    /// All requests, wherever they are.
+    fn read_all_requests(&mut self, from: &mut Source<'_>) -> Result<Requests, RedisError> {
+        let mut requests = Requests::default();
+        self.read_requests(from, Hash::Requests, &mut requests)?;
+        self.read_requests(from, Hash::OwnRequests, &mut requests)?;
+        Ok(requests)
+    }
+
     /// Finds the requests that are not in the usual place: changes of an earlier run do not say where they are.
     pub(super) fn learn_places(&mut self, recovery: &mut Recovery) -> Result<(), RedisError> {
         let Some(mut link) = self.link.take() else { return Err(not_connected()) };
         let mut from = Source { link: &mut link, scanner: self.server.scanner()?, recovery };
-        let mut requests = Requests::default();
-        self.read_requests(&mut from, Hash::Requests, &mut requests)?;
-        self.read_requests(&mut from, Hash::OwnRequests, &mut requests)?;
+        let requests = self.read_all_requests(&mut from)?;
         let kept_apart = self.read_assigned(&mut from, Hash::OwnAssigned)?;
         for item in requests.in_order() {
             let (key, place) = (item.key(), values::place_of(&item));

@@ -64,24 +64,9 @@ mod tests {
 
     #[test]
     fn requests_come_in_order_however_they_were_found() {
-        let item = |timestamp: i64, cookie: u64, oid: u32| {
-            let fid = Fid::new(1, oid, 0);
-            let (extent_offset, extent_length, gid, archive_id, flags) = (0, u64::MAX, 0, 1, 0);
-            let (action, dfid, data, extra) = (Action::Archive, fid, [].into(), "".into());
-            ActionItem {
-                action,
-                fid,
-                dfid,
-                extent_offset,
-                extent_length,
-                cookie,
-                gid,
-                archive_id,
-                flags,
-                data,
-                timestamp,
-                extra,
-            }
+        let item = |timestamp: i64, cookie: u64, oid: u32| ActionItem {
+            timestamp,
+            ..ActionItem::new(Action::Archive, Fid::new(1, oid, 0), cookie, 1)
         };
         // More than are put in order at a time, strewn about.
         let count = SORTED as u64 * 2 + 100;

@@ -398,18 +398,10 @@ mod tests {
     fn ops(cookie: u64) -> Vec<StoreOp> {
         let fid = Fid::new(1, cookie as u32, 0);
         let item = ActionItem {
-            action: Action::Archive,
-            fid,
-            dfid: fid,
-            extent_offset: 0,
-            extent_length: u64::MAX,
-            cookie,
-            gid: 0,
-            archive_id: 1,
             flags: 9,
             data: b"\xff".as_slice().into(),
             timestamp: 1,
-            extra: "".into(),
+            ..ActionItem::new(Action::Archive, fid, cookie, 1)
         };
         let key = item.key();
         vec![
